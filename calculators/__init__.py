@@ -1,0 +1,4 @@
+"""Placeholder."""
+
+if not __name__.startswith("lie_sim."):
+    raise ImportError("this folder is the package lie_sim.calculators: write 'import lie_sim.calculators'")

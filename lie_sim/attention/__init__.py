@@ -1,0 +1,15 @@
+"""Self-attention whose weights depend on relative poses, with the paper's kernels by name."""
+
+from lie_sim.attention.kernels import COMBINATIONS, CONTENT_KERNELS, LOCATION_KERNELS
+from lie_sim.attention.normalisation import NORMALISATIONS, attention_weights
+from lie_sim.attention.self_attention import AttentionConfig, LieSelfAttention
+
+__all__ = [
+    "COMBINATIONS",
+    "CONTENT_KERNELS",
+    "LOCATION_KERNELS",
+    "NORMALISATIONS",
+    "AttentionConfig",
+    "LieSelfAttention",
+    "attention_weights",
+]

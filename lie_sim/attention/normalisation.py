@@ -1,0 +1,56 @@
+"""From logits to attention weights, with the envelope inside.
+
+    softmax    α_ij = w_ij e^{ℓ_ij} / (ε + Σ_k w_ik e^{ℓ_ik})     w may be the mask alone: the paper's, with ε = 0
+    constant   α_ij = w_ij ℓ_ij / n_i                             n_i the number of neighbours (the paper's 1/n)
+    norm_exp   α_ij = w_ij e^{ℓ_ij} / n_i
+    scaled     α_ij = w_ij ℓ_ij / n̄                               n̄ a constant: smooth and size-extensive
+
+A neighbour that leaves the cutoff takes its weight along continuously; ε > 0 keeps the softmax smooth when the
+last neighbour leaves.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+NORMALISATIONS = ("softmax", "constant", "norm_exp", "scaled")
+
+
+def attention_weights(
+    logits: Float[Tensor, "B M K H"],
+    envelope: Float[Tensor, "B M K"],
+    normalisation: str,
+    *,
+    epsilon: float = 0.0,
+    mean_neighbours: float = 1.0,
+) -> Float[Tensor, "B M K H"]:
+    """Normalise the logits over the neighbours.
+
+    Args:
+        logits: ℓ, shape (B, M, K, H).
+        envelope: w ≥ 0, shape (B, M, K); 0 removes a pair, whatever its logit.
+        normalisation: one of ``NORMALISATIONS``.
+        epsilon: ε of the softmax.
+        mean_neighbours: n̄ of ``"scaled"``.
+
+    Example:
+        >>> logits = torch.zeros(1, 1, 3, 1)
+        >>> attention_weights(logits, torch.tensor([[[1.0, 1.0, 0.0]]]), "softmax").flatten()
+        tensor([0.5000, 0.5000, 0.0000])
+    """
+    weight = envelope[..., None]
+    if normalisation == "scaled":
+        return logits * (weight / mean_neighbours)
+    if normalisation in ("constant", "norm_exp"):
+        count = (weight > 0).sum(-2, keepdim=True).clamp(min=1).to(logits.dtype)
+        values = logits if normalisation == "constant" else logits.masked_fill(weight == 0, 0).exp()
+        return values * (weight / count)
+    if normalisation == "softmax":
+        masked = logits.masked_fill(weight == 0, -torch.inf)
+        top = masked.detach().amax(-2, keepdim=True).clamp(min=0.0)
+        unnormalised = weight * torch.exp(logits.masked_fill(weight == 0, 0.0) - top)
+        total = unnormalised.sum(-2, keepdim=True) + epsilon * torch.exp(-top)
+        return unnormalised / torch.where(total > 0, total, torch.ones_like(total))
+    raise ValueError(f"unknown normalisation {normalisation!r}; choose one of {', '.join(NORMALISATIONS)}")

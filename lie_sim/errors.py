@@ -1,0 +1,29 @@
+"""Exceptions that callers may want to catch by name.
+
+Wrong arguments raise the built-in ``ValueError`` or ``TypeError``; the classes below are for
+failures that a program can meet at run time with correct arguments.
+"""
+
+
+class LieSimError(Exception):
+    """Base class of every exception that lie_sim defines."""
+
+
+class CheckpointError(LieSimError):
+    """A model or checkpoint file is truncated, altered, of another version, or of another architecture."""
+
+
+class ConfigError(LieSimError):
+    """A configuration file or option has an unknown key, a wrong type or an impossible value."""
+
+
+class DataError(LieSimError):
+    """A dataset file is missing, damaged, or does not hold what its manifest declares."""
+
+
+class NonFiniteError(LieSimError):
+    """A loss, an energy or a force became NaN or infinite; the message says where and what to do."""
+
+
+class TrainingInterrupted(LieSimError):
+    """Training stopped on Ctrl-C after writing a checkpoint; the message tells how to resume."""

@@ -1,0 +1,22 @@
+"""Liftings: from positions to points of a group and their relative poses."""
+
+from lie_sim.lifting.base import Lifting, PairGeometry, gather_points, pair_mask, pair_vectors
+from lie_sim.lifting.finite import FiniteLift
+from lie_sim.lifting.frame import FrameLift
+from lie_sim.lifting.haar import HaarLift
+from lie_sim.lifting.radial import RADIAL_BASES, RadialBasis, compress, smooth_cutoff
+
+__all__ = [
+    "RADIAL_BASES",
+    "FiniteLift",
+    "FrameLift",
+    "HaarLift",
+    "Lifting",
+    "PairGeometry",
+    "RadialBasis",
+    "compress",
+    "gather_points",
+    "pair_mask",
+    "pair_vectors",
+    "smooth_cutoff",
+]

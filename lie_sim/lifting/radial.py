@@ -1,0 +1,76 @@
+"""Radial bases and the cutoff envelope: functions of the distance r of a pair.
+
+Every basis is a smooth function of r², so that its gradient at r = 0 is finite:
+
+    polynomial   r²,  √(1+r²) − 1,  1/√(1+r²)                    unbounded systems
+    gaussian     exp(−(r − c_k)² / 2σ²), c_k even on [0, cutoff]  molecules
+    coulomb      1/√(r²+ε²),  r²/(1+r²),  1/√(1+r²)               gravity and charges
+
+    envelope     w(r) = 1 − 10x³ + 15x⁴ − 6x⁵, x = r/cutoff: C² at the cutoff
+
+Distances are in units of the model's length scale.
+
+Reference: Schütt et al., "SchNet", NeurIPS 2017 (Gaussian basis); the envelope is the quintic smooth step.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+RADIAL_BASES = ("polynomial", "gaussian", "coulomb")
+
+
+def smooth_cutoff(r: Float[Tensor, "*shape"], cutoff: float) -> Float[Tensor, "*shape"]:
+    """Quintic step from 1 at r = 0 to 0 at the cutoff, with zero first and second derivative at both ends.
+
+    Example:
+        >>> smooth_cutoff(torch.tensor([0.0, 1.0, 2.0, 3.0]), 2.0)
+        tensor([1.0000, 0.5000, 0.0000, 0.0000])
+    """
+    x = (r / cutoff).clamp(max=1.0)
+    return 1 - x**3 * (10 - 15 * x + 6 * x * x)
+
+
+class RadialBasis(nn.Module):
+    """Features of the squared distance, shape (…,) → (…, size).
+
+    Args:
+        kind: one of ``RADIAL_BASES``.
+        size: number of Gaussians; the other bases have 3 functions.
+        cutoff: where the Gaussians end; they need one.
+        softening: ε of the Coulomb basis.
+
+    Attributes:
+        unbounded: positions of the features that grow or peak without bound; nonlinear layers see them compressed.
+    """
+
+    def __init__(
+        self, kind: str, *, size: int = 16, cutoff: float | None = None, softening: float = 1e-3
+    ) -> None:
+        super().__init__()
+        if kind not in RADIAL_BASES:
+            raise ValueError(f"unknown radial basis {kind!r}; choose one of {', '.join(RADIAL_BASES)}")
+        if kind == "gaussian" and cutoff is None:
+            raise ValueError("the gaussian basis needs a cutoff")
+        self.kind, self.cutoff, self.softening = kind, cutoff, softening
+        self.size = size if kind == "gaussian" else 3
+
+    def forward(self, r2: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape size"]:
+        """Basis functions of the squared distance."""
+        if self.kind == "gaussian":
+            assert self.cutoff is not None
+            centres = torch.linspace(0, self.cutoff, self.size, dtype=r2.dtype, device=r2.device)
+            width = self.cutoff / (self.size - 1) if self.size > 1 else self.cutoff
+            r = torch.sqrt(r2 + 1e-6)
+            return torch.exp(-0.5 * ((r[..., None] - centres) / width).square())
+        soft = torch.sqrt(1 + r2)
+        if self.kind == "coulomb":
+            return torch.stack([torch.rsqrt(r2 + self.softening**2), r2 / (1 + r2), 1 / soft], dim=-1)
+        return torch.stack([r2, soft - 1, 1 / soft], dim=-1)
+
+
+def compress(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """x/√(1+x²): odd, smooth, slope 1 at 0, bounded by 1."""
+    return x * torch.rsqrt(1 + x * x)

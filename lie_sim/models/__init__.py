@@ -1,0 +1,32 @@
+"""Potentials: modules from positions to per-particle energies."""
+
+from lie_sim.models.base import (
+    EnergyModel,
+    build_model,
+    config_as_dict,
+    model_class,
+    model_names,
+    parameter_count,
+    register_model,
+)
+from lie_sim.models.config import LieTransformerConfig
+from lie_sim.models.fully_connected import FullyConnected, FullyConnectedConfig
+from lie_sim.models.lie_transformer import LieTransformer, LieTransformerClassifier
+from lie_sim.models.presets import PAPER_PRESETS, paper_preset
+
+__all__ = [
+    "PAPER_PRESETS",
+    "EnergyModel",
+    "FullyConnected",
+    "FullyConnectedConfig",
+    "LieTransformer",
+    "LieTransformerClassifier",
+    "LieTransformerConfig",
+    "build_model",
+    "config_as_dict",
+    "model_class",
+    "model_names",
+    "paper_preset",
+    "parameter_count",
+    "register_model",
+]

@@ -1,0 +1,175 @@
+"""From particles to invariant features: embedding, lifting, attention blocks.
+
+    f⁰ = W s,     f ← f + LieSelfAttention(f),     f ← f + MLP(f)
+
+Shape letters: B batch, N particles, L lifts, M = N·L points, C channels, S scalars, d space dimension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lie_sim.attention import LieSelfAttention
+from lie_sim.groups import group
+from lie_sim.lifting import FiniteLift, FrameLift, HaarLift, Lifting, PairGeometry, compress
+from lie_sim.models.config import LieTransformerConfig
+from lie_sim.neighbors import NeighbourMatrix
+from lie_sim.state import Particles
+
+
+def build_lifting(config: LieTransformerConfig) -> Lifting:
+    """The lifting that the configuration names."""
+    cutoff = config.cutoff / config.length_scale or None
+    if config.lifting == "haar":
+        return HaarLift(
+            group(config.group),
+            num_lifts=config.num_lifts,
+            seed=config.lift_seed,
+            squash=config.squash or None,
+        )
+    if config.lifting == "finite":
+        return FiniteLift(group(config.group), code=config.element_code, cutoff=cutoff)
+    return FrameLift(
+        config.dim,
+        num_scalars=config.num_scalars,
+        num_frames=config.num_frames,
+        num_moments=config.num_moments,
+        cutoff=cutoff,
+        radial=config.radial,
+        num_radial=config.num_radial,
+        softening=config.softening / config.length_scale,
+        hidden=config.kernel_hidden,
+        chirality=config.chirality,
+        scale=config.mean_neighbours,
+    )
+
+
+class FeedForward(nn.Module):
+    """Two linear layers; with ``final_activation`` SiLU also after the second, as in the paper."""
+
+    def __init__(self, width: int, *, final_activation: bool) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
+        self.final_activation = final_activation
+        if not final_activation:  # the block begins as the identity
+            nn.init.zeros_(self.second.weight)
+            nn.init.zeros_(self.second.bias)
+
+    def forward(self, f: Float[Tensor, "*s C"]) -> Float[Tensor, "*s C"]:
+        """Apply to the last axis."""
+        out = self.second(functional.silu(self.first(f)))
+        return functional.silu(out) if self.final_activation else out
+
+
+class AttentionBlock(nn.Module):
+    """Attention and feed-forward, each a residual branch with the chosen normalisation."""
+
+    def __init__(self, config: LieTransformerConfig, location_dim: int) -> None:
+        super().__init__()
+        self.norm = config.norm
+        self.attention = LieSelfAttention(config.attention(), location_dim)
+        self.feed_forward = FeedForward(config.width, final_activation=config.paper_blocks)
+        with_norm = config.norm != "none"
+        self.norm_attention = nn.LayerNorm(config.width) if with_norm else nn.Identity()
+        self.norm_feed_forward = nn.LayerNorm(config.width) if with_norm else nn.Identity()
+
+    def forward(
+        self, f: Float[Tensor, "B M C"], pairs: PairGeometry, compressed: Float[Tensor, "B M K A"]
+    ) -> Float[Tensor, "B M C"]:
+        """One block."""
+        if self.norm == "post":
+            f = f + self.norm_attention(self.attention(f, pairs, compressed))
+            return f + self.norm_feed_forward(self.feed_forward(f))
+        f = f + self.attention(self.norm_attention(f), pairs, compressed)
+        return f + self.feed_forward(self.norm_feed_forward(f))
+
+
+class LieTransformerBackbone(nn.Module):
+    """Everything before the readout.
+
+    Args:
+        config: the architecture.
+    """
+
+    attribute_mean: Tensor
+    attribute_std: Tensor
+
+    def __init__(self, config: LieTransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.lifting = build_lifting(config)
+        self.embed = nn.Linear(max(config.num_scalars, 1), config.width)
+        self.blocks = nn.ModuleList(
+            AttentionBlock(config, self.lifting.location_dim) for _ in range(config.num_layers)
+        )
+        mean = config.attribute_mean or (0.0,) * config.num_attributes
+        std = config.attribute_std or (1.0,) * config.num_attributes
+        self.register_buffer("attribute_mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("attribute_std", torch.tensor(std), persistent=False)
+
+    def scalars(self, particles: Particles, like: Tensor) -> Float[Tensor, "B N S"]:
+        """Standardised mass, attributes and one-hot species; a constant 1 where nothing is known."""
+        config = self.config
+        parts = []
+        if config.use_masses:
+            parts.append(((particles.masses - config.mass_mean) / config.mass_std)[..., None])
+        if config.num_attributes:
+            if particles.attributes is None or particles.attributes.shape[-1] != config.num_attributes:
+                got = "None" if particles.attributes is None else f"{particles.attributes.shape[-1]}"
+                raise ValueError(f"this model needs {config.num_attributes} attributes per particle, got {got}")
+            parts.append((particles.attributes - self.attribute_mean) / self.attribute_std)
+        if config.num_species:
+            parts.append(self._one_hot(particles))
+        if not parts:
+            parts.append(torch.ones_like(particles.masses)[..., None])
+        return torch.cat([part.to(like.dtype) for part in parts], dim=-1)
+
+    def _one_hot(self, particles: Particles) -> Tensor:
+        species, count = particles.species, self.config.num_species
+        if species is None:
+            raise ValueError(f"this model needs particles.species (0 to {count - 1}), which is None")
+        if species.numel() and (int(species.min()) < 0 or int(species.max()) >= count):
+            raise ValueError(
+                f"species run from {int(species.min())} to {int(species.max())}; the model knows 0 to {count - 1}"
+            )
+        return functional.one_hot(species, count)
+
+    def _centred(self, q: Tensor, particles: Particles) -> Tensor:
+        if particles.mask is None:
+            return q - q.mean(1, keepdim=True)
+        exists = particles.mask[..., None].to(q.dtype)
+        return (q - (q * exists).sum(1, keepdim=True) / exists.sum(1, keepdim=True).clamp(min=1)) * exists
+
+    def forward(
+        self, q: Float[Tensor, "B N d"], particles: Particles, neighbours: NeighbourMatrix | None = None
+    ) -> Float[Tensor, "B M C"]:
+        """Invariant features of every lifted point, shape (B, N·L, C)."""
+        config = self.config
+        if q.ndim != 3 or q.shape[-1] != config.dim:
+            raise ValueError(f"positions must have shape (B, N, {config.dim}), got {tuple(q.shape)}")
+        scalars = self.scalars(particles, q)
+        if config.centre:
+            q = self._centred(q, particles)
+        if neighbours is not None and neighbours.shift is not None:
+            neighbours = replace(neighbours, shift=neighbours.shift / config.length_scale)
+        pairs = self.lifting(q / config.length_scale, particles, neighbours, scalars)
+        if config.source_weight == "masses":
+            pairs = self._weigh_sources(pairs, particles)
+        compressed = compress(pairs.location)
+        f = self.embed(scalars)
+        if pairs.num_lifts > 1:
+            f = f.repeat_interleave(pairs.num_lifts, dim=1)
+        for block in self.blocks:
+            f = block(f, pairs, compressed)
+        return f
+
+    @staticmethod
+    def _weigh_sources(pairs: PairGeometry, particles: Particles) -> PairGeometry:
+        masses = particles.masses.to(pairs.envelope.dtype)[..., None].repeat_interleave(pairs.num_lifts, dim=1)
+        source = pairs.sources(masses).squeeze(-1)
+        return replace(pairs, envelope=pairs.envelope * source)

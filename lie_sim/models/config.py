@@ -1,0 +1,138 @@
+"""Options of the LieTransformer, as plain values that fit in a TOML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lie_sim.attention import AttentionConfig
+
+LIFTINGS = ("frame", "haar", "finite")
+READOUTS = ("sum", "mean", "max")
+WEIGHTINGS = ("none", "masses")
+
+
+@dataclass(frozen=True)
+class LieTransformerConfig:
+    """Everything that fixes a LieTransformer's architecture.
+
+    Particles enter through their masses (``use_masses``), real attributes and species. Lengths are divided by
+    ``length_scale``, masses and attributes standardised, energies multiplied by ``energy_scale``; training
+    sets these from its data (:func:`lie_sim.training.scales.fit_scales`).
+
+    Args:
+        dim: space dimension d.
+        num_attributes: A, length of ``particles.attributes``.
+        num_species: number of species; ``particles.species`` runs from 0 to ``num_species − 1``.
+        use_masses: whether the potential sees the masses.
+        lifting: ``"frame"`` (soft frames: exact, smooth), ``"finite"`` (T(n) ⋊ K: exact), ``"haar"`` (random samples).
+        group: group name for ``"haar"``, such as ``"SE(3)"``, and for ``"finite"`` (the subgroup K), such as ``"C4"``.
+        element_code: how ``"finite"`` encodes relative rotations, ``"matrix"`` or (paper) ``"index"``.
+        num_lifts: L of ``"haar"``.
+        lift_seed: names the samples of ``"haar"``.
+        squash: shortening of the locations of ``"haar"``; 0 for none.
+        centre: subtract the mean position first (for groups that act about the origin).
+        num_frames, num_moments, chirality, radial, num_radial, softening: see :class:`~lie_sim.lifting.FrameLift`.
+        cutoff: distance where interactions end, in the unit of q; 0 for none.
+        width: channels C. num_heads: attention heads H. num_layers: attention blocks.
+        content, location, combination, normalisation, gated_values, epsilon, mean_neighbours: see
+            :class:`~lie_sim.attention.AttentionConfig`.
+        kernel_hidden: width of the kernel networks and of φ.
+        content_features: features per head of the concat kernels; 0 means C/(4H).
+        norm: ``"none"``, ``"pre"`` or ``"post"`` layer normalisation of the residual branches.
+        paper_blocks: feed-forward blocks and head of the paper (activation last; pooled before a deep head).
+        readout: ``"sum"`` (extensive), ``"mean"`` or ``"max"`` over the particles.
+        source_weight: weight of a particle in what others see of it; ``"masses"`` is the equivalence principle.
+        readout_weight: weight of a particle's energy; ``"masses"`` likewise.
+        length_scale: unit of length, in the unit of q.
+        energy_scale: unit of energy.
+        mass_mean, mass_std: standardisation of the masses.
+        attribute_mean, attribute_std: standardisation of the attributes; empty means 0 and 1.
+    """
+
+    dim: int = 2
+    num_attributes: int = 0
+    num_species: int = 0
+    use_masses: bool = True
+    lifting: str = "frame"
+    group: str = ""
+    element_code: str = "matrix"
+    num_lifts: int = 1
+    lift_seed: int = 0
+    squash: float = 0.0
+    centre: bool = False
+    num_frames: int = 2
+    num_moments: int = 0
+    chirality: bool = False
+    radial: str = "polynomial"
+    num_radial: int = 16
+    softening: float = 1e-3
+    cutoff: float = 0.0
+    width: int = 32
+    num_heads: int = 8
+    num_layers: int = 2
+    content: str = "dot_product"
+    location: str = "network"
+    combination: str = "sum"
+    normalisation: str = "scaled"
+    gated_values: bool = True
+    epsilon: float = 1e-6
+    mean_neighbours: float = 1.0
+    kernel_hidden: int = 32
+    content_features: int = 0
+    norm: str = "none"
+    paper_blocks: bool = False
+    readout: str = "sum"
+    source_weight: str = "none"
+    readout_weight: str = "none"
+    length_scale: float = 1.0
+    energy_scale: float = 1.0
+    mass_mean: float = 0.0
+    mass_std: float = 1.0
+    attribute_mean: tuple[float, ...] = ()
+    attribute_std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("lifting", LIFTINGS),
+            ("readout", READOUTS),
+            ("norm", ("none", "pre", "post")),
+            ("source_weight", WEIGHTINGS),
+            ("readout_weight", WEIGHTINGS),
+        ):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(allowed)}")
+        for name in ("attribute_mean", "attribute_std"):
+            value = getattr(self, name)
+            if value and len(value) != self.num_attributes:
+                raise ValueError(f"{name} has {len(value)} values for num_attributes={self.num_attributes}")
+        for name in ("length_scale", "energy_scale", "mass_std", "mean_neighbours"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.cutoff < 0 or self.num_layers < 1 or self.num_attributes < 0 or self.num_species < 0:
+            raise ValueError("cutoff, num_attributes and num_species must be >= 0 and num_layers >= 1")
+        if self.lifting == "frame" and self.group:
+            raise ValueError(f"FrameLift is E(d) or SE(d) by construction: leave group empty, not {self.group!r}")
+        if self.lifting != "frame" and not self.group:
+            raise ValueError(f"lifting={self.lifting!r} needs a group name, such as 'T(2)' (haar) or 'C4' (finite)")
+
+    @property
+    def num_scalars(self) -> int:
+        """Numbers known of each particle: mass, attributes, one-hot species."""
+        return int(self.use_masses) + self.num_attributes + self.num_species
+
+    def attention(self) -> AttentionConfig:
+        """Options of the attention layers."""
+        return AttentionConfig(
+            width=self.width,
+            num_heads=self.num_heads,
+            content=self.content,
+            location=self.location,
+            combination=self.combination,
+            normalisation=self.normalisation,
+            kernel_hidden=self.kernel_hidden,
+            content_features=self.content_features or None,
+            gated_values=self.gated_values,
+            epsilon=self.epsilon,
+            mean_neighbours=self.mean_neighbours,
+        )

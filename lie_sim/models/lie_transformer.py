@@ -1,0 +1,165 @@
+"""The LieTransformer as a potential energy.
+
+    E(q) = Σ_i ε_i,      ε_i = energy_scale · (w·f_i + MLP(f_i))
+
+Reference: Hutchinson, Le Lan, Zaidi, Dupont, Teh, Kim, "LieTransformer: equivariant self-attention for Lie
+groups", ICML 2021, arXiv:2012.10885. Soft frames, gated values and the extensive readout are ours.
+
+Shape letters: B batch, N particles, L lifts, M = N·L points, C channels, d space dimension.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lie_sim.models.backbone import LieTransformerBackbone
+from lie_sim.models.base import EnergyModel, register_model
+from lie_sim.models.config import LieTransformerConfig
+from lie_sim.models.presets import paper_preset
+from lie_sim.neighbors import NeighbourMatrix
+from lie_sim.state import Particles
+
+
+def pool_points(
+    f: Float[Tensor, "B M C"], mask: Tensor | None, num_lifts: int, how: str
+) -> Float[Tensor, "B C"]:
+    """Mean, maximum or (lift-averaged) sum of the features of the points that exist.
+
+    Example:
+        >>> pool_points(torch.tensor([[[1.0], [3.0]]]), None, 1, "mean")
+        tensor([[2.]])
+    """
+    if mask is None:
+        count: Tensor | int = f.shape[1]
+    else:
+        mask = mask.repeat_interleave(num_lifts, dim=1)[..., None]
+        count = mask.sum(1).clamp(min=1).to(f.dtype)
+    if how == "max":
+        return (f if mask is None else f.masked_fill(~mask, -torch.inf)).amax(1)
+    total = (f if mask is None else f * mask).sum(1)
+    return total / count if how == "mean" else total / num_lifts
+
+
+class DeepHead(nn.Module):
+    """The paper's head: three times SiLU and a linear layer."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, outputs)])
+
+    def forward(self, f: Float[Tensor, "*s C"]) -> Float[Tensor, "*s outputs"]:
+        """Apply to the last axis."""
+        for layer in self.layers:
+            f = layer(functional.silu(f))
+        return f
+
+
+class ResidualHead(nn.Module):
+    """A linear readout plus a two-layer perceptron that starts at zero."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, outputs)
+        self.hidden, self.out = nn.Linear(width, width), nn.Linear(width, outputs, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, f: Float[Tensor, "*s C"]) -> Float[Tensor, "*s outputs"]:
+        """Apply to the last axis."""
+        return self.linear(f) + self.out(functional.silu(self.hidden(f)))
+
+
+@register_model
+class LieTransformer(EnergyModel):
+    """Energy of a particle system by Lie-group self-attention.
+
+    Args:
+        config: the architecture; :meth:`default` and :meth:`paper` make common ones.
+
+    Example:
+        >>> model = LieTransformer.default(dim=3)
+        >>> q = torch.randn(2, 5, 3)
+        >>> model(q, Particles(masses=torch.ones(2, 5))).shape
+        torch.Size([2, 5])
+    """
+
+    name: ClassVar[str] = "lie_transformer"
+    Config: ClassVar[type] = LieTransformerConfig
+    config: LieTransformerConfig
+
+    def __init__(self, config: LieTransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = LieTransformerBackbone(config)
+        head = DeepHead if config.paper_blocks else ResidualHead
+        self.head = head(config.width, 1)
+        lifting = self.backbone.lifting
+        self.equivariant_under = lifting.equivariant_under
+        self.exact_symmetry = lifting.exact
+
+    @classmethod
+    def default(cls, **options: Any) -> LieTransformer:
+        """Our model: soft frames, gated values, extensive energy; options override the configuration's defaults."""
+        return cls(LieTransformerConfig(**options))
+
+    @classmethod
+    def paper(cls, preset: str, **options: Any) -> LieTransformer:
+        """The architecture of a published experiment.
+
+        Args:
+            preset: ``"springs-T2"`` (841,641 parameters), ``"springs-SE2"``, ``"shapes"`` or ``"qm9"``.
+            options: overrides of single fields.
+
+        Raises:
+            ValueError: unknown preset.
+        """
+        return cls(paper_preset(preset, **options))
+
+    def forward(
+        self, q: Float[Tensor, "B N d"], particles: Particles, neighbours: NeighbourMatrix | None = None
+    ) -> Float[Tensor, "B N"]:
+        """Per-particle energies (B, N); with a mean or max readout the total is shared out equally."""
+        config = self.config
+        f = self.backbone(q, particles, neighbours)
+        lifts = self.backbone.lifting.num_lifts
+        if config.readout == "sum":
+            energies = self.head(f).squeeze(-1)
+            energies = energies.reshape(*q.shape[:2], lifts).mean(-1) * config.energy_scale
+            if config.readout_weight == "masses":
+                energies = energies * particles.masses.to(energies.dtype)
+            return energies if particles.mask is None else energies * particles.mask
+        total = self.head(pool_points(f, particles.mask, lifts, config.readout)) * config.energy_scale
+        if particles.mask is None:
+            return (total / q.shape[1]).expand(q.shape[:2])
+        return total * particles.mask / particles.mask.sum(1, keepdim=True).clamp(min=1)
+
+
+class LieTransformerClassifier(nn.Module):
+    """Invariant numbers of a whole particle set, such as class scores.
+
+    Args:
+        config: the architecture; its ``readout`` pools the particles.
+        num_outputs: how many numbers.
+
+    Example:
+        >>> model = LieTransformerClassifier(LieTransformerConfig(readout="mean"), num_outputs=4)
+        >>> model(torch.randn(2, 5, 2), Particles(masses=torch.ones(2, 5))).shape
+        torch.Size([2, 4])
+    """
+
+    def __init__(self, config: LieTransformerConfig, num_outputs: int) -> None:
+        super().__init__()
+        self.config, self.num_outputs = config, num_outputs
+        self.backbone = LieTransformerBackbone(config)
+        self.head = DeepHead(config.width, num_outputs)
+
+    def forward(
+        self, q: Float[Tensor, "B N d"], particles: Particles, neighbours: NeighbourMatrix | None = None
+    ) -> Float[Tensor, "B outputs"]:
+        """Scores of each system, shape (B, num_outputs)."""
+        f = self.backbone(q, particles, neighbours)
+        return self.head(pool_points(f, particles.mask, self.backbone.lifting.num_lifts, self.config.readout))

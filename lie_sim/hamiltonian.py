@@ -33,6 +33,8 @@ def _gradient(
     with torch.enable_grad():
         inputs = tuple(x if keep and x.requires_grad else x.detach().requires_grad_(True) for x in variables)
         total = function(*inputs).sum()
+        if not total.requires_grad:  # a constant
+            return tuple(torch.zeros_like(x) for x in inputs)
         return torch.autograd.grad(total, inputs, create_graph=keep, materialize_grads=True)
 
 
@@ -115,7 +117,9 @@ class Hamiltonian(_BoundMixin):
             raise ValueError("learned masses need particles.attributes, which is None")
         return self.log_mass(particles.attributes).squeeze(-1).exp()
 
-    def kinetic_energy(self, p: Float[Tensor, "B N d"], particles: Particles | None = None) -> Float[Tensor, " B"]:
+    def kinetic_energy(
+        self, p: Float[Tensor, "B N d"], particles: Particles | None = None
+    ) -> Float[Tensor, " B"]:
         """Σ |p|²/(2m) of each system, shape (B,)."""
         particles = self._which(particles)
         terms = p.square().sum(-1) / (2 * self.particle_masses(particles))
@@ -134,7 +138,9 @@ class Hamiltonian(_BoundMixin):
         """H = T + V of each system, shape (B,)."""
         return self.kinetic_energy(state.p, particles) + self.potential_energy(state.q, particles)
 
-    def velocity(self, p: Float[Tensor, "B N d"], particles: Particles | None = None) -> Float[Tensor, "B N d"]:
+    def velocity(
+        self, p: Float[Tensor, "B N d"], particles: Particles | None = None
+    ) -> Float[Tensor, "B N d"]:
         """∂H/∂p = p/m, shape (B, N, d)."""
         return p / self.particle_masses(particles)[..., None]
 
@@ -154,10 +160,10 @@ class Hamiltonian(_BoundMixin):
             neighbours: as bound, if None.
             create_graph: whether the result can be differentiated again; None follows ``torch.is_grad_enabled()``.
         """
-        (gradient,) = _gradient(
-            lambda x: self.potential_energy(x, particles, neighbours), q, create_graph=create_graph
+        (force,) = _gradient(
+            lambda x: -self.potential_energy(x, particles, neighbours), q, create_graph=create_graph
         )
-        return -gradient
+        return force
 
     def vector_field(self, t: Tensor, state: PhasePoint) -> PhasePoint:
         """(dq/dt, dp/dt) = (p/m, force); ``t`` is not used, the system being autonomous."""

@@ -38,7 +38,9 @@ class NeighbourMatrix:
 def _images(cell: Tensor, pbc: Tensor, cutoff: float) -> list[tuple[int, ...]]:
     """Integer lattice translations that can bring a wrapped particle within the cutoff (any system of the batch)."""
     dim = cell.shape[-1]
-    heights = 1.0 / torch.linalg.inv(cell.double()).norm(dim=-2)  # distance between lattice planes, (B, d)
+    heights = 1.0 / torch.linalg.inv(_complete_cell(cell.double(), pbc)).norm(
+        dim=-2
+    )  # distance between lattice planes, (B, d)
     ranges = []
     for axis in range(dim):
         if not bool(pbc[:, axis].any()):
@@ -61,13 +63,14 @@ def neighbour_matrix(
         q: positions, shape (B, N, d); they need not be wrapped into the cell.
         particles: mask, cell and periodic directions are used.
         cutoff: largest distance of a pair, positive, in the unit of q.
-        max_neighbours: width K of the result; None takes the largest number found.
+        max_neighbours: largest width K of the result; None takes the largest number found, at least 1.
 
     Returns:
         The neighbour matrix, neighbours sorted by distance.
 
     Raises:
-        ValueError: the cutoff is not positive, or a particle has more than ``max_neighbours`` neighbours.
+        ValueError: the cutoff is not positive, a particle has more than ``max_neighbours`` neighbours, or the
+            lattice vectors of the periodic directions do not span them.
 
     Example:
         >>> q = torch.tensor([[[0.0], [1.0], [3.0]]])
@@ -76,19 +79,23 @@ def neighbour_matrix(
         tensor([[1, 1, 0]])
     """
     if not cutoff > 0 or not math.isfinite(cutoff):
-        raise ValueError(f"cutoff must be a positive length, got {cutoff}; leave the neighbours out for all pairs")
-    batch, count, dim = q.shape
+        raise ValueError(
+            f"cutoff must be a positive length, got {cutoff}; leave the neighbours out for all pairs"
+        )
+    batch, count, _ = q.shape
     with torch.no_grad():
         shifts = _shift_vectors(q, particles, cutoff)  # (B, S, d)
         wrap = _wrap_vectors(q, particles)  # (B, N, d)
         wrapped = q + wrap
-        delta = wrapped[:, None, :, None] + shifts[:, None, None] - wrapped[:, :, None, None]  # (B, N, N, S, d)
+        delta = (
+            wrapped[:, None, :, None] + shifts[:, None, None] - wrapped[:, :, None, None]
+        )  # (B, N, N, S, d)
         distance = delta.norm(dim=-1)
         near = (distance < cutoff) & _distinct(count, shifts)
         if particles.mask is not None:
             near &= particles.mask[:, :, None, None] & particles.mask[:, None, :, None]
         found = int(near.flatten(2).sum(-1).max()) if near.numel() else 0
-        width = found if max_neighbours is None else max_neighbours
+        width = max(found, 1) if max_neighbours is None else max_neighbours
         if found > width:
             raise ValueError(
                 f"a particle has {found} neighbours within {cutoff}, more than max_neighbours={width}; "
@@ -102,7 +109,7 @@ def neighbour_matrix(
         index = order // num_shifts
         image = shifts[torch.arange(batch, device=q.device)[:, None, None], order % num_shifts]
         wrap_j = wrap[torch.arange(batch, device=q.device)[:, None, None], index]
-        shift = image + wrap_j - wrap[:, :, None]
+        shift = torch.where(mask[..., None], image + wrap_j - wrap[:, :, None], 0)
     periodic = particles.cell is not None
     return NeighbourMatrix(index=index, mask=mask, shift=shift if periodic else None)
 
@@ -121,7 +128,24 @@ def _shift_vectors(q: Tensor, particles: Particles, cutoff: float) -> Tensor:
     images = torch.tensor(_images(particles.cell, pbc, cutoff), dtype=q.dtype, device=q.device)
     shifts = torch.einsum("sd,bde->bse", images, particles.cell.to(q.dtype))
     allowed = ((images[None] == 0) | pbc[:, None]).all(-1)
-    return torch.where(allowed[..., None], shifts, torch.full_like(shifts, 1e30 if q.dtype == torch.float64 else 1e15))
+    return torch.where(
+        allowed[..., None], shifts, torch.full_like(shifts, 1e30 if q.dtype == torch.float64 else 1e15)
+    )
+
+
+def _complete_cell(cell: Tensor, pbc: Tensor) -> Tensor:
+    """The cell with unit vectors normal to the others in place of zero rows, which only open directions may have."""
+    zero = (cell == 0).all(-1)
+    if bool((zero & pbc).any()):
+        raise ValueError(
+            "a periodic direction has a zero lattice vector: give the vector, or set its pbc to False"
+        )
+    left, sizes, right = torch.linalg.svd(cell)
+    missing = (sizes <= 1e-12 * sizes[..., :1]).to(cell.dtype)
+    complete = torch.where(zero[..., None], cell + (left * missing[..., None, :]) @ right, cell)
+    if bool((missing.sum(-1) > zero.sum(-1)).any()):
+        raise ValueError(f"the lattice vectors are linearly dependent: {cell.tolist()}")
+    return complete
 
 
 def _pbc(particles: Particles, dim: int) -> Tensor:
@@ -135,7 +159,8 @@ def _wrap_vectors(q: Tensor, particles: Particles) -> Tensor:
     """Lattice vectors that move every particle into the cell along the periodic directions."""
     if particles.cell is None:
         return torch.zeros_like(q)
-    cell = particles.cell.to(q.dtype)
-    fractional = torch.linalg.solve(cell.transpose(-1, -2), q.transpose(-1, -2)).transpose(-1, -2)
-    cells = torch.floor(fractional) * _pbc(particles, q.shape[-1])[:, None].to(q.dtype)
+    pbc, cell = _pbc(particles, q.shape[-1]), particles.cell.to(q.dtype)
+    complete = _complete_cell(cell.double(), pbc).to(q.dtype)
+    fractional = torch.linalg.solve(complete.mT, q.mT).mT
+    cells = torch.floor(fractional) * pbc[:, None].to(q.dtype)
     return -torch.einsum("bnd,bde->bne", cells, cell)

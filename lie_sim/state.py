@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-
 _Container = TypeVar("_Container", bound="_TensorContainer")
 
 

@@ -11,23 +11,24 @@
                                product       k_c · k_l
                                mlp           one three-layer perceptron per head of [k_c, k_l]
 
-A content or location kernel returns features of shape (B, M, K, H, F); the sum and the product broadcast F = 1
-and need scalar logits at the end.
+A content or location kernel returns features of shape (B, M, K, H, F); the sum and the product need F = 1.
 
-Shape letters: B batch, M points, K neighbours, H heads, C channels, c = C/H channels per head, A location dimension.
+Shape letters: B batch, M points, K neighbours, H heads, C channels, c = C/H channels per head,
+A location dimension.
 
 Reference: Hutchinson et al., arXiv:2012.10885, section 3.2 and appendix.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
+from lie_sim.activations import silu
 from lie_sim.lifting.base import PairGeometry
 
 CONTENT_KERNELS = ("dot_product", "concat", "concat_linear", "none")
@@ -35,37 +36,39 @@ LOCATION_KERNELS = ("mlp", "plain", "network", "none")
 COMBINATIONS = ("sum", "product", "mlp")
 
 
-class PerHeadLinear(nn.Module):
-    """An independent linear map for every head: (…, H or 1, in) → (…, H, out)."""
+class PerHeadMLP(nn.Module):
+    """The paper's kernel network: three linear layers per head to one number, SiLU after each, the last included.
 
-    def __init__(self, num_heads: int, in_features: int, out_features: int) -> None:
+    Works feature-major, (H, F, rows), so that every layer is one batched product of contiguous matrices.
+
+    Args:
+        num_heads: H.
+        in_features: F of the input.
+        hidden: width of both hidden layers.
+    """
+
+    def __init__(self, num_heads: int, in_features: int, hidden: int) -> None:
         super().__init__()
-        bound = 1 / math.sqrt(in_features)
-        self.weight = nn.Parameter(torch.empty(num_heads, in_features, out_features).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(num_heads, out_features).uniform_(-bound, bound))
+        sizes = [in_features, hidden, hidden, 1]
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for inputs, outputs in itertools.pairwise(sizes):
+            bound = 1 / math.sqrt(inputs)
+            self.weights.append(torch.empty(num_heads, outputs, inputs).uniform_(-bound, bound))
+            self.biases.append(torch.empty(num_heads, outputs, 1).uniform_(-bound, bound))
 
-    def forward(self, x: Float[Tensor, "*s H1 i"]) -> Float[Tensor, "*s H o"]:
-        """Apply head h's matrix to slice h of the input, or to its only slice."""
-        heads, inputs, outputs = self.weight.shape
-        if x.shape[-2] == 1:  # the same input for every head: one matrix product
-            flat = self.weight.permute(1, 0, 2).reshape(inputs, heads * outputs)
-            y = torch.addmm(self.bias.flatten(), x.reshape(-1, inputs), flat)
-            return y.reshape(*x.shape[:-2], heads, outputs)
-        rows = x.reshape(-1, heads, inputs).transpose(0, 1)
-        y = torch.baddbmm(self.bias[:, None], rows, self.weight)
-        return y.transpose(0, 1).reshape(*x.shape[:-2], heads, outputs)
-
-
-def per_head_mlp(num_heads: int, in_features: int, hidden: int) -> nn.Sequential:
-    """The paper's kernel network: three layers per head to one number, SiLU after each, the last included."""
-    return nn.Sequential(
-        PerHeadLinear(num_heads, in_features, hidden),
-        nn.SiLU(),
-        PerHeadLinear(num_heads, hidden, hidden),
-        nn.SiLU(),
-        PerHeadLinear(num_heads, hidden, 1),
-        nn.SiLU(),
-    )
+    def forward(self, x: Float[Tensor, "B M K H1 F"]) -> Float[Tensor, "B M K H"]:
+        """One number per head; H1 = 1 gives the same input to every head."""
+        shape, features = x.shape[:3], x.shape[-1]
+        first, bias = self.weights[0], self.biases[0]
+        heads, hidden = first.shape[:2]
+        if x.shape[3] == 1:  # one matrix product serves all heads
+            rows = x.reshape(-1, features).t()
+            y = torch.addmm(bias.flatten()[:, None], first.flatten(0, 1), rows).reshape(heads, hidden, -1)
+        else:
+            y = torch.baddbmm(bias, first, x.permute(3, 4, 0, 1, 2).reshape(heads, features, -1))
+        for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
+            y = torch.baddbmm(bias, weight, silu(y))
+        return silu(y).reshape(heads, *shape).permute(1, 2, 3, 0)
 
 
 class DotProductContent(nn.Module):
@@ -88,7 +91,8 @@ class DotProductContent(nn.Module):
         if pairs.index is None:
             keys = key.reshape(batch, points, self.num_heads, per_head)
             return (query.transpose(1, 2) @ keys.permute(0, 2, 3, 1)).permute(0, 2, 3, 1)[..., None]
-        keys = pairs.sources(key).reshape(batch, points, -1, self.num_heads, per_head)
+        keys = pairs.sources(key)
+        keys = keys.reshape(*keys.shape[:3], self.num_heads, per_head)
         return (query[:, :, None] * keys).sum(-1, keepdim=True)
 
 
@@ -112,7 +116,7 @@ class ConcatContent(nn.Module):
         batch, points, _ = f.shape
         own = self.key(f).reshape(batch, points, 1, self.num_heads, -1)
         source = pairs.sources(self.query(f))
-        source = source.reshape(*source.shape[:3], self.num_heads, -1)
+        source = source.reshape(*source.shape[:3], self.num_heads, own.shape[-1])
         shape = (batch, points, source.shape[2], self.num_heads, own.shape[-1])
         both = torch.cat([own.expand(shape), source.expand(shape)], dim=-1)
         return both if self.mix is None else self.mix(both)
@@ -150,18 +154,20 @@ class CombinedLogits(nn.Module):
             self.content = DotProductContent(width, num_heads)
         elif content != "none":
             self.content = ConcatContent(width, num_heads, features, mixed=content == "concat_linear")
-        self.location = per_head_mlp(num_heads, location_dim, hidden) if location == "mlp" else None
+        self.location = PerHeadMLP(num_heads, location_dim, hidden) if location == "mlp" else None
         self.use_location = location != "none"
         content_size = 0 if self.content is None else int(self.content.num_features)
         location_size = {"mlp": 1, "plain": location_dim, "none": 0}[location]
         self._check(content_size, location_size)
         self.combine = (
-            per_head_mlp(num_heads, content_size + location_size, hidden) if combination == "mlp" else None
+            PerHeadMLP(num_heads, content_size + location_size, hidden) if combination == "mlp" else None
         )
 
     def _check(self, content_size: int, location_size: int) -> None:
         if content_size + location_size == 0:
-            raise ValueError("content and location kernel cannot both be 'none': nothing would set the logits")
+            raise ValueError(
+                "content and location kernel cannot both be 'none': nothing would set the logits"
+            )
         if self.combination != "mlp" and max(content_size, location_size) > 1:
             raise ValueError(
                 f"combination {self.combination!r} needs scalar kernels, but content has {content_size} and "
@@ -174,12 +180,12 @@ class CombinedLogits(nn.Module):
         location = None
         if self.use_location:
             raw = pairs.location[..., None, :]
-            location = raw if self.location is None else self.location(raw)
+            location = raw if self.location is None else self.location(raw)[..., None]
         present = [x for x in (content, location) if x is not None]
         if self.combine is not None:
             heads = max(x.shape[-2] for x in present)
             wide = [x.expand(*x.shape[:-2], heads, x.shape[-1]) for x in present]
-            return self.combine(torch.cat(wide, dim=-1)).squeeze(-1)
+            return self.combine(torch.cat(wide, dim=-1))
         if len(present) == 1:
             return present[0].squeeze(-1)
         both = present[0] + present[1] if self.combination == "sum" else present[0] * present[1]
@@ -192,8 +198,8 @@ class PairNetwork(nn.Module):
         h_ij = SiLU(U compress(a_ij) + U_q f_i + U_k f_j)
         (bias_ij, gate_ij) = W h_ij + (0, G a_ij)
 
-    The hidden layer sees the location compressed to [−1, 1], so that outside the training data only the linear
-    term G a_ij grows: the energy cannot run away faster than the radial basis itself.
+    The hidden layer sees the location compressed to [−1, 1], so that outside the training data only the
+    linear term G a_ij grows: the energy cannot run away faster than the radial basis itself.
 
     Args:
         width: C. num_heads: H. location_dim: A. hidden: width of the hidden layer.
@@ -214,7 +220,7 @@ class PairNetwork(nn.Module):
     ) -> tuple[Float[Tensor, "B M K H"], Float[Tensor, "B M K C"]]:
         """Logit biases and value gates of every pair."""
         hidden = self.location(compressed) + self.query(f)[:, :, None] + pairs.sources(self.source(f))
-        bias, gate = self.out(functional.silu(hidden)).split(
+        bias, gate = self.out(silu(hidden)).split(
             [self.num_heads, self.linear_gate.out_features], dim=-1
         )
         return bias, gate + self.linear_gate(pairs.location)

@@ -1,12 +1,13 @@
 """From logits to attention weights, with the envelope inside.
 
-    softmax    α_ij = w_ij e^{ℓ_ij} / (ε + Σ_k w_ik e^{ℓ_ik})     w may be the mask alone: the paper's, with ε = 0
-    constant   α_ij = w_ij ℓ_ij / n_i                             n_i the number of neighbours (the paper's 1/n)
-    norm_exp   α_ij = w_ij e^{ℓ_ij} / n_i
-    scaled     α_ij = w_ij ℓ_ij / n̄                               n̄ a constant: smooth and size-extensive
+    softmax    α_ij = w_ij e^{ℓ_ij} / (ε + Σ_k w_ik e^{ℓ_ik})
+    constant   α_ij = w_ij ℓ_ij / (ε + Σ_k w_ik)
+    norm_exp   α_ij = w_ij e^{ℓ_ij} / (ε + Σ_k w_ik)
+    scaled     α_ij = w_ij ℓ_ij / n̄                       n̄ a constant: the smoothest, and size-extensive
 
-A neighbour that leaves the cutoff takes its weight along continuously; ε > 0 keeps the softmax smooth when the
-last neighbour leaves.
+Where w is the mask alone and ε = 0 the first three are the paper's, Σ_k w_ik being the number of neighbours.
+A neighbour that leaves the cutoff takes its weight along continuously, out of the denominators too; ε > 0 keeps
+them smooth when the last neighbour leaves.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def attention_weights(
         logits: ℓ, shape (B, M, K, H).
         envelope: w ≥ 0, shape (B, M, K); 0 removes a pair, whatever its logit.
         normalisation: one of ``NORMALISATIONS``.
-        epsilon: ε of the softmax.
+        epsilon: ε of all but ``"scaled"``.
         mean_neighbours: n̄ of ``"scaled"``.
 
     Example:
@@ -44,13 +45,15 @@ def attention_weights(
     if normalisation == "scaled":
         return logits * (weight / mean_neighbours)
     if normalisation in ("constant", "norm_exp"):
-        count = (weight > 0).sum(-2, keepdim=True).clamp(min=1).to(logits.dtype)
-        values = logits if normalisation == "constant" else logits.masked_fill(weight == 0, 0).exp()
-        return values * (weight / count)
+        total = weight.sum(-2, keepdim=True) + epsilon
+        values = logits if normalisation == "constant" else logits.masked_fill(weight == 0, 0.0).exp()
+        return values * (weight / torch.where(total > 0, total, 1.0))
     if normalisation == "softmax":
+        if logits.shape[-2] == 0:  # nobody has a neighbour: there is no largest logit
+            return logits
         masked = logits.masked_fill(weight == 0, -torch.inf)
         top = masked.detach().amax(-2, keepdim=True).clamp(min=0.0)
         unnormalised = weight * torch.exp(logits.masked_fill(weight == 0, 0.0) - top)
         total = unnormalised.sum(-2, keepdim=True) + epsilon * torch.exp(-top)
-        return unnormalised / torch.where(total > 0, total, torch.ones_like(total))
+        return unnormalised / torch.where(total > 0, total, 1.0)
     raise ValueError(f"unknown normalisation {normalisation!r}; choose one of {', '.join(NORMALISATIONS)}")

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lie_sim.activations import SiLU
 from lie_sim.attention.kernels import (
     COMBINATIONS,
     CONTENT_KERNELS,
@@ -46,7 +47,7 @@ class AttentionConfig:
         kernel_hidden: width of the kernel networks.
         content_features: features per head of the concat kernels; None means C/(4H).
         gated_values: multiply values by a function of the location.
-        epsilon: ε of the softmax with envelope.
+        epsilon: ε of the normalisations other than ``"scaled"``.
         mean_neighbours: n̄ of the ``"scaled"`` normalisation.
     """
 
@@ -73,7 +74,9 @@ class AttentionConfig:
             if value not in allowed:
                 raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(allowed)}")
         if self.width < 1 or self.num_heads < 1 or self.width % self.num_heads:
-            raise ValueError(f"width must be a positive multiple of num_heads, got {self.width} and {self.num_heads}")
+            raise ValueError(
+                f"width must be a positive multiple of num_heads, got {self.width} and {self.num_heads}"
+            )
         if self.location == "network":
             if self.content not in ("dot_product", "none") or self.combination != "sum":
                 raise ValueError(
@@ -81,7 +84,9 @@ class AttentionConfig:
                     f"and combination='sum', not content={self.content!r}, combination={self.combination!r}"
                 )
             if not self.gated_values:
-                raise ValueError("location='network' gates the values: use location='mlp' for gated_values=False")
+                raise ValueError(
+                    "location='network' gates the values: use location='mlp' for gated_values=False"
+                )
 
 
 class LieSelfAttention(nn.Module):
@@ -119,7 +124,7 @@ class LieSelfAttention(nn.Module):
             )
             if config.gated_values:
                 hidden = nn.Linear(location_dim, config.kernel_hidden)
-                self.gate = nn.Sequential(hidden, nn.SiLU(), nn.Linear(config.kernel_hidden, width))
+                self.gate = nn.Sequential(hidden, SiLU(), nn.Linear(config.kernel_hidden, width))
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
 
@@ -155,5 +160,5 @@ class LieSelfAttention(nn.Module):
             return (weights.permute(0, 3, 1, 2) @ per_head).transpose(1, 2).reshape(batch, points, width)
         source = pairs.sources(values)
         gated = source if gate is None else source * gate
-        split = gated.reshape(*gated.shape[:3], heads, -1)
+        split = gated.reshape(*gated.shape[:3], heads, width // heads)
         return (weights[..., None] * split).sum(2).reshape(batch, points, width)

@@ -72,7 +72,7 @@ class SemidirectTranslation(LieGroup):
 
     def __post_init__(self) -> None:
         if not isinstance(self.linear, LinearGroup):
-            raise ValueError(
+            raise TypeError(
                 "SemidirectTranslation expects a finite group, SO(n) or O(n) "
                 f"as its linear part; got {self.linear!s}"
             )

@@ -99,7 +99,8 @@ class FiniteGroup(LinearGroup):
         """Matrix entries (``"matrix"``) or indicator of the element (``"one_hot"``)."""
         if self._encoding(encoding) != "one_hot":
             return super().encode(u, encoding)
-        return torch.nn.functional.one_hot(self.index_of(u), self.order).to(u.dtype)
+        numbers = torch.arange(self.order, device=u.device)
+        return (self.index_of(u)[..., None] == numbers).to(u.dtype)
 
     def _random(self, shape: Shape, draw: Sampler, scale: float) -> Element:
         index = draw.integers(self.order, shape)

@@ -22,7 +22,10 @@ from lie_sim.groups.polyhedral import Icosahedral, Octahedral, Tetrahedral
 from lie_sim.groups.sampling import Seed
 from lie_sim.groups.scaled import ScaledRotation2
 
-SYNTAX = "T(n), SO(2), SO(3), O(2), O(3), SE(2), SE(3), E(2), E(3), R>0xSO(2), Trivial(n), Cn, Dn, T, O, I and T(n)xK"
+SYNTAX = (
+    "T(n), SO(2), SO(3), O(2), O(3), SE(2), SE(3), E(2), E(3), R>0xSO(2), "
+    "Trivial(n), Cn, Dn, T, O, I and T(n)xK"
+)
 
 _FIXED: dict[str, LieGroup] = {
     known.name: known

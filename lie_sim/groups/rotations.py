@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lie_sim.groups.series import angle_ratio, cosc, half_cot, sinc, sincc
-from lie_sim.groups.vectors import direction, is_zero, length, squared_length
+from lie_sim.groups.vectors import direction, length, squared_length
 
 PlaneRotation = Float[Tensor, "... 2 2"]
 SpaceRotation = Float[Tensor, "... 3 3"]
@@ -196,13 +196,14 @@ def so3_section(x: Float[Tensor, "... 3"]) -> SpaceRotation:
         >>> so3_section(torch.tensor([0.0, 0.0, 2.0])) @ torch.tensor([1.0, 0.0, 0.0])
         tensor([0., 0., 1.])
     """
-    cosine, y, z = direction(x).unbind(-1)
-    sine2 = y.square() + z.square()
-    front, opposite = cosine >= 0, (cosine < 0) & is_zero(sine2)
-    behind = (1 - cosine) / torch.where(is_zero(sine2), 1.0, sine2)  # 1/(1 + cos) without the cancellation
-    factor = torch.where(front, 1 / (1 + torch.where(front, cosine, 0.0)), behind)
-    yy = torch.where(opposite, 2.0, factor * y.square())
-    yz, zz = factor * y * z, factor * z.square()
+    unit = direction(x)
+    cosine, y, z = unit.unbind(-1)
+    front = cosine >= 0
+    ratio = 1 / (1 + torch.where(front, cosine, 0.0))
+    ey, ez = direction(unit[..., 1:]).unbind(-1)  # behind, 1 + cos would cancel: (1 − cos) e eᵀ is the same
+    behind = [(1 - cosine) * ey * ey, (1 - cosine) * ey * ez, (1 - cosine) * ez * ez]
+    ahead = [ratio * y * y, ratio * y * z, ratio * z * z]
+    yy, yz, zz = (torch.where(front, a, b) for a, b in zip(ahead, behind, strict=True))
     rows = [cosine, -y, -z, y, 1 - yy, -yz, z, -yz, 1 - zz]
     return torch.stack(rows, dim=-1).reshape(*y.shape, 3, 3)
 
@@ -228,7 +229,8 @@ def determinant(matrix: Float[Tensor, "... n n"]) -> Float[Tensor, "..."]:
         a, b, c, d = matrix.flatten(-2).unbind(-1)
         return a * d - b * c
     first, second, third = matrix.unbind(-2)
-    return torch.linalg.vecdot(first, torch.linalg.cross(second, third))
+    volume: Tensor = torch.linalg.vecdot(first, torch.linalg.cross(second, third))
+    return volume
 
 
 def rotation_angle(matrix: Float[Tensor, "... n n"]) -> Float[Tensor, "..."]:

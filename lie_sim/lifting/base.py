@@ -56,9 +56,7 @@ def gather_points(f: Float[Tensor, "B M C"], index: Int[Tensor, "B M2 K"]) -> Fl
     return f.gather(1, flat).reshape(batch, rows, width, f.shape[-1])
 
 
-def pair_vectors(
-    q: Float[Tensor, "B N d"], neighbours: NeighbourMatrix | None
-) -> Float[Tensor, "B N K d"]:
+def pair_vectors(q: Float[Tensor, "B N d"], neighbours: NeighbourMatrix | None) -> Float[Tensor, "B N K d"]:
     """r_ik = q[index_ik] + shift_ik − q_i; for all pairs (no neighbour matrix) K = N and r_ij = q_j − q_i."""
     if neighbours is None:
         return q[:, None] - q[:, :, None]

@@ -66,6 +66,7 @@ class FiniteLift(Lifting):
     ) -> PairGeometry:
         """Relative poses of all pairs of lifted points; see :class:`Lifting`."""
         lifts = self.num_lifts
+        neighbours = None if neighbours is None else _with_self(neighbours)
         r = pair_vectors(q, neighbours)
         batch, count, width, dim = r.shape
         rotations = self.group.elements(dtype=q.dtype, device=q.device)
@@ -89,3 +90,17 @@ class FiniteLift(Lifting):
         lifts = torch.arange(self.num_lifts, device=neighbours.index.device)
         index = neighbours.index[:, :, None, :, None] * self.num_lifts + lifts
         return index.expand(-1, -1, self.num_lifts, -1, -1)
+
+
+def _with_self(neighbours: NeighbourMatrix) -> NeighbourMatrix:
+    """Add each particle to its own neighbours: its lifts see one another, as they do among all pairs."""
+    batch, count, _ = neighbours.index.shape
+    own = torch.arange(count, device=neighbours.index.device)[None, :, None].expand(batch, -1, 1)
+    shift = neighbours.shift
+    return NeighbourMatrix(
+        index=torch.cat([own.to(neighbours.index.dtype), neighbours.index], dim=-1),
+        mask=torch.cat([torch.ones_like(own, dtype=torch.bool), neighbours.mask], dim=-1),
+        shift=None
+        if shift is None
+        else torch.cat([torch.zeros_like(own[..., None] * shift[:, :, :1]), shift], dim=2),
+    )

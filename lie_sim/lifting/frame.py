@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lie_sim.activations import SiLU
 from lie_sim.lifting.base import Lifting, PairGeometry, gather_points, pair_mask, pair_vectors
 from lie_sim.lifting.radial import RadialBasis, compress, smooth_cutoff
 from lie_sim.neighbors import NeighbourMatrix
@@ -77,7 +78,7 @@ class FrameLift(Lifting):
         self.weights: nn.Module | None = None
         if channels:
             self.weights = nn.Sequential(
-                nn.Linear(self.radial.size + 2 * num_scalars, hidden), nn.SiLU(), nn.Linear(hidden, channels)
+                nn.Linear(self.radial.size + 2 * num_scalars, hidden), SiLU(), nn.Linear(hidden, channels)
             )
         self.location_dim = (
             self.radial.size + 2 * num_frames + num_frames**2 + 3 * num_moments + (2 if chirality else 0)
@@ -93,7 +94,9 @@ class FrameLift(Lifting):
     ) -> PairGeometry:
         """Soft frames and relative poses of all pairs; see :class:`Lifting`."""
         if q.shape[-1] != self.dim:
-            raise ValueError(f"this model is for {self.dim}-dimensional positions, got {q.shape[-1]} coordinates")
+            raise ValueError(
+                f"this model is for {self.dim}-dimensional positions, got {q.shape[-1]} coordinates"
+            )
         r = pair_vectors(q, neighbours)
         r2 = r.square().sum(-1)
         envelope = pair_mask(q, particles, neighbours, include_self=False)
@@ -137,14 +140,18 @@ class FrameLift(Lifting):
     def _pseudo_scalars(self, own: Tensor, source: Tensor, unit: Tensor) -> Tensor:
         if self.dim == 2:
             turned = torch.stack([-unit[..., 1], unit[..., 0]], dim=-1)
-            return torch.stack([(own[..., 0, :] * turned).sum(-1), (source[..., 0, :] * turned).sum(-1)], dim=-1)
+            return torch.stack(
+                [(own[..., 0, :] * turned).sum(-1), (source[..., 0, :] * turned).sum(-1)], dim=-1
+            )
         values = [(_cross(a[..., 0, :], a[..., 1, :]) * unit).sum(-1) for a in (own, source)]
         return torch.stack(values, dim=-1)
 
     def _moment_invariants(self, weights: Tensor, unit: Tensor, index: Tensor | None) -> list[Tensor]:
         trace = torch.eye(self.dim, dtype=unit.dtype, device=unit.device) / self.dim
         moments = torch.einsum("bnkc,bnkd,bnke->bncde", weights, unit, unit)
-        moments = moments - torch.einsum("bnkc,bnk->bnc", weights, unit.square().sum(-1))[..., None, None] * trace
+        moments = (
+            moments - torch.einsum("bnkc,bnk->bnc", weights, unit.square().sum(-1))[..., None, None] * trace
+        )
         moments = moments * torch.rsqrt(1 + moments.square().sum((-1, -2, -3), keepdim=True))
         flat = moments.flatten(-3)
         shape = (*unit.shape[:-1], self.num_moments, self.dim, self.dim)

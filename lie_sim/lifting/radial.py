@@ -41,9 +41,6 @@ class RadialBasis(nn.Module):
         size: number of Gaussians; the other bases have 3 functions.
         cutoff: where the Gaussians end; they need one.
         softening: ε of the Coulomb basis.
-
-    Attributes:
-        unbounded: positions of the features that grow or peak without bound; nonlinear layers see them compressed.
     """
 
     def __init__(
@@ -52,6 +49,8 @@ class RadialBasis(nn.Module):
         super().__init__()
         if kind not in RADIAL_BASES:
             raise ValueError(f"unknown radial basis {kind!r}; choose one of {', '.join(RADIAL_BASES)}")
+        if kind == "coulomb" and not softening > 0:
+            raise ValueError(f"the coulomb basis needs softening > 0 to be finite at r = 0, got {softening}")
         if kind == "gaussian" and cutoff is None:
             raise ValueError("the gaussian basis needs a cutoff")
         self.kind, self.cutoff, self.softening = kind, cutoff, softening

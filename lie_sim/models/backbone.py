@@ -14,12 +14,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lie_sim.activations import silu
 from lie_sim.attention import LieSelfAttention
-from lie_sim.groups import group
+from lie_sim.groups import LieGroup, group
 from lie_sim.lifting import FiniteLift, FrameLift, HaarLift, Lifting, PairGeometry, compress
 from lie_sim.models.config import LieTransformerConfig
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.state import Particles
+
+
+def _group_of(config: LieTransformerConfig) -> LieGroup:
+    chosen = group(config.group)
+    if chosen.space_dim != config.dim:
+        raise ValueError(f"{chosen.name} acts in {chosen.space_dim} dimensions, but dim={config.dim}")
+    return chosen
 
 
 def build_lifting(config: LieTransformerConfig) -> Lifting:
@@ -27,13 +35,13 @@ def build_lifting(config: LieTransformerConfig) -> Lifting:
     cutoff = config.cutoff / config.length_scale or None
     if config.lifting == "haar":
         return HaarLift(
-            group(config.group),
+            _group_of(config),
             num_lifts=config.num_lifts,
             seed=config.lift_seed,
             squash=config.squash or None,
         )
     if config.lifting == "finite":
-        return FiniteLift(group(config.group), code=config.element_code, cutoff=cutoff)
+        return FiniteLift(_group_of(config), code=config.element_code, cutoff=cutoff)
     return FrameLift(
         config.dim,
         num_scalars=config.num_scalars,
@@ -62,8 +70,8 @@ class FeedForward(nn.Module):
 
     def forward(self, f: Float[Tensor, "*s C"]) -> Float[Tensor, "*s C"]:
         """Apply to the last axis."""
-        out = self.second(functional.silu(self.first(f)))
-        return functional.silu(out) if self.final_activation else out
+        out = self.second(silu(self.first(f)))
+        return silu(out) if self.final_activation else out
 
 
 class AttentionBlock(nn.Module):
@@ -103,7 +111,7 @@ class LieTransformerBackbone(nn.Module):
         super().__init__()
         self.config = config
         self.lifting = build_lifting(config)
-        self.embed = nn.Linear(max(config.num_scalars, 1), config.width)
+        self.embed = nn.Linear(config.num_scalars, config.width)
         self.blocks = nn.ModuleList(
             AttentionBlock(config, self.lifting.location_dim) for _ in range(config.num_layers)
         )
@@ -121,7 +129,9 @@ class LieTransformerBackbone(nn.Module):
         if config.num_attributes:
             if particles.attributes is None or particles.attributes.shape[-1] != config.num_attributes:
                 got = "None" if particles.attributes is None else f"{particles.attributes.shape[-1]}"
-                raise ValueError(f"this model needs {config.num_attributes} attributes per particle, got {got}")
+                raise ValueError(
+                    f"this model needs {config.num_attributes} attributes per particle, got {got}"
+                )
             parts.append((particles.attributes - self.attribute_mean) / self.attribute_std)
         if config.num_species:
             parts.append(self._one_hot(particles))
@@ -135,9 +145,10 @@ class LieTransformerBackbone(nn.Module):
             raise ValueError(f"this model needs particles.species (0 to {count - 1}), which is None")
         if species.numel() and (int(species.min()) < 0 or int(species.max()) >= count):
             raise ValueError(
-                f"species run from {int(species.min())} to {int(species.max())}; the model knows 0 to {count - 1}"
+                f"species run from {int(species.min())} to {int(species.max())}; "
+                f"the model knows 0 to {count - 1}"
             )
-        return functional.one_hot(species, count)
+        return functional.one_hot(species.long(), count)
 
     def _centred(self, q: Tensor, particles: Particles) -> Tensor:
         if particles.mask is None:
@@ -170,6 +181,8 @@ class LieTransformerBackbone(nn.Module):
 
     @staticmethod
     def _weigh_sources(pairs: PairGeometry, particles: Particles) -> PairGeometry:
-        masses = particles.masses.to(pairs.envelope.dtype)[..., None].repeat_interleave(pairs.num_lifts, dim=1)
+        masses = particles.masses.to(pairs.envelope.dtype)[..., None].repeat_interleave(
+            pairs.num_lifts, dim=1
+        )
         source = pairs.sources(masses).squeeze(-1)
         return replace(pairs, envelope=pairs.envelope * source)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any, ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -101,7 +100,9 @@ def build_model(name: str, config: dict[str, Any]) -> EnergyModel:
     known = {field.name for field in fields(cls.Config)}
     unknown = sorted(set(config) - known)
     if unknown:
-        raise ValueError(f"{name} has no option {', '.join(unknown)}; its options are {', '.join(sorted(known))}")
+        raise ValueError(
+            f"{name} has no option {', '.join(unknown)}; its options are {', '.join(sorted(known))}"
+        )
     as_tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
     return cls(cls.Config(**as_tuples))
 
@@ -109,9 +110,10 @@ def build_model(name: str, config: dict[str, Any]) -> EnergyModel:
 def config_as_dict(model: EnergyModel) -> dict[str, Any]:
     """The model's configuration as plain values, ready for TOML or JSON."""
     if not is_dataclass(model.config):
-        raise TypeError(f"{type(model).__name__}.config must be a dataclass, not {type(model.config).__name__}")
+        raise TypeError(
+            f"{type(model).__name__}.config must be a dataclass, not {type(model.config).__name__}"
+        )
     return asdict(model.config)  # type: ignore[arg-type]
-
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -24,14 +24,17 @@ class LieTransformerConfig:
         num_attributes: A, length of ``particles.attributes``.
         num_species: number of species; ``particles.species`` runs from 0 to ``num_species − 1``.
         use_masses: whether the potential sees the masses.
-        lifting: ``"frame"`` (soft frames: exact, smooth), ``"finite"`` (T(n) ⋊ K: exact), ``"haar"`` (random samples).
-        group: group name for ``"haar"``, such as ``"SE(3)"``, and for ``"finite"`` (the subgroup K), such as ``"C4"``.
+        lifting: ``"frame"`` (soft frames: exact, smooth), ``"finite"`` (T(n) ⋊ K: exact) or
+            ``"haar"`` (random samples).
+        group: group name for ``"haar"``, such as ``"SE(3)"``, and for ``"finite"`` (the subgroup K), such
+            as ``"C4"``.
         element_code: how ``"finite"`` encodes relative rotations, ``"matrix"`` or (paper) ``"index"``.
         num_lifts: L of ``"haar"``.
         lift_seed: names the samples of ``"haar"``.
         squash: shortening of the locations of ``"haar"``; 0 for none.
         centre: subtract the mean position first (for groups that act about the origin).
-        num_frames, num_moments, chirality, radial, num_radial, softening: see :class:`~lie_sim.lifting.FrameLift`.
+        num_frames, num_moments, chirality, radial, num_radial, softening: see
+            :class:`~lie_sim.lifting.FrameLift`.
         cutoff: distance where interactions end, in the unit of q; 0 for none.
         width: channels C. num_heads: attention heads H. num_layers: attention blocks.
         content, location, combination, normalisation, gated_values, epsilon, mean_neighbours: see
@@ -41,8 +44,9 @@ class LieTransformerConfig:
         norm: ``"none"``, ``"pre"`` or ``"post"`` layer normalisation of the residual branches.
         paper_blocks: feed-forward blocks and head of the paper (activation last; pooled before a deep head).
         readout: ``"sum"`` (extensive), ``"mean"`` or ``"max"`` over the particles.
-        source_weight: weight of a particle in what others see of it; ``"masses"`` is the equivalence principle.
-        readout_weight: weight of a particle's energy; ``"masses"`` likewise.
+        source_weight: weight of a particle in what others see of it; ``"masses"`` is the equivalence
+            principle.
+        readout_weight: weight of a particle's energy in the sum; ``"masses"`` likewise.
         length_scale: unit of length, in the unit of q.
         energy_scale: unit of energy.
         mass_mean, mass_std: standardisation of the masses.
@@ -112,14 +116,21 @@ class LieTransformerConfig:
         if self.cutoff < 0 or self.num_layers < 1 or self.num_attributes < 0 or self.num_species < 0:
             raise ValueError("cutoff, num_attributes and num_species must be >= 0 and num_layers >= 1")
         if self.lifting == "frame" and self.group:
-            raise ValueError(f"FrameLift is E(d) or SE(d) by construction: leave group empty, not {self.group!r}")
+            raise ValueError(
+                f"FrameLift is E(d) or SE(d) by construction: leave group empty, not {self.group!r}"
+            )
         if self.lifting != "frame" and not self.group:
-            raise ValueError(f"lifting={self.lifting!r} needs a group name, such as 'T(2)' (haar) or 'C4' (finite)")
+            raise ValueError(
+                f"lifting={self.lifting!r} needs a group name, such as 'T(2)' (haar) or 'C4' (finite)"
+            )
+
+        if self.lifting == "haar" and self.cutoff:
+            raise ValueError("lifting='haar' describes all pairs: leave cutoff 0, or use 'frame' or 'finite'")
 
     @property
     def num_scalars(self) -> int:
-        """Numbers known of each particle: mass, attributes, one-hot species."""
-        return int(self.use_masses) + self.num_attributes + self.num_species
+        """Numbers known of each particle: mass, attributes, one-hot species; a constant 1 where nothing is."""
+        return int(self.use_masses) + self.num_attributes + self.num_species or 1
 
     def attention(self) -> AttentionConfig:
         """Options of the attention layers."""

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lie_sim.activations import SiLU
 from lie_sim.models.base import EnergyModel, register_model
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.state import Particles
@@ -70,7 +71,7 @@ class FullyConnected(EnergyModel):
         inputs = config.num_particles * (config.dim + 1 + config.num_attributes)
         layers: list[nn.Module] = []
         for _ in range(config.num_layers):
-            layers += [nn.Linear(inputs, config.width), nn.SiLU()]
+            layers += [nn.Linear(inputs, config.width), SiLU()]
             inputs = config.width
         self.layers = nn.Sequential(*layers, nn.Linear(inputs, 1))
 

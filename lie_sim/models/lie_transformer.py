@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
+from lie_sim.activations import silu
 from lie_sim.models.backbone import LieTransformerBackbone
 from lie_sim.models.base import EnergyModel, register_model
 from lie_sim.models.config import LieTransformerConfig
@@ -50,12 +50,14 @@ class DeepHead(nn.Module):
 
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, outputs)])
+        self.layers = nn.ModuleList(
+            [nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, outputs)]
+        )
 
     def forward(self, f: Float[Tensor, "*s C"]) -> Float[Tensor, "*s outputs"]:
         """Apply to the last axis."""
         for layer in self.layers:
-            f = layer(functional.silu(f))
+            f = layer(silu(f))
         return f
 
 
@@ -70,7 +72,7 @@ class ResidualHead(nn.Module):
 
     def forward(self, f: Float[Tensor, "*s C"]) -> Float[Tensor, "*s outputs"]:
         """Apply to the last axis."""
-        return self.linear(f) + self.out(functional.silu(self.hidden(f)))
+        return self.linear(f) + self.out(silu(self.hidden(f)))
 
 
 @register_model

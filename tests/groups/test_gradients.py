@@ -29,8 +29,8 @@ def algebra_at(name: str, angle: float, count: int = 2) -> torch.Tensor:
 
 def check(function: object, *inputs: torch.Tensor) -> None:
     leaves = tuple(x.detach().clone().requires_grad_() for x in inputs)
-    assert gradcheck(function, leaves, eps=STEP, atol=ABSOLUTE, rtol=RELATIVE)
-    assert gradgradcheck(function, leaves, eps=STEP, atol=1e2 * ABSOLUTE, rtol=1e2 * RELATIVE)
+    assert gradcheck(function, leaves, eps=STEP, atol=ABSOLUTE, rtol=RELATIVE, fast_mode=True)
+    assert gradgradcheck(function, leaves, eps=STEP, atol=1e2 * ABSOLUTE, rtol=1e2 * RELATIVE, fast_mode=True)
 
 
 @pytest.mark.parametrize("angle", ANGLES)
@@ -56,7 +56,8 @@ def test_gradients_of_action_adjoint_and_distance(name: str) -> None:
     x = torch.randn(2, chosen.space_dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     check(chosen.act, u, x)
     check(chosen.inverse, u)
-    check(chosen.adjoint, u)
+    if name not in ("SO(2)", "R>0xSO(2)"):  # there it is constant
+        check(chosen.adjoint, u)
     if name != "O(2)":  # the angle between these two is exactly π apart from rounding, or constant
         check(chosen.distance, u, v)
 

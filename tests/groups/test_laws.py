@@ -188,3 +188,29 @@ def test_translations_keep_their_digits_far_from_the_origin() -> None:
     shift = chosen.translation_part(chosen.relative(u, v))
     exact = (chosen.linear_part(u).double().mT @ (near.double() - far.double())[..., None])[..., 0]
     assert_close(shift.double(), exact, 2e-6)  # composing inverse(u) and v would lose 1e-3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_results_stay_on_the_device_of_the_inputs_and_nothing_waits_for_it(name: str) -> None:
+    chosen = group(name)  # the meta device refuses both mixed devices and reading a value back
+    u = chosen.random((4,), dtype=torch.float32, device="meta")
+    x = torch.ones(4, chosen.space_dim, device="meta")
+    results = [
+        *(
+            chosen.inverse(u),
+            chosen.compose(u, u),
+            chosen.act(u, x),
+            chosen.adjoint(u),
+            chosen.distance(u, u),
+        ),
+        *(chosen.relative_pose(u, u), chosen.section(x), chosen.origin(x), chosen.orbit_coordinates(x)),
+        *(
+            chosen.exp(torch.ones(4, chosen.dim, device="meta")),
+            chosen.hat(torch.ones(4, chosen.dim, device="meta")),
+        ),
+        *(chosen.stabiliser_random((4,), device="meta"), chosen.identity((4,), device="meta")),
+    ]
+    if chosen.is_finite:
+        results.append(chosen.encode(u, "one_hot"))
+    assert {result.device.type for result in results} == {"meta"}
+    assert {result.dtype for result in results} == {torch.float32}

@@ -3,8 +3,18 @@
 import pytest
 import torch
 
-from lie_sim.groups import SE2, SE3, Cyclic, Dihedral, Orthogonal, SemidirectTranslation, Translation, Trivial
-from lie_sim.groups import group, random_transform
+from lie_sim.groups import (
+    SE2,
+    SE3,
+    Cyclic,
+    Dihedral,
+    Orthogonal,
+    SemidirectTranslation,
+    Translation,
+    Trivial,
+    group,
+    random_transform,
+)
 
 NAMES = [
     *(
@@ -63,7 +73,7 @@ def test_impossible_groups_are_refused() -> None:
     for make in (lambda: Orthogonal(4), lambda: Dihedral(0), lambda: Trivial(0), lambda: Translation(0)):
         with pytest.raises(ValueError, match="n = "):
             make()
-    with pytest.raises(ValueError, match="expects a finite group"):
+    with pytest.raises(TypeError):
         SemidirectTranslation(SE2())  # type: ignore[arg-type]
 
 

@@ -1,0 +1,37 @@
+"""Trajectory datasets: making them, keeping them on disk, and targets derived from them."""
+
+from lie_sim.data.constellations import (
+    ConstellationConfig,
+    Constellations,
+    constellation_splits,
+    make_constellations,
+)
+from lie_sim.data.dataset import (
+    Dataset,
+    DatasetConfig,
+    generate_dataset,
+    generate_split,
+    load_dataset,
+    save_dataset,
+)
+from lie_sim.data.derivatives import force_targets, hermite_weights
+from lie_sim.data.solar import solar_trajectories
+from lie_sim.data.trajectories import Trajectories, make_trajectories
+
+__all__ = [
+    "ConstellationConfig",
+    "Constellations",
+    "Dataset",
+    "DatasetConfig",
+    "Trajectories",
+    "constellation_splits",
+    "force_targets",
+    "generate_dataset",
+    "generate_split",
+    "hermite_weights",
+    "load_dataset",
+    "make_constellations",
+    "make_trajectories",
+    "save_dataset",
+    "solar_trajectories",
+]

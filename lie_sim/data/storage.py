@@ -1,0 +1,137 @@
+"""Tensors on disk: one safetensors file with a JSON header, written atomically, checked when read.
+
+The header holds the caller's metadata, a format number and the SHA-256 of every tensor's name, dtype, shape
+and bytes. A file appears under its final name only when it is complete and flushed, and a damaged one is
+refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lie_sim.errors import DataError
+
+_HEADER = "lie_sim"
+_FORMAT = 1
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes, as 64 hexadecimal digits.
+
+    Example:
+        >>> tensors_digest({"a": torch.zeros(2)})[:8] == tensors_digest({"a": torch.zeros(3)})[:8]
+        False
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write a small file so that readers see the old content or the new one, never a part."""
+    temporary = _temporary_name(path)
+    try:
+        temporary.write_bytes(content)
+        _publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], *, kind: str) -> str:
+    """Write tensors and metadata to ``path`` atomically.
+
+    Args:
+        path: destination; its folder is created.
+        tensors: names to tensors; moved to the CPU.
+        metadata: anything JSON can hold.
+        kind: what the file is, such as ``"trajectories"``; :func:`load_tensors` checks it.
+
+    Returns:
+        The digest of the tensors.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    digest = tensors_digest(contiguous)
+    header = {"format": _FORMAT, "kind": kind, "digest": digest, "metadata": dict(metadata)}
+    temporary = _temporary_name(path)
+    try:
+        save_file(contiguous, str(temporary), metadata={_HEADER: json.dumps(header, sort_keys=True)})
+        _publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return digest
+
+
+def load_tensors(path: Path, *, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what :func:`save_tensors` wrote.
+
+    Returns:
+        The tensors, and the metadata with the digest added under ``"digest"``.
+
+    Raises:
+        DataError: the file is missing, truncated, altered, or of another kind or format.
+    """
+    if not path.is_file():
+        raise DataError(f"no {kind} file at {path}; generate it, or correct the path")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = (file.metadata() or {}).get(_HEADER)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path} is not a complete safetensors file ({error}); generate it again") from error
+    facts = _parse_header(path, header, kind)
+    found = tensors_digest(tensors)
+    if found != facts["digest"]:
+        raise DataError(
+            f"{path} was altered after it was written: its digest should be {facts['digest'][:16]}…, "
+            f"but the content has {found[:16]}…; generate it again"
+        )
+    return tensors, {**facts["metadata"], "digest": found}
+
+
+def _parse_header(path: Path, header: str | None, kind: str) -> dict[str, Any]:
+    if header is None:
+        raise DataError(f"{path} has no lie_sim header: it was not written by lie_sim")
+    try:
+        facts: dict[str, Any] = json.loads(header)
+        found_format, found_kind, _, _ = (facts[key] for key in ("format", "kind", "digest", "metadata"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} has a damaged lie_sim header ({error}); generate it again") from error
+    if found_format != _FORMAT:
+        raise DataError(f"{path} has format {found_format}, this version of lie_sim reads format {_FORMAT}")
+    if found_kind != kind:
+        raise DataError(f"{path} holds {found_kind}, but {kind} was expected")
+    return facts
+
+
+def _temporary_name(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    return Path(name)
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.chmod(0o644)
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

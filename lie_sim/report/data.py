@@ -1,0 +1,302 @@
+"""What a report shows, as plain numbers and text, and its JSON form.
+
+Nothing here knows a model, an integrator or a dataset: whoever trained something fills a
+:class:`ReportData`. JSON has no NaN and no infinity; both are written as ``null`` and read back as NaN.
+
+Shape letters: T time steps, N particles, d space dimension (2 or 3).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lie_sim.errors import DataError
+from lie_sim.report.files import write_atomically
+from lie_sim.report.formatting import NOT_FINITE
+
+LEARNING_KEYS = ("step", "cpu_seconds", "train_loss", "validation_loss", "learning_rate")
+_FORMAT = "lie_sim report"
+_VERSION = 1
+
+# Shapes of what callers bring are checked by hand below, with messages for them; hence plain arrays here.
+Curve = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class TrajectoryView:
+    """One system moving: what happened and what the model said would happen.
+
+    Args:
+        label: what the system selector shows.
+        times: shape (T,), increasing.
+        true: reference positions, shape (T, N, d) with d = 2 or 3.
+        predicted: positions from the model, same shape; NaN where the prediction diverged.
+        sizes: one positive number per particle that sets its drawn size (mass, for example), shape (N,).
+        names: one name per particle; None means that none are shown.
+        train_horizon: time up to which training data reached; None means that no horizon is marked.
+        time_unit: unit of ``times``, such as ``"day"``; empty for dimensionless.
+        length_unit: unit of the positions.
+
+    Raises:
+        ValueError: the shapes do not fit together.
+
+    Example:
+        >>> import numpy as np
+        >>> q = np.zeros((3, 2, 2))
+        >>> view = TrajectoryView("two springs", np.arange(3.0), true=q, predicted=q, sizes=np.ones(2))
+        >>> view.true.shape
+        (3, 2, 2)
+    """
+
+    label: str
+    times: np.ndarray
+    true: np.ndarray
+    predicted: np.ndarray
+    sizes: np.ndarray
+    names: list[str] | None = None
+    train_horizon: float | None = None
+    time_unit: str = ""
+    length_unit: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("times", "true", "predicted", "sizes"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=float))
+        self._check()
+
+    def _check(self) -> None:
+        shape = self.true.shape
+        where = f"trajectory {self.label!r}"
+        if len(shape) != 3 or shape[2] not in (2, 3) or 0 in shape:
+            raise ValueError(f"{where}: true must have the shape (T, N, d) with d = 2 or 3; got {shape}")
+        if self.predicted.shape != shape:
+            raise ValueError(
+                f"{where}: predicted must have the shape {shape} of true; got {self.predicted.shape}"
+            )
+        if not np.isfinite(self.true).all():
+            bad = int(np.argwhere(~np.isfinite(self.true))[0, 0])
+            raise ValueError(f"{where}: true must be finite; frame {bad} is not. Only predicted may diverge.")
+        if self.times.shape != shape[:1] or not (np.diff(self.times) > 0).all():
+            raise ValueError(
+                f"{where}: times must be {shape[0]} increasing numbers; got shape {self.times.shape}, "
+                f"smallest step {np.diff(self.times).min(initial=math.inf):g}"
+            )
+        if self.sizes.shape != shape[1:2]:
+            raise ValueError(f"{where}: sizes must have the shape ({shape[1]},); got {self.sizes.shape}")
+        if self.names is not None and len(self.names) != shape[1]:
+            raise ValueError(f"{where}: expected {shape[1]} names, one per particle; got {len(self.names)}")
+
+
+@dataclass(frozen=True)
+class EquivarianceRow:
+    """One measured symmetry error and the tolerance it is held against.
+
+    Args:
+        symmetry: what was applied, such as ``"rotation"``.
+        dtype: number type of the measurement, such as ``"float32"``.
+        when: ``"before training"`` or ``"after training"``.
+        error: the measured error.
+        tolerance: the largest error that still passes.
+        passed: whether it passed.
+
+    Example:
+        >>> EquivarianceRow("rotation", "float64", "after training", 3e-15, 1e-12, True).passed
+        True
+    """
+
+    symmetry: str
+    dtype: str
+    when: str
+    error: float
+    tolerance: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of any columns; the first column names the row.
+
+    Args:
+        columns: headings.
+        rows: one list per row, each as long as ``columns``; a cell is text, a number or None.
+
+    Raises:
+        ValueError: a row is longer or shorter than ``columns``.
+
+    Example:
+        >>> Table(columns=["model", "parameters"], rows=[["ours", 1200]]).rows[0][0]
+        'ours'
+    """
+
+    columns: list[str]
+    rows: list[list[str | int | float | None]]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"expected {len(self.columns)} cells, one per column; got {len(row)} in {row!r}"
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class ReportData:
+    """Everything that a report shows; an empty part is shown as a note that it was not recorded.
+
+    Args:
+        title: heading of the page.
+        subtitle: one line below it.
+        summary: headline facts, name to text, such as ``{"training time": "212 CPU s"}``.
+        learning_curve: rows with some of the keys step, cpu_seconds, train_loss, validation_loss and
+            learning_rate.
+        trajectories: systems to animate.
+        error_curves: model name to (times, mean squared error), both of shape (T,).
+        energy_curves: curve name to (times, relative energy error), both of shape (T,).
+        equivariance: measured symmetry errors.
+        comparison: models side by side.
+        configuration: nested dictionary of plain values, shown as TOML.
+        train_horizon: time up to which training data reached, marked in the error and energy curves.
+        time_unit: unit of the times of these curves; empty for dimensionless.
+
+    Raises:
+        ValueError: a curve has times and values of different lengths, or a learning-curve key is unknown.
+
+    Example:
+        >>> data = ReportData(title="Springs", learning_curve=[{"step": 1, "train_loss": float("nan")}])
+        >>> ReportData.from_json(data.to_json()).learning_curve
+        [{'step': 1, 'train_loss': None}]
+    """
+
+    title: str
+    subtitle: str = ""
+    summary: dict[str, str] = field(default_factory=dict)
+    learning_curve: list[dict[str, Any]] = field(default_factory=list)
+    trajectories: list[TrajectoryView] = field(default_factory=list)
+    error_curves: dict[str, Curve] = field(default_factory=dict)
+    energy_curves: dict[str, Curve] = field(default_factory=dict)
+    equivariance: list[EquivarianceRow] = field(default_factory=list)
+    comparison: Table | None = None
+    configuration: dict[str, Any] = field(default_factory=dict)
+    train_horizon: float | None = None
+    time_unit: str = ""
+
+    def __post_init__(self) -> None:
+        for row in self.learning_curve:
+            unknown = sorted(set(row) - set(LEARNING_KEYS))
+            if unknown:
+                raise ValueError(
+                    f"learning_curve has the unknown key {unknown[0]!r}; use {', '.join(LEARNING_KEYS)}"
+                )
+        for name in ("error_curves", "energy_curves"):
+            curves = {key: _as_curve(f"{name}[{key!r}]", curve) for key, curve in getattr(self, name).items()}
+            object.__setattr__(self, name, curves)
+
+    def to_json(self) -> str:
+        """The whole report as JSON text; non-finite numbers become ``null``, 'not finite' in tables."""
+        document = {"format": _FORMAT, "version": _VERSION, **plain(asdict(self))}
+        if self.comparison is not None:
+            # An empty cell is null already; a diverged model must not look like one that was not measured.
+            document["comparison"]["rows"] = [[_cell(cell) for cell in row] for row in self.comparison.rows]
+        return json.dumps(document, allow_nan=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> ReportData:
+        """Undo :meth:`to_json`; ``null`` in an array or table of errors becomes NaN.
+
+        Raises:
+            DataError: the text is not the JSON of a report, or of another version.
+        """
+        try:
+            document = json.loads(text)
+        except ValueError as error:
+            raise DataError(
+                f"expected the JSON of a report; {error}. Write it again with to_json."
+            ) from error
+        if not isinstance(document, dict) or document.pop("format", None) != _FORMAT:
+            raise DataError(f'expected a JSON object with "format": "{_FORMAT}"; write it with to_json')
+        version = document.pop("version", None)
+        if version != _VERSION:
+            raise DataError(f"expected report version {_VERSION}; got {version!r}. Run the evaluation again.")
+        try:
+            return _from_plain(document)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"the report does not hold what it should: {error}") from error
+
+    def save(self, path: str | Path) -> Path:
+        """Write :meth:`to_json` to ``path`` (by custom ``report_data.json``), atomically."""
+        return write_atomically(Path(path), self.to_json().encode())
+
+    @classmethod
+    def load(cls, path: str | Path) -> ReportData:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            DataError: the file is missing or is not a report.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise DataError(f"expected a report at {path}, but there is no such file")
+        return cls.from_json(path.read_text(encoding="utf-8"))
+
+
+def plain(value: Any) -> Any:
+    """Nested dictionaries, lists, text, finite numbers and None, as JSON can hold them.
+
+    Raises:
+        TypeError: a value is of a kind that has no JSON form.
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"a report holds text, numbers, lists and dictionaries; got a {type(value).__name__}")
+
+
+def _cell(cell: Any) -> Any:
+    return NOT_FINITE if isinstance(cell, float | np.floating) and not math.isfinite(cell) else plain(cell)
+
+
+def _as_curve(name: str, curve: Any) -> Curve:
+    times, values = (np.asarray(part, dtype=float) for part in curve)
+    if times.ndim != 1 or times.shape != values.shape:
+        raise ValueError(
+            f"{name}: times and values must both have the shape (T,); got {times.shape} and {values.shape}"
+        )
+    return times, values
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _view_from_plain(item: dict[str, Any]) -> TrajectoryView:
+    arrays = {name: np.asarray(item[name], dtype=float) for name in ("times", "true", "predicted", "sizes")}
+    return TrajectoryView(**{**item, **arrays})
+
+
+def _from_plain(document: dict[str, Any]) -> ReportData:
+    """Build the dataclasses from what :func:`plain` made of them."""
+    parts = dict(document)
+    parts["trajectories"] = [_view_from_plain(item) for item in document["trajectories"]]
+    for name in ("error_curves", "energy_curves"):
+        parts[name] = {key: _as_curve(key, curve) for key, curve in document[name].items()}
+    parts["equivariance"] = [
+        EquivarianceRow(**{**row, "error": _number(row["error"]), "tolerance": _number(row["tolerance"])})
+        for row in document["equivariance"]
+    ]
+    parts["comparison"] = None if document["comparison"] is None else Table(**document["comparison"])
+    return ReportData(**parts)

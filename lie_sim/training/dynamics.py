@@ -1,0 +1,231 @@
+"""Learning a potential from trajectories: by the forces along them, or by integrating through them.
+
+    derivatives    L = ⟨ |F_θ(q) − F|² ⟩ / σ²,      F: second derivative of the trajectory, σ² = ⟨F²⟩ − ⟨F⟩²
+    rollout        L = ⟨ |Φ_θ^t(q₀, p₀) − (q_t, p_t)|² ⟩ over the points of a chunk, Φ a splitting method
+
+The first needs one force per step and no integration: it is cheaper by the number of integrator stages, and
+no error of the integrator enters the learned energy. The second works with noisy or sparse trajectories.
+
+Shape letters: S systems, L points of a chunk, B batch, P points used, N particles, d space dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from lie_sim.data.derivatives import force_targets
+from lie_sim.data.trajectories import Trajectories
+from lie_sim.hamiltonian import Hamiltonian
+from lie_sim.integrators import get_method, integrate
+from lie_sim.training.config import TrainingConfig
+from lie_sim.training.tasks import Batch, TensorTask, mean_square, particle_tensors, particles_of, select
+
+_ROLLOUT_STEPS = 4  # validation rolls out over five points, as the springs protocol does
+_VALIDATION_BATCH = 500
+
+
+def dynamics_task(config: TrainingConfig, train: Trajectories, validation: Trajectories) -> TensorTask:
+    """The task that the configuration names, for a :class:`~lie_sim.hamiltonian.Hamiltonian`.
+
+    Args:
+        config: its ``loss`` and the options of that loss.
+        train: trajectories or chunks of them, in float64.
+        validation: likewise; the first ``config.validation_systems`` of them are used.
+    """
+    if config.validation_systems:
+        validation = validation[: config.validation_systems]
+    if config.loss == "derivatives":
+        return DerivativeTask(
+            train, validation, weight=config.weight, points_per_chunk=config.points_per_chunk
+        )
+    return RolloutTask(train, validation, method=config.rollout_method, substeps=config.rollout_substeps)
+
+
+class _DynamicsTask(TensorTask):
+    """What both losses share: chunks as tensors, and the rollout error of the validation."""
+
+    def __init__(self, train: Batch, validation: Batch, *, dt: float, method: str, substeps: int) -> None:
+        super().__init__(train, validation)
+        get_method(method)
+        if substeps < 1:
+            raise ValueError(f"substeps must be at least 1, got {substeps}")
+        self.dt, self.method, self.substeps = dt, method, substeps
+
+    def rollout_error(self, module: nn.Module, batch: Batch, *, num_points: int | None = None) -> Tensor:
+        """Mean square of (q, p) over all points of the chunks, integrated from their first points."""
+        hamiltonian, particles = _hamiltonian(module), particles_of(batch)
+        q, p = batch["q"][:, :num_points], batch["p"][:, :num_points]
+        predicted = integrate(
+            hamiltonian.bind(particles),
+            q[:, 0],
+            p[:, 0],
+            step_size=self.dt / self.substeps,
+            num_steps=(q.shape[1] - 1) * self.substeps,
+            method=self.method,
+            save_every=self.substeps,
+        )
+        error = torch.cat([predicted[0] - q, predicted[1] - p], dim=-1)
+        return mean_square(error, particles.mask)
+
+    def _validation_batches(self) -> Iterator[tuple[float, Batch]]:
+        """Parts of the validation data and the share of each."""
+        total = next(iter(self._validation.values())).shape[0]
+        for start in range(0, total, _VALIDATION_BATCH):
+            stop = min(total, start + _VALIDATION_BATCH)
+            yield (stop - start) / total, select(self._validation, slice(start, stop))
+
+
+class DerivativeTask(_DynamicsTask):
+    """Regression of the forces read off trajectories; validation adds the error of a short rollout.
+
+    Args:
+        train: trajectories or chunks, float64.
+        validation: likewise.
+        weight: ``"mass"`` divides forces by masses; ``"none"`` does not.
+        points_per_chunk: P random points of each trajectory per step; 0 for all.
+
+    Example:
+        >>> from lie_sim.data import make_trajectories
+        >>> from lie_sim.systems import Springs
+        >>> from lie_sim import LieTransformer
+        >>> times = torch.linspace(0, 0.04, 5, dtype=torch.float64)
+        >>> data = make_trajectories(Springs(), 8, seed=0, times=times)
+        >>> task = DerivativeTask(data[:6], data[6:]).to(dtype=torch.float32, device=torch.device("cpu"))
+        >>> batch = task.batch(torch.tensor([0, 3]), torch.Generator().manual_seed(0))
+        >>> batch["q"].shape, task.loss(Hamiltonian(LieTransformer.default(num_attributes=1)), batch).shape
+        (torch.Size([2, 6, 2]), torch.Size([]))
+    """
+
+    option_names: ClassVar[tuple[str, ...]] = ("weight", "points_per_chunk", "dt")
+
+    def __init__(
+        self,
+        train: Trajectories,
+        validation: Trajectories,
+        *,
+        weight: str = "none",
+        points_per_chunk: int = 1,
+    ) -> None:
+        if weight not in ("none", "mass"):
+            raise ValueError(f'weight must be "none" or "mass", got {weight!r}')
+        if points_per_chunk < 0:
+            raise ValueError(f"points_per_chunk must not be negative, got {points_per_chunk}")
+        data, held_out = _with_forces(train), _with_forces(validation)
+        super().__init__(data, held_out, dt=train.dt, method="yoshida4", substeps=1)
+        self.weight, self.points_per_chunk = weight, min(points_per_chunk, train.num_times)
+        self._scale = self._force_scale()
+
+    def _force_scale(self) -> float:
+        """σ, from the training data alone."""
+        force = self._weighted(self._train["force"], self._train["particles.masses"][:, None])
+        mask = self._train.get("particles.mask")
+        if mask is not None:
+            force = force[mask[:, None].expand(force.shape[:3])]
+        scale = float(force.std())
+        if not scale > 0:
+            raise ValueError(
+                "the forces of the training data do not vary: there is nothing to learn from them"
+            )
+        return scale
+
+    def _weighted(self, force: Tensor, masses: Tensor) -> Tensor:
+        return force / masses[..., None] if self.weight == "mass" else force
+
+    def batch(self, indices: Int[Tensor, " B"], generator: torch.Generator) -> Batch:
+        """``points_per_chunk`` random points of each chosen trajectory, as B·P separate systems."""
+        data, length = self._train, self._train["q"].shape[1]
+        count = self.points_per_chunk or length
+        if count == 1:
+            times = torch.randint(length, (len(indices), 1), generator=generator)
+        else:
+            times = torch.rand(len(indices), length, generator=generator).argsort(1)[:, :count]
+        index, times = indices.to(data["q"].device)[:, None], times.to(data["q"].device)
+        chosen = {name: data[name][index, times].flatten(0, 1) for name in ("q", "force")}
+        particles = {name: data[name] for name in data if name.startswith("particles.")}
+        rows = indices.repeat_interleave(count)
+        return {**chosen, **select(particles, rows)}
+
+    def loss(self, module: nn.Module, batch: Batch) -> Float[Tensor, ""]:
+        """⟨|F_θ − F|²⟩/σ²."""
+        hamiltonian, particles = _hamiltonian(module), particles_of(batch)
+        if hamiltonian.masses != "known":
+            raise ValueError('force targets need known masses: use loss = "rollout" to learn masses')
+        error = hamiltonian.force(batch["q"], particles) - batch["force"]
+        masses = (
+            particles.masses if particles.mask is None else particles.masses.masked_fill(~particles.mask, 1)
+        )
+        return mean_square(self._weighted(error, masses) / self._scale, particles.mask)
+
+    @torch.no_grad()
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """The loss at all points of the validation data, and the error of a rollout over five points."""
+        found = {"validation_loss": 0.0, "rollout_mse": 0.0}
+        for share, part in self._validation_batches():
+            length = part["q"].shape[1]
+            points = {
+                name: tensor.flatten(0, 1) if name in ("q", "force") else tensor.repeat_interleave(length, 0)
+                for name, tensor in part.items()
+                if name != "p"
+            }
+            found["validation_loss"] += share * float(self.loss(module, points))
+            found["rollout_mse"] += share * float(
+                self.rollout_error(module, part, num_points=_ROLLOUT_STEPS + 1)
+            )
+        return found
+
+
+class RolloutTask(_DynamicsTask):
+    """Mean squared error of all points of a chunk, integrated by a differentiable splitting method.
+
+    Args:
+        train: chunks; every point enters, so keep them short.
+        validation: likewise.
+        method: name of a splitting method of :mod:`lie_sim.integrators`.
+        substeps: integrator steps per step of the data.
+    """
+
+    option_names: ClassVar[tuple[str, ...]] = ("method", "substeps", "dt")
+
+    def __init__(
+        self, train: Trajectories, validation: Trajectories, *, method: str = "yoshida4", substeps: int = 1
+    ) -> None:
+        data, held_out = _chunk_tensors(train), _chunk_tensors(validation)
+        super().__init__(data, held_out, dt=train.dt, method=method, substeps=substeps)
+
+    def loss(self, module: nn.Module, batch: Batch) -> Float[Tensor, ""]:
+        """Mean square of (q, p) over all points of the chunks."""
+        return self.rollout_error(module, batch)
+
+    @torch.no_grad()
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """The loss on the validation data."""
+        parts = self._validation_batches()
+        return {"validation_loss": sum(share * float(self.loss(module, part)) for share, part in parts)}
+
+
+def _hamiltonian(module: nn.Module) -> Hamiltonian:
+    if not isinstance(module, Hamiltonian):
+        raise TypeError(
+            f"dynamics are learned by a Hamiltonian: train Hamiltonian(model), not {type(module).__name__}"
+        )
+    return module
+
+
+def _chunk_tensors(data: Trajectories) -> Batch:
+    return {"q": data.q, "p": data.p, **particle_tensors(data.particles)}
+
+
+def _with_forces(data: Trajectories) -> Batch:
+    if data.q.dtype != torch.float64:
+        raise ValueError(
+            "force targets amplify rounding by about 80/dt²: trajectories must be float64, "
+            f"got {data.q.dtype}; "
+            'store them in float64, or use loss = "rollout"'
+        )
+    forces = force_targets(data.q, data.p, data.particles.masses, data.dt)
+    return {**_chunk_tensors(data), "force": forces}

@@ -1,0 +1,157 @@
+"""The published architectures: sizes, values, and what each configuration field refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import layer_norm, silu
+
+from lie_sim.models import PAPER_PRESETS, LieTransformer, LieTransformerConfig, paper_preset, parameter_count
+from lie_sim.neighbors import neighbour_matrix
+from lie_sim.state import Particles
+
+ROUNDING = 1e-12
+PARAMETERS = {"springs-T2": 841_641, "springs-SE2": 139_353, "shapes": 10_028_081, "qm9": 60_076_513}
+
+
+def test_all_presets_are_counted():
+    assert set(PARAMETERS) == set(PAPER_PRESETS)
+
+
+@pytest.mark.parametrize("preset", PARAMETERS)
+def test_parameter_counts(preset):
+    with torch.device("meta"):
+        assert parameter_count(LieTransformer.paper(preset)) == PARAMETERS[preset]
+
+
+@pytest.mark.parametrize("preset", PARAMETERS)
+def test_presets_run_at_a_small_width(preset):
+    model = LieTransformer.paper(preset, width=32, num_layers=2)
+    config = model.config
+    particles = Particles(masses=torch.ones(2, 3), attributes=torch.randn(2, 3, config.num_attributes))
+    q = torch.randn(2, 3, config.dim, requires_grad=True)
+    energy = model.energy(q, particles)
+    assert energy.shape == (2,)
+    energy.sum().backward()
+    assert bool(q.grad.isfinite().all())
+    assert float(q.grad.abs().max()) > 0
+
+
+def paper_by_hand(model, q, particles):
+    """T(2) springs model of the paper in plain dense tensors: mean over particles of a pre-norm transformer."""
+    w = dict(model.named_parameters())
+
+    def linear(name, x):
+        return x @ w[f"{name}.weight"].mT + w[f"{name}.bias"]
+
+    def norm(name, x):
+        return layer_norm(x, x.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"])
+
+    heads, count = model.config.num_heads, q.shape[1]
+    centred = q - q.mean(1, keepdim=True)
+    a = centred[:, None] - centred[:, :, None]
+    f = linear("backbone.embed", torch.cat([particles.masses[..., None], particles.attributes], -1))
+    for layer in range(model.config.num_layers):
+        block = f"backbone.blocks.{layer}"
+        x = norm(f"{block}.norm_attention", f)
+        query, key, value = (
+            linear(f"{block}.attention.{name}", x).unflatten(-1, (heads, -1))
+            for name in ("logits.content.query", "logits.content.key", "value")
+        )
+        location = a[..., None, :, None]
+        for step in range(3):
+            weight, bias = (
+                w[f"{block}.attention.logits.location.{part}.{step}"] for part in ("weights", "biases")
+            )
+            location = silu(weight @ location + bias)
+        logits = torch.einsum("bihc,bjhc->bijh", query, key) / query.shape[-1] ** 0.5 + location[..., 0, 0]
+        f = f + linear(
+            f"{block}.attention.out", torch.einsum("bijh,bjhc->bihc", logits / count, value).flatten(2)
+        )
+        x = norm(f"{block}.norm_feed_forward", f)
+        f = f + silu(linear(f"{block}.feed_forward.second", silu(linear(f"{block}.feed_forward.first", x))))
+    total = f.mean(1)
+    for layer in range(3):
+        total = linear(f"head.layers.{layer}", silu(total))
+    return total[:, 0]
+
+
+def test_springs_preset_is_the_published_architecture():
+    model = LieTransformer.paper("springs-T2", width=16, num_heads=4, num_layers=2).double()
+    q = torch.randn(3, 4, 2, dtype=torch.float64)
+    particles = Particles(masses=torch.rand(3, 4).double(), attributes=torch.rand(3, 4, 1).double())
+    error = (model.energy(q, particles) - paper_by_hand(model, q, particles)).detach().abs().max()
+    assert float(error) < ROUNDING
+
+
+def test_unknown_preset_and_option():
+    with pytest.raises(
+        ValueError, match="unknown paper preset 'springs'; choose one of springs-T2, springs-SE2"
+    ):
+        paper_preset("springs")
+    with pytest.raises(TypeError, match="widht"):
+        paper_preset("springs-T2", widht=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lifting": "none"}, "unknown lifting 'none'; choose one of frame, haar, finite"),
+        ({"readout": "median"}, "unknown readout 'median'"),
+        ({"norm": "batch"}, "unknown norm 'batch'"),
+        ({"source_weight": "charges"}, "unknown source_weight 'charges'"),
+        ({"readout_weight": "charges"}, "unknown readout_weight 'charges'"),
+        ({"num_attributes": 2, "attribute_mean": (0.0,)}, "attribute_mean has 1 values for num_attributes=2"),
+        ({"length_scale": 0.0}, "length_scale must be positive"),
+        ({"cutoff": -1.0}, "cutoff, num_attributes and num_species must be >= 0"),
+        ({"num_layers": 0}, "num_layers >= 1"),
+        ({"group": "SE(2)"}, "leave group empty"),
+        ({"lifting": "finite"}, "needs a group name"),
+        ({"lifting": "haar", "group": "T(2)", "cutoff": 1.0}, "describes all pairs: leave cutoff 0"),
+    ],
+)
+def test_impossible_configurations_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        LieTransformerConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lifting": "haar", "group": "T(3)"}, r"T\(3\) acts in 3 dimensions, but dim=2"),
+        ({"lifting": "finite", "group": "O"}, "O acts in 3 dimensions, but dim=2"),
+        ({"lifting": "haar", "group": "SU(2)"}, r"there is no group 'SU\(2\)'"),
+        ({"radial": "bessel"}, "unknown radial basis 'bessel'"),
+        ({"content": "cosine"}, "unknown content 'cosine'"),
+        ({"width": 10}, "width must be a positive multiple of num_heads"),
+    ],
+)
+def test_impossible_models_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        LieTransformer.default(**options)
+
+
+def test_inputs_are_checked():
+    ones = torch.ones(1, 3)
+    q = torch.zeros(1, 3, 2)
+    with pytest.raises(ValueError, match=r"positions must have shape \(B, N, 2\), got \(1, 3, 3\)"):
+        LieTransformer.default()(torch.zeros(1, 3, 3), Particles(masses=ones))
+    with pytest.raises(ValueError, match="needs 2 attributes per particle, got None"):
+        LieTransformer.default(num_attributes=2)(q, Particles(masses=ones))
+    with pytest.raises(ValueError, match="needs 2 attributes per particle, got 1"):
+        LieTransformer.default(num_attributes=2)(q, Particles(masses=ones, attributes=ones[..., None]))
+    species = LieTransformer.default(num_species=2)
+    with pytest.raises(ValueError, match=r"needs particles.species \(0 to 1\), which is None"):
+        species(q, Particles(masses=ones))
+    for wrong in ([0, 1, 2], [-1, 0, 1]):
+        with pytest.raises(
+            ValueError, match=f"species run from {min(wrong)} to {max(wrong)}; the model knows 0 to 1"
+        ):
+            species(q, Particles(masses=ones, species=torch.tensor([wrong])))
+    periodic = Particles(masses=ones, cell=torch.eye(2)[None])
+    for lifting in ({}, {"lifting": "finite", "group": "C4"}, {"lifting": "haar", "group": "T(2)"}):
+        with pytest.raises(ValueError, match="pass neighbours=neighbour_matrix"):
+            LieTransformer.default(**lifting)(q, periodic)
+    neighbours = neighbour_matrix(q, periodic, cutoff=1.0)
+    with pytest.raises(ValueError, match="use FrameLift with a neighbour matrix"):
+        LieTransformer.default(lifting="haar", group="T(2)")(q, periodic, neighbours)

@@ -1,0 +1,162 @@
+"""The page holds all parts, leaks no markup, asks nothing of a network, and stays small."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lie_sim.report import ReportData, TrajectoryView, write_report
+from lie_sim.report.figures import PALETTE
+from lie_sim.report.page import _without_none, render_html
+from lie_sim.report.payload import MAX_FRAMES, embed_json, log_limits, page_payload, sample_indices
+
+MAX_PAGE_BYTES = 600_000  # two long trajectories and all curves; a page must travel by mail
+ROUNDING = 1e-5  # 5 significant digits
+
+
+class _Outline(HTMLParser):
+    """Elements with their attributes, and the text inside scripts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self._in_script = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._in_script = tag == "script"
+
+    def handle_data(self, data: str) -> None:
+        if self._in_script:
+            self.scripts.append(data)
+            self._in_script = False
+
+
+HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">{{script}}'
+
+
+def hostile_report() -> ReportData:
+    view = TrajectoryView(
+        HOSTILE, np.arange(2.0), np.ones((2, 1, 2)), np.ones((2, 1, 2)), np.ones(1), [HOSTILE]
+    )
+    return ReportData(
+        title=HOSTILE,
+        subtitle=HOSTILE,
+        summary={HOSTILE: HOSTILE},
+        trajectories=[view],
+        error_curves={HOSTILE: (np.arange(2.0), np.ones(2))},
+        configuration={HOSTILE: {HOSTILE: HOSTILE}, "plain": HOSTILE},
+    )
+
+
+def test_hostile_text_stays_text() -> None:
+    harmless, hostile = _Outline(render_html(ReportData(title="x"))), _Outline(render_html(hostile_report()))
+    count = sum(tag == "script" for tag, _ in harmless.tags)
+    assert sum(tag == "script" for tag, _ in hostile.tags) == count
+    assert not any(tag == "img" for tag, _ in hostile.tags)
+    payload = json.loads(next(text for text in hostile.scripts if text.startswith("{")))
+    assert payload["trajectories"][0]["label"] == HOSTILE
+    assert payload["error"]["series"][0]["name"] == HOSTILE
+
+
+def test_embedded_json_cannot_end_its_element() -> None:
+    text = embed_json({"a": "</script><!-- &"})
+    assert not set("<>&") & set(text)
+    assert json.loads(text) == {"a": "</script><!-- &"}
+
+
+def test_page_asks_nothing_of_a_network(sample_report: ReportData) -> None:
+    page = render_html(sample_report)
+    outline = _Outline(page)
+    for tag, attributes in outline.tags:
+        assert "src" not in attributes, tag
+        assert (attributes.get("href") or "#").startswith(("#", "data:")), attributes
+    assert "default-src 'none'" in page
+    assert not re.search(r"@import|url\((?!#)", page)
+    assert set(re.findall(r"https?://[^\"' ]+", page)) == {
+        "http://www.w3.org/2000/svg"
+    }  # a name, not an address
+
+
+def test_all_parts_are_on_the_page(sample_report: ReportData) -> None:
+    page = render_html(sample_report)
+    text = unescape(re.sub(r"<script.*?</script>|<[^>]+>", " ", page, flags=re.DOTALL))
+    for expected in (
+        "212 CPU s",
+        "paper preset",
+        "842\u202f313",
+        "not finite",
+        "✗ exceeds",
+        "4.4×10⁻¹⁵",
+        "seed = 0",
+    ):
+        assert expected in text, expected
+    assert 'class="missing"' not in page.replace('<noscript><p class="missing">', "")
+    assert "{{" not in page
+    assert len(page.encode()) < MAX_PAGE_BYTES
+
+
+def test_configuration_reads_back_as_toml(sample_report: ReportData) -> None:
+    blocks = re.findall(r'<pre tabindex="0">(.*?)</pre>', render_html(sample_report), flags=re.DOTALL)
+    merged = {key: value for block in blocks for key, value in tomllib.loads(unescape(block)).items()}
+    assert merged == _without_none(sample_report.configuration)
+    assert "channels = [64, 64]" in "".join(blocks)
+
+
+def test_missing_parts_become_notes(tmp_path: Path) -> None:
+    page = write_report(ReportData(title="Nothing yet"), tmp_path).read_text()
+    for note in (
+        "No trajectories were recorded",
+        "No error curves were recorded",
+        "No energy curves were recorded",
+        "No other model was compared",
+        "No learning curve was recorded",
+        "No equivariance errors were measured",
+        "No configuration was recorded",
+    ):
+        assert note in page
+    assert list(tmp_path.iterdir()) == [tmp_path / "report.html"]
+
+
+def test_payload_is_thinned_and_rounded(sample_report: ReportData) -> None:
+    view, sent = sample_report.trajectories[1], page_payload(sample_report)["trajectories"][1]
+    kept = sample_indices(view.times.size, MAX_FRAMES)
+    assert len(sent["times"]) == kept.size <= MAX_FRAMES < view.times.size == sent["totalFrames"]
+    assert sent["times"][-1] == view.times[-1]
+    received = np.array(sent["true"], dtype=float).reshape(kept.size, 6, 3)
+    error = np.abs(received - view.true[kept]).max() / np.ptp(view.true)
+    assert error < ROUNDING, f"positions moved by {error:.1e} of the extent, allowed {ROUNDING:.0e}"
+    lost = np.array(sent["predicted"], dtype=float).reshape(kept.size, 6, 3)
+    np.testing.assert_array_equal(np.isnan(lost), np.isnan(view.predicted[kept]))
+
+
+def test_log_limits_resist_one_diverged_value() -> None:
+    values = np.concatenate([np.geomspace(1e-6, 1e-2, 50), [1e200, np.inf, 0.0, np.nan]])
+    limits = log_limits(values)
+    assert limits is not None
+    low, high = limits
+    assert 1e-7 < low < 1e-6
+    assert 1e-2 < high < 1e4
+    assert log_limits(np.array([0.0, np.nan, -1.0])) is None
+
+
+@pytest.mark.parametrize(("length", "limit"), [(1, 400), (399, 400), (400, 400), (401, 400), (7306, 400)])
+def test_sample_indices_keep_both_ends(length: int, limit: int) -> None:
+    kept = sample_indices(length, limit)
+    assert (kept[0], kept[-1]) == (0, length - 1)
+    assert min(length, limit) / 2 <= kept.size <= limit
+    assert np.unique(np.diff(kept)[:-1]).size <= 1, "the stride must be constant up to the last step"
+
+
+def test_page_and_figures_share_their_colours(sample_report: ReportData) -> None:
+    light = render_html(sample_report).split(':root[data-theme="dark"]')[0]
+    assert tuple(re.findall(r"--series-\d: (#[0-9a-f]{6})", light)) == PALETTE

@@ -1,0 +1,80 @@
+"""Dataclasses from plain values: the types of the annotations, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from lie_sim.errors import ConfigError
+from lie_sim.files import write_atomically
+from lie_sim.plain import from_plain, to_plain
+
+
+@dataclass(frozen=True)
+class Inner:
+    numbers: tuple[float, ...] = (1.0, 2.0)
+    pair: tuple[int, str] = (1, "a")
+
+
+@dataclass(frozen=True)
+class Outer:
+    name: str
+    inner: Inner = Inner()
+    choice: Literal["a", "b"] = "a"
+    limit: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    flag: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name == "bad":
+            raise ValueError("name must not be bad")
+
+
+def test_round_trip() -> None:
+    value = Outer("x", Inner((3.0,), (2, "b")), "b", options={"k": [1, {"z": 2}]}, flag=True)
+    plain = to_plain(value)
+    assert "limit" not in plain
+    assert from_plain(Outer, plain, source="test") == value
+
+
+def test_integers_become_floats_and_nothing_else() -> None:
+    numbers = from_plain(Inner, {"numbers": [1, 2.5]}, source="test").numbers
+    assert numbers == (1.0, 2.5)
+    assert [type(number) for number in numbers] == [float, float]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"name": "x", "nmae": 1}, "unknown key nmae; allowed keys are name, inner, choice, limit"),
+        ({"name": "x", "inner": {"number": 1}}, r"unknown key inner\.number; allowed keys are numbers, pair"),
+        ({"name": 1}, "name must be str, got int 1"),
+        ({}, "name"),
+        ({"name": "x", "inner": 3}, "inner must be a table"),
+        ({"name": "x", "inner": {"numbers": [1, True]}}, r"inner\.numbers\[1\] must be float, got bool"),
+        ({"name": "x", "inner": {"pair": [1]}}, "must have 2 entries, got 1"),
+        ({"name": "x", "choice": "c"}, "choice must be one of 'a', 'b', got str 'c'"),
+        ({"name": "x", "limit": 1.5}, "limit must be int, got float 1.5"),
+        ({"name": "x", "flag": 1}, "flag must be bool"),
+        ({"name": "bad"}, "name must not be bad"),
+    ],
+)
+def test_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=r"run\.toml.*" + message):
+        from_plain(Outer, values, source="run.toml")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "file"
+    write_atomically(target, b"old")
+
+    def fail(self: Path, other: Path) -> None:
+        raise OSError("no rename")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="no rename"):
+        write_atomically(target, b"new")
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("file", b"old")]

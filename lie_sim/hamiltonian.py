@@ -115,7 +115,8 @@ class Hamiltonian(_BoundMixin):
             return particles.masses
         if particles.attributes is None:
             raise ValueError("learned masses need particles.attributes, which is None")
-        return self.log_mass(particles.attributes).squeeze(-1).exp()
+        log_mass: Tensor = self.log_mass(particles.attributes)
+        return log_mass.squeeze(-1).exp()
 
     def kinetic_energy(
         self, p: Float[Tensor, "B N d"], particles: Particles | None = None

@@ -50,21 +50,29 @@ def answer(code: str, cwd: Path) -> Any:
 IMPORT_EVERYTHING = """
 import importlib, json, pkgutil, sys
 import lie_sim
-found = ["lie_sim"] + [m.name for m in pkgutil.walk_packages(lie_sim.__path__, "lie_sim.")]
-names = [name for name in found if not name.endswith("__main__")]
-top_parts = {name: name.split(".")[1] if "." in name else "" for name in names}
-may_use_ray = [name for name in names if top_parts[name] in ("distributed", "cli")]
-for name in names:
+
+found = ["lie_sim"]
+
+def visit(name):
+    found.append(name)
+    path = getattr(importlib.import_module(name), "__path__", [])
+    for inner in pkgutil.iter_modules(path, name + "."):
+        if not inner.name.endswith("__main__"):
+            visit(inner.name)
+
+parts = [part.name for part in pkgutil.iter_modules(lie_sim.__path__, "lie_sim.")]
+may_use_ray = [name for name in parts if name in ("lie_sim.distributed", "lie_sim.cli")]
+for name in parts:
     if name not in may_use_ray:
-        importlib.import_module(name)
+        visit(name)
 ray_loaded = "ray" in sys.modules
 for name in may_use_ray:
-    importlib.import_module(name)
+    visit(name)
 files = {}
 for name, module in sys.modules.items():
     if (getattr(module, "__file__", None) or "").endswith(".py"):
         files.setdefault(module.__file__, []).append(name)
-print(json.dumps({"found": names, "loaded": list(sys.modules), "files": files, "ray_loaded": ray_loaded}))
+print(json.dumps({"found": found, "loaded": list(sys.modules), "files": files, "ray_loaded": ray_loaded}))
 """
 
 

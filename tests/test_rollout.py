@@ -18,8 +18,8 @@ from lie_sim.rollout import Rollout, mean_squared_error, rollout
 from lie_sim.systems import Springs
 
 SYSTEM = Springs(num_particles=3)
-EXACT_ERROR = 1e-8  # pefrl, h = 0.005, t = 1; measured: see the assertion's message
-ENERGY_ERROR = 1e-7
+EXACT_ERROR = 1e-8  # pefrl, h = 0.005, t = 1; measured: 1.7e-9
+ENERGY_ERROR = 1e-8  # measured: 1.4e-9
 
 
 def springs(num_systems: int = 4) -> tuple[PhaseState, Particles]:
@@ -154,9 +154,9 @@ def test_everything_may_diverge() -> None:
     assert result.q.shape == (1, 81, 2, 2)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 4, 100])
+@pytest.mark.parametrize("batch_size", [1, 3])
 def test_chunks_change_nothing(batch_size: int) -> None:
-    whole = RUN(*runaway_batch(), save_every=20)
+    whole = RUN(*runaway_batch(), save_every=20, batch_size=100)
     parts = RUN(*runaway_batch(), save_every=20, batch_size=batch_size)
     assert torch.equal(whole.diverged, parts.diverged)
     torch.testing.assert_close(parts.q, whole.q, rtol=1e-12, atol=1e-12, equal_nan=True)

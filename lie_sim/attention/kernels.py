@@ -86,8 +86,8 @@ class DotProductContent(nn.Module):
         """Scaled dot products of queries and keys."""
         batch, points, width = f.shape
         per_head = width // self.num_heads
-        query = self.query(f).reshape(batch, points, self.num_heads, per_head) * per_head**-0.5
-        key = self.key(f)
+        query: Tensor = self.query(f).reshape(batch, points, self.num_heads, per_head) * per_head**-0.5
+        key: Tensor = self.key(f)
         if pairs.index is None:
             keys = key.reshape(batch, points, self.num_heads, per_head)
             return (query.transpose(1, 2) @ keys.permute(0, 2, 3, 1)).permute(0, 2, 3, 1)[..., None]
@@ -185,7 +185,8 @@ class CombinedLogits(nn.Module):
         if self.combine is not None:
             heads = max(x.shape[-2] for x in present)
             wide = [x.expand(*x.shape[:-2], heads, x.shape[-1]) for x in present]
-            return self.combine(torch.cat(wide, dim=-1))
+            combined: Tensor = self.combine(torch.cat(wide, dim=-1))
+            return combined
         if len(present) == 1:
             return present[0].squeeze(-1)
         both = present[0] + present[1] if self.combination == "sum" else present[0] * present[1]
@@ -220,7 +221,5 @@ class PairNetwork(nn.Module):
     ) -> tuple[Float[Tensor, "B M K H"], Float[Tensor, "B M K C"]]:
         """Logit biases and value gates of every pair."""
         hidden = self.location(compressed) + self.query(f)[:, :, None] + pairs.sources(self.source(f))
-        bias, gate = self.out(silu(hidden)).split(
-            [self.num_heads, self.linear_gate.out_features], dim=-1
-        )
+        bias, gate = self.out(silu(hidden)).split([self.num_heads, self.linear_gate.out_features], dim=-1)
         return bias, gate + self.linear_gate(pairs.location)

@@ -149,7 +149,8 @@ class LieSelfAttention(nn.Module):
             epsilon=config.epsilon,
             mean_neighbours=config.mean_neighbours,
         )
-        return self.out(self._aggregate(weights, self.value(f), gate, pairs))
+        out: Tensor = self.out(self._aggregate(weights, self.value(f), gate, pairs))
+        return out
 
     def _aggregate(self, weights: Tensor, values: Tensor, gate: Tensor | None, pairs: PairGeometry) -> Tensor:
         """Σ_j α_ij V_ij, heads concatenated."""

@@ -30,7 +30,8 @@ from lie_sim.state import Particles
 
 
 def _cross(a: Float[Tensor, "*s 3"], b: Float[Tensor, "*s 3"]) -> Float[Tensor, "*s 3"]:
-    return torch.linalg.cross(a, b, dim=-1)
+    product: Tensor = torch.linalg.cross(a, b, dim=-1)
+    return product
 
 
 class FrameLift(Lifting):
@@ -120,7 +121,9 @@ class FrameLift(Lifting):
         shape = (*radial.shape[:-1], scalars.shape[-1])
         source = scalars[:, None].expand(shape) if index is None else gather_points(scalars, index)
         bounded = compress(radial)
-        return self.weights(torch.cat([bounded, scalars[:, :, None].expand(shape), source], dim=-1))
+        inputs = torch.cat([bounded, scalars[:, :, None].expand(shape), source], dim=-1)
+        weights: Tensor = self.weights(inputs)
+        return weights
 
     def _frame_invariants(self, weights: Tensor, unit: Tensor, index: Tensor | None) -> list[Tensor]:
         frames = weights.transpose(-1, -2) @ unit  # (B, N, m, d)

@@ -57,9 +57,7 @@ class HaarLift(Lifting):
         if self.group.stabiliser_is_trivial:
             return elements
         generator = torch.Generator().manual_seed(self.seed)
-        rows = (
-            -(-q.shape[1] // 16) * 16
-        )  # PyTorch draws in blocks of 16: padding must not change earlier samples
+        rows = -(-q.shape[1] // 16) * 16  # drawn in blocks of 16: padding must not change earlier samples
         samples = self.group.stabiliser_random(
             (rows, self.num_lifts), generator=generator, dtype=torch.float64
         )[: q.shape[1]].to(q)

@@ -90,11 +90,14 @@ class AttentionBlock(nn.Module):
         self, f: Float[Tensor, "B M C"], pairs: PairGeometry, compressed: Float[Tensor, "B M K A"]
     ) -> Float[Tensor, "B M C"]:
         """One block."""
+        change: Tensor
         if self.norm == "post":
             f = f + self.norm_attention(self.attention(f, pairs, compressed))
-            return f + self.norm_feed_forward(self.feed_forward(f))
-        f = f + self.attention(self.norm_attention(f), pairs, compressed)
-        return f + self.feed_forward(self.norm_feed_forward(f))
+            change = self.norm_feed_forward(self.feed_forward(f))
+        else:
+            f = f + self.attention(self.norm_attention(f), pairs, compressed)
+            change = self.feed_forward(self.norm_feed_forward(f))
+        return f + change
 
 
 class LieTransformerBackbone(nn.Module):
@@ -172,7 +175,7 @@ class LieTransformerBackbone(nn.Module):
         if config.source_weight == "masses":
             pairs = self._weigh_sources(pairs, particles)
         compressed = compress(pairs.location)
-        f = self.embed(scalars)
+        f: Tensor = self.embed(scalars)
         if pairs.num_lifts > 1:
             f = f.repeat_interleave(pairs.num_lifts, dim=1)
         for block in self.blocks:

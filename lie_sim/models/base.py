@@ -54,7 +54,8 @@ class EnergyModel(nn.Module):
         self, q: Float[Tensor, "B N d"], particles: Particles, neighbours: NeighbourMatrix | None = None
     ) -> Float[Tensor, " B"]:
         """Total potential energy of each system, shape (B,)."""
-        return self(q, particles, neighbours).sum(-1)
+        energies: Tensor = self(q, particles, neighbours)
+        return energies.sum(-1)
 
 
 def register_model(cls: type[EnergyModel]) -> type[EnergyModel]:
@@ -120,7 +121,7 @@ def parameter_count(module: nn.Module) -> int:
     """Number of trainable real numbers.
 
     Example:
-        >>> parameter_count(torch.nn.Linear(3, 2))
+        >>> parameter_count(nn.Linear(3, 2))
         8
     """
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

@@ -91,5 +91,5 @@ class FullyConnected(EnergyModel):
             if particles.attributes is None or particles.attributes.shape[-1] != config.num_attributes:
                 raise ValueError(f"this network needs {config.num_attributes} attributes per particle")
             parts.append(particles.attributes.to(q.dtype))
-        total = self.layers(torch.cat([part.flatten(1) for part in parts], dim=-1)) * config.energy_scale
-        return (total / config.num_particles).expand(q.shape[:2])
+        total: Tensor = self.layers(torch.cat([part.flatten(1) for part in parts], dim=-1))
+        return (total * (config.energy_scale / config.num_particles)).expand(q.shape[:2])

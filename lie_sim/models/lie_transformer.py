@@ -21,7 +21,7 @@ from lie_sim.models.backbone import LieTransformerBackbone
 from lie_sim.models.base import EnergyModel, register_model
 from lie_sim.models.config import LieTransformerConfig
 from lie_sim.models.presets import paper_preset
-from lie_sim.neighbors import NeighbourMatrix
+from lie_sim.neighbors import NeighbourMatrix, neighbour_matrix
 from lie_sim.state import Particles
 
 
@@ -72,7 +72,9 @@ class ResidualHead(nn.Module):
 
     def forward(self, f: Float[Tensor, "*s C"]) -> Float[Tensor, "*s outputs"]:
         """Apply to the last axis."""
-        return self.linear(f) + self.out(silu(self.hidden(f)))
+        linear: Tensor = self.linear(f)
+        correction: Tensor = self.out(silu(self.hidden(f)))
+        return linear + correction
 
 
 @register_model
@@ -129,12 +131,12 @@ class LieTransformer(EnergyModel):
         f = self.backbone(q, particles, neighbours)
         lifts = self.backbone.lifting.num_lifts
         if config.readout == "sum":
-            energies = self.head(f).squeeze(-1)
+            energies: Tensor = self.head(f).squeeze(-1)
             energies = energies.reshape(*q.shape[:2], lifts).mean(-1) * config.energy_scale
             if config.readout_weight == "masses":
                 energies = energies * particles.masses.to(energies.dtype)
             return energies if particles.mask is None else energies * particles.mask
-        total = self.head(pool_points(f, particles.mask, lifts, config.readout)) * config.energy_scale
+        total: Tensor = self.head(pool_points(f, particles.mask, lifts, config.readout)) * config.energy_scale
         if particles.mask is None:
             return (total / q.shape[1]).expand(q.shape[:2])
         return total * particles.mask / particles.mask.sum(1, keepdim=True).clamp(min=1)
@@ -163,5 +165,9 @@ class LieTransformerClassifier(nn.Module):
         self, q: Float[Tensor, "B N d"], particles: Particles, neighbours: NeighbourMatrix | None = None
     ) -> Float[Tensor, "B outputs"]:
         """Scores of each system, shape (B, num_outputs)."""
+        if neighbours is None and self.config.cutoff and self.config.lifting != "haar":
+            neighbours = neighbour_matrix(q, particles, cutoff=self.config.cutoff)
         f = self.backbone(q, particles, neighbours)
-        return self.head(pool_points(f, particles.mask, self.backbone.lifting.num_lifts, self.config.readout))
+        lifts, readout = self.backbone.lifting.num_lifts, self.config.readout
+        scores: Tensor = self.head(pool_points(f, particles.mask, lifts, readout))
+        return scores

@@ -24,7 +24,7 @@ class TrainingConfig:
     Args:
         loss: ``"derivatives"`` regresses the forces read off the trajectories; ``"rollout"`` integrates each
             chunk and compares all its points.
-        weight: ``"mass"`` divides the force error by the mass (accelerations), ``"none"`` does not.
+        weight: of force errors: ``"none"``, ``"mass"`` (accelerations) or ``"relative"`` (each particle's own unit).
         points_per_chunk: random points of each chunk that enter a step of the derivative loss; 0 for all.
         rollout_method: ``"leapfrog"`` (order 2), ``"yoshida4"`` or ``"pefrl"`` (order 4).
         rollout_substeps: integrator steps per data step of the rollout loss.
@@ -52,7 +52,7 @@ class TrainingConfig:
     """
 
     loss: Literal["derivatives", "rollout"] = "derivatives"
-    weight: Literal["none", "mass"] = "none"
+    weight: Literal["none", "mass", "relative"] = "none"
     points_per_chunk: int = 1
     rollout_method: Literal["leapfrog", "yoshida4", "pefrl"] = "yoshida4"
     rollout_substeps: int = 1

@@ -11,7 +11,8 @@ Shape letters: S systems, L points of a chunk, B batch, P points used, N particl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import torch
@@ -86,7 +87,8 @@ class DerivativeTask(_DynamicsTask):
     Args:
         train: trajectories or chunks, float64.
         validation: likewise.
-        weight: ``"mass"`` divides forces by masses; ``"none"`` does not.
+        weight: ``"none"`` counts force errors in units of σ; ``"mass"`` accelerations likewise; ``"relative"`` each
+            particle's force in units of its own root mean square, for the same particles in every system.
         points_per_chunk: P random points of each trajectory per step; 0 for all.
 
     Example:
@@ -111,30 +113,16 @@ class DerivativeTask(_DynamicsTask):
         weight: str = "none",
         points_per_chunk: int = 1,
     ) -> None:
-        if weight not in ("none", "mass"):
-            raise ValueError(f'weight must be "none" or "mass", got {weight!r}')
+        if weight not in ("none", "mass", "relative"):
+            raise ValueError(f'weight must be "none", "mass" or "relative", got {weight!r}')
         if points_per_chunk < 0:
             raise ValueError(f"points_per_chunk must not be negative, got {points_per_chunk}")
         data, held_out = _with_forces(train), _with_forces(validation)
-        super().__init__(data, held_out, dt=train.dt, method="yoshida4", substeps=1)
+        unit = _force_units(data, weight)
+        for part in (data, held_out):
+            part["force_unit"] = unit(part["particles.masses"])
+        super().__init__(data, held_out, dt=_common_dt(train, validation), method="yoshida4", substeps=1)
         self.weight, self.points_per_chunk = weight, min(points_per_chunk, train.num_times)
-        self._scale = self._force_scale()
-
-    def _force_scale(self) -> float:
-        """σ, from the training data alone."""
-        force = self._weighted(self._train["force"], self._train["particles.masses"][:, None])
-        mask = self._train.get("particles.mask")
-        if mask is not None:
-            force = force[mask[:, None].expand(force.shape[:3])]
-        scale = float(force.std())
-        if not scale > 0:
-            raise ValueError(
-                "the forces of the training data do not vary: there is nothing to learn from them"
-            )
-        return scale
-
-    def _weighted(self, force: Tensor, masses: Tensor) -> Tensor:
-        return force / masses[..., None] if self.weight == "mass" else force
 
     def batch(self, indices: Int[Tensor, " B"], generator: torch.Generator) -> Batch:
         """``points_per_chunk`` random points of each chosen trajectory, as B·P separate systems."""
@@ -146,20 +134,17 @@ class DerivativeTask(_DynamicsTask):
             times = torch.rand(len(indices), length, generator=generator).argsort(1)[:, :count]
         index, times = indices.to(data["q"].device)[:, None], times.to(data["q"].device)
         chosen = {name: data[name][index, times].flatten(0, 1) for name in ("q", "force")}
-        particles = {name: data[name] for name in data if name.startswith("particles.")}
+        particles = {name: data[name] for name in data if name not in ("q", "p", "force")}
         rows = indices.repeat_interleave(count)
         return {**chosen, **select(particles, rows)}
 
     def loss(self, module: nn.Module, batch: Batch) -> Float[Tensor, ""]:
-        """⟨|F_θ − F|²⟩/σ²."""
+        """⟨|F_θ − F|²/σ²⟩, σ the unit of force of each particle."""
         hamiltonian, particles = _hamiltonian(module), particles_of(batch)
         if hamiltonian.masses != "known":
             raise ValueError('force targets need known masses: use loss = "rollout" to learn masses')
         error = hamiltonian.force(batch["q"], particles) - batch["force"]
-        masses = (
-            particles.masses if particles.mask is None else particles.masses.masked_fill(~particles.mask, 1)
-        )
-        return mean_square(self._weighted(error, masses) / self._scale, particles.mask)
+        return mean_square(error / batch["force_unit"][..., None], particles.mask)
 
     @torch.no_grad()
     def validate(self, module: nn.Module) -> dict[str, float]:
@@ -195,7 +180,7 @@ class RolloutTask(_DynamicsTask):
         self, train: Trajectories, validation: Trajectories, *, method: str = "yoshida4", substeps: int = 1
     ) -> None:
         data, held_out = _chunk_tensors(train), _chunk_tensors(validation)
-        super().__init__(data, held_out, dt=train.dt, method=method, substeps=substeps)
+        super().__init__(data, held_out, dt=_common_dt(train, validation), method=method, substeps=substeps)
 
     def loss(self, module: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         """Mean square of (q, p) over all points of the chunks."""
@@ -216,8 +201,33 @@ def _hamiltonian(module: nn.Module) -> Hamiltonian:
     return module
 
 
+def _common_dt(train: Trajectories, validation: Trajectories) -> float:
+    if not math.isclose(train.dt, validation.dt, rel_tol=1e-6):
+        raise ValueError(
+            f"training and validation data must share one time step: {train.dt}, {validation.dt}"
+        )
+    return train.dt
+
+
 def _chunk_tensors(data: Trajectories) -> Batch:
     return {"q": data.q, "p": data.p, **particle_tensors(data.particles)}
+
+
+def _force_units(data: Batch, weight: str) -> Callable[[Float[Tensor, "S N"]], Float[Tensor, "S N"]]:
+    """The unit of each particle's force, from the training data alone, as a function of the masses."""
+    force, masses = data["force"], data["particles.masses"]
+    exists = data.get("particles.mask", torch.ones_like(masses, dtype=torch.bool))
+    if weight == "relative":
+        squares = (force.square().mean((1, 3)) * exists).sum(0) / exists.sum(0).clamp(min=1)
+        own = torch.where(squares > 0, squares, 1.0).sqrt()
+        return lambda masses: own.expand_as(masses)
+    scaled = force / masses.masked_fill(~exists, 1)[:, None, :, None] if weight == "mass" else force
+    scale = float(scaled[exists[:, None].expand(force.shape[:3])].std())
+    if not scale > 0:
+        raise ValueError("the forces of the training data do not vary: there is nothing to learn from them")
+    return lambda masses: (
+        torch.where(masses > 0, masses, 1.0) * scale if weight == "mass" else masses * 0 + scale
+    )
 
 
 def _with_forces(data: Trajectories) -> Batch:

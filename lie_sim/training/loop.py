@@ -138,8 +138,7 @@ class _Trainer:
         self._lift_seeds = {lift: lift.seed for lift in lifts if self.config.resample_lifts}
         self._open(resume)
         self.guard = FiniteGuard(state.parameters)
-        self._rate = self._norm = 0.0
-        self._norm_tensor = torch.zeros(())
+        self._rate, self._norm = 0.0, torch.zeros(())
         self._cpu_begin = time.process_time() - state.cpu_seconds
 
     def _open(self, resume: Resume) -> None:
@@ -183,9 +182,8 @@ class _Trainer:
                     self._after_step(bar)
                     if interrupted.is_set() and self._finished() is None:
                         raise self._interrupted()
-                if (
-                    self.state.validated_step != self.state.step
-                ):  # the CPU budget ended within the bookkeeping
+                # A CPU budget can also end between a step and its bookkeeping.
+                if self.state.validated_step != self.state.step:
                     self._validate()
                     self._log(bar)
                     self._checkpoint()
@@ -223,8 +221,8 @@ class _Trainer:
         loss = self.task.loss(state.module, self._batch(step))
         torch.autograd.backward(loss)
         limit = self.config.clip_norm or math.inf
-        self._norm_tensor = nn.utils.clip_grad_norm_(state.parameters, limit)
-        self._stop_if_bad(self.guard.first_bad(step, loss, self._norm_tensor))
+        self._norm = nn.utils.clip_grad_norm_(state.parameters, limit)
+        self._stop_if_bad(self.guard.first_bad(step, loss, self._norm))
         state.optimizer.step(learning_rate=self._rate)
         state.step += 1
         state.average_weights()
@@ -261,7 +259,7 @@ class _Trainer:
             "cpu_seconds": state.cpu_seconds,
             "train_loss": float(state.loss_sum) / max(1, state.loss_count),
             "learning_rate": self._rate,
-            "grad_norm": float(self._norm_tensor),
+            "grad_norm": float(self._norm),
         }
         if state.validated_step == state.step:
             row |= state.validation

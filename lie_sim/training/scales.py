@@ -54,7 +54,7 @@ def fit_scales(
     fitted = replace(
         config,
         length_scale=length,
-        energy_scale=_positive(targets[everywhere].std()) * length,
+        energy_scale=_positive(_specific(targets, trajectories, config)[everywhere].std()) * length,
         mass_mean=float(masses.mean()),
         mass_std=_positive(masses.std()),
         mean_neighbours=_mean_neighbours(trajectories, exists, config.cutoff),
@@ -67,6 +67,13 @@ def fit_scales(
         [_positive(column.std()) for column in attributes.unbind(1)],
     )
     return replace(fitted, attribute_mean=tuple(means), attribute_std=tuple(deviations))
+
+
+def _specific(targets: Tensor, trajectories: Trajectories, config: LieTransformerConfig) -> Tensor:
+    """Forces, or accelerations for a model whose energies are weighted by the masses."""
+    if config.readout_weight != "masses":
+        return targets
+    return targets / trajectories.particles.masses[:, None, :, None]
 
 
 def _positive(deviation: Tensor) -> float:

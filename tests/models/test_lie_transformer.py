@@ -20,6 +20,7 @@ from lie_sim.models import (
     register_model,
 )
 from lie_sim.models.lie_transformer import pool_points
+from lie_sim.neighbors import neighbour_matrix
 from lie_sim.state import Particles
 
 ROUNDING = 1e-12
@@ -36,6 +37,10 @@ def test_scales_only_change_units(make_model, make_system):
         dim=2, cutoff=6.0, softening=0.3, radial="coulomb", length_scale=3.0, energy_scale=5.0
     )
     assert same(scaled(3 * q, particles), 5 * plain(q, particles))
+    cell = 1.5 * torch.eye(2, dtype=torch.float64).expand(4, 2, 2)
+    small, large = (Particles(masses=particles.masses, cell=factor * cell) for factor in (1, 3))
+    one = plain(q, small, neighbour_matrix(q, small, cutoff=2.0))
+    assert same(scaled(3 * q, large, neighbour_matrix(3 * q, large, cutoff=6.0)), 5 * one)
 
 
 def test_standardised_inputs(make_model, make_system):

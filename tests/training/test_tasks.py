@@ -63,6 +63,13 @@ def test_the_true_potential_has_no_loss_and_a_wrong_one_the_right_loss(weight: s
     assert wrong == pytest.approx(expected, rel=1e-7)  # the targets are good to 1e-8
 
 
+def test_relative_weight_is_the_same_for_every_particle() -> None:
+    """A wrong factor is the same relative error for each particle, however small its forces are."""
+    data = chunks()
+    task = DerivativeTask(data, data, weight="relative", points_per_chunk=0)
+    assert task.loss(Hamiltonian(Exact(1.5)), everything(task)).item() == pytest.approx(0.25, rel=1e-7)
+
+
 def test_validation_of_the_true_potential() -> None:
     data = chunks(points=8)
     found = DerivativeTask(data, data).validate(Hamiltonian(Exact()))
@@ -156,6 +163,10 @@ def test_bad_data_and_models_are_refused() -> None:
     data = chunks()
     with pytest.raises(ValueError, match="must be float64"):
         DerivativeTask(data.to(dtype=torch.float32), data)
+    coarse = Trajectories(data.q, data.p, 2 * data.times, data.particles)
+    for task in (RolloutTask, DerivativeTask):
+        with pytest.raises(ValueError, match="share one time step"):
+            task(data, coarse)
     with pytest.raises(ValueError, match="weight must be"):
         DerivativeTask(data, data, weight="charge")
     broken = Trajectories(data.q * float("nan"), data.p, data.times, data.particles)

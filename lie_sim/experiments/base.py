@@ -1,0 +1,179 @@
+"""An experiment: data, an untrained module, a training run and an evaluation, kept in one run directory.
+
+A run directory holds
+
+    experiment.toml      name and options
+    training.toml, metrics.jsonl, checkpoints/, model/        from the training loop
+    results.json         the figures of the evaluation
+    report_data.json     what the report shows
+    report.html, figures/
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import tomli_w
+from torch import Tensor, nn
+
+from lie_sim.checkpoint import load_model
+from lie_sim.errors import ConfigError
+from lie_sim.files import write_atomically
+from lie_sim.models import parameter_count
+from lie_sim.plain import from_plain, to_plain
+from lie_sim.report import ReportData, write_report
+from lie_sim.report.data import LEARNING_KEYS
+from lie_sim.training import TrainingConfig, TrainingResult, read_metrics, train
+from lie_sim.training.tasks import Task
+
+C = TypeVar("C")
+_EXPERIMENTS: dict[str, type[Experiment[Any]]] = {}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an experiment found out about a trained module.
+
+    Args:
+        results: figures by name.
+        report: what the report shows, without learning curve and configuration.
+    """
+
+    results: dict[str, float] = field(default_factory=dict)
+    report: ReportData = field(default_factory=lambda: ReportData(title="Run"))
+
+
+class Experiment(ABC, Generic[C]):
+    """Base class; a subclass names itself, its options, its data, its module and its evaluation.
+
+    Args:
+        config: the options, with a field ``training``.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type]
+
+    def __init__(self, config: C) -> None:
+        self.config = config
+
+    @property
+    def training(self) -> TrainingConfig:
+        """Options of the training run."""
+        training = self.config.training  # type: ignore[attr-defined]
+        assert isinstance(training, TrainingConfig)
+        return training
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The untrained module, seeded by the training options."""
+
+    @abstractmethod
+    def task(self) -> Task:
+        """Data and loss."""
+
+    @abstractmethod
+    def evaluate(self, module: nn.Module, *, progress: bool = True) -> Evaluation:
+        """Judge a module on the test data."""
+
+    def run(self, directory: str | Path, *, progress: bool = True) -> TrainingResult:
+        """Train in a run directory, continuing what is there, then evaluate and write the report."""
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._claim(folder)
+        result = train(self.build(), self.task(), self.training, folder, progress=progress)
+        self.evaluate_run(folder, result.module, progress=progress)
+        return result
+
+    def evaluate_run(
+        self, directory: str | Path, module: nn.Module | None = None, *, progress: bool = True
+    ) -> Evaluation:
+        """Evaluate the trained module of a run directory and write ``results.json`` and the report."""
+        folder = Path(directory)
+        module = load_model(folder / "model") if module is None else module
+        found = self.evaluate(module, progress=progress)
+        rows = read_metrics(folder / "metrics.jsonl") if (folder / "metrics.jsonl").exists() else []
+        found = replace(found, report=self._complete(found.report, module, rows))
+        write_atomically(folder / "results.json", (json.dumps(found.results, indent=2) + "\n").encode())
+        found.report.save(folder / "report_data.json")
+        write_report(found.report, folder)
+        return found
+
+    def _claim(self, folder: Path) -> None:
+        """Note what the directory is for, unless it says so already."""
+        path = folder / "experiment.toml"
+        content = {"experiment": self.name, **to_plain(self.config)}
+        if path.exists():
+            existing = _read(path)
+            if existing.get("experiment") != self.name:
+                raise ConfigError(
+                    f"{folder} holds a run of {existing.get('experiment')!r}, not of {self.name!r}: "
+                    "choose another directory"
+                )
+        write_atomically(path, tomli_w.dumps(content).encode())
+
+    def _complete(self, report: ReportData, module: nn.Module, rows: list[dict[str, Any]]) -> ReportData:
+        summary = {"parameters": f"{parameter_count(module):,}", **report.summary}
+        if rows:
+            summary["training"] = f"{rows[-1]['step']:,} steps, {rows[-1]['cpu_seconds']:.0f} CPU s"
+        return replace(
+            report, summary=summary, learning_curve=learning_curve(rows), configuration=to_plain(self.config)
+        )
+
+
+def register_experiment(cls: type[Experiment[C]]) -> type[Experiment[C]]:
+    """Class decorator: make an experiment available by its name."""
+    _EXPERIMENTS[cls.name] = cls
+    return cls
+
+
+def experiment_names() -> list[str]:
+    """Names of all experiments, sorted."""
+    return sorted(_EXPERIMENTS)
+
+
+def experiment_class(name: str) -> type[Experiment[Any]]:
+    """The experiment of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in _EXPERIMENTS:
+        raise ConfigError(f"unknown experiment {name!r}; choose one of {', '.join(experiment_names())}")
+    return _EXPERIMENTS[name]
+
+
+def open_run(directory: str | Path) -> Experiment[Any]:
+    """The experiment of a run directory, with the options it was run with.
+
+    Raises:
+        ConfigError: the directory is missing or is not a run.
+    """
+    path = Path(directory) / "experiment.toml"
+    if not path.is_file():
+        raise ConfigError(f"{directory} is not a run directory: it has no experiment.toml")
+    values = _read(path)
+    cls = experiment_class(str(values.pop("experiment", "")))
+    return cls(from_plain(cls.Config, values, source=str(path)))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+
+
+def curve(times: Tensor, values: Tensor) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """A curve as the report wants it."""
+    return times.detach().double().cpu().numpy(), values.detach().double().cpu().numpy()
+
+
+def learning_curve(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of ``metrics.jsonl`` with the keys that the report knows."""
+    return [{key: row[key] for key in LEARNING_KEYS if key in row} for row in rows]

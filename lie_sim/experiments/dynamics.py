@@ -1,0 +1,122 @@
+"""How well a Hamiltonian predicts trajectories it has not seen: the figures that every dynamics experiment reports.
+
+    short rollout   mean square of (q, p) − truth over the points of a chunk, the first one included
+    long rollout    the same over ``long_steps + 1`` points, and at the last one
+    energy          (H(t) − H(0)) / |H(0)|: the learned H along its own trajectories, and the true H along them
+
+Shape letters: B systems, T times, N particles, d space dimension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lie_sim.data import Trajectories
+from lie_sim.hamiltonian import Hamiltonian
+from lie_sim.rollout import Rollout, RolloutError, mean_squared_error, rollout
+from lie_sim.state import PhaseState
+from lie_sim.systems import System
+
+BATCH = 500
+"""Systems integrated together; bounds the memory."""
+
+
+@dataclass(frozen=True)
+class RolloutScores:
+    """Errors of a Hamiltonian over one horizon.
+
+    Args:
+        mean: mean squared error over all systems that stayed finite and all times.
+        median: median over the systems of their mean squared error.
+        last: mean squared error at the last time.
+        diverged_share: share of systems that stopped being finite or left the divergence bound.
+        error: the errors as functions of time.
+        predicted: the trajectories.
+    """
+
+    mean: float
+    median: float
+    last: float
+    diverged_share: float
+    error: RolloutError
+    predicted: Rollout
+
+
+def score_rollout(
+    hamiltonian: Hamiltonian | System,
+    truth: Trajectories,
+    *,
+    method: str = "pefrl",
+    substeps: int = 1,
+    progress: bool = False,
+) -> RolloutScores:
+    """Integrate from the first state of every trajectory and compare with the rest of it.
+
+    Args:
+        hamiltonian: learned or exact.
+        truth: trajectories or chunks; their time step is the integrator's.
+        method: splitting method.
+        substeps: integrator steps per time step.
+        progress: show a progress bar.
+    """
+    truth = _like(hamiltonian, truth)
+    predicted = rollout(
+        hamiltonian,
+        truth.state(0),
+        truth.particles,
+        step_size=truth.dt,
+        num_steps=truth.num_times - 1,
+        method=method,
+        substeps=substeps,
+        batch_size=BATCH,
+        progress=progress,
+    )
+    error = mean_squared_error(predicted, (truth.q, truth.p))
+    per_system = error.per_system.double().nanmean(-1)
+    finite = ~predicted.diverged
+    return RolloutScores(
+        mean=float(per_system[finite].mean()),
+        median=float(per_system[finite].median()) if bool(finite.any()) else float("nan"),
+        last=float(error.mean[-1]),
+        diverged_share=float(predicted.diverged.double().mean()),
+        error=error,
+        predicted=predicted,
+    )
+
+
+def relative_energy(system: Hamiltonian | System, path: Rollout, truth: Trajectories) -> Float[Tensor, "B T"]:
+    """(E(t) − E(0)) / |E(0)| of an energy function along given trajectories, shape (B, T)."""
+    truth = _like(system, truth)
+    energies = []
+    with torch.no_grad():
+        for time in range(path.q.shape[1]):
+            state = PhaseState(q=path.q[:, time].to(truth.q.dtype), p=path.p[:, time].to(truth.q.dtype))
+            energies.append(system.energy(state, truth.particles))
+    return relative_change(torch.stack(energies, 1))
+
+
+def relative_change(energy: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+    """(E(t) − E(0)) / |E(0)|.
+
+    Example:
+        >>> relative_change(torch.tensor([[2.0, 3.0]]))
+        tensor([[0.0000, 0.5000]])
+    """
+    return (energy - energy[:, :1]) / energy[:, :1].abs()
+
+
+def root_mean_square(values: Float[Tensor, "B T"]) -> Float[Tensor, " T"]:
+    """Root of the mean square over the systems that are finite, shape (T,)."""
+    return values.double().square().nanmean(0).sqrt()
+
+
+def _like(hamiltonian: Hamiltonian | System, truth: Trajectories) -> Trajectories:
+    """The trajectories in the dtype and on the device of the model's parameters."""
+    if isinstance(hamiltonian, Hamiltonian):
+        parameter = next(hamiltonian.parameters())
+        return truth.to(dtype=parameter.dtype, device=parameter.device)
+    return truth

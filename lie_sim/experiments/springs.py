@@ -1,0 +1,202 @@
+"""Springs: the benchmark of the LieTransformer paper, learned from chunks of five points.
+
+Six particles in the plane, every pair joined by a spring; each training system contributes one chunk of five
+points (a horizon of 0.04). Tests: chunks of five points and of 101 points of unseen systems.
+
+Reference: Hutchinson et al., arXiv:2012.10885, section 5.3; Finzi et al., arXiv:2002.12880.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+
+from lie_sim.data import DatasetConfig, Trajectories, generate_split
+from lie_sim.data.dataset import split_seed
+from lie_sim.experiments.base import Evaluation, Experiment, curve, register_experiment
+from lie_sim.experiments.dynamics import (
+    RolloutScores,
+    relative_change,
+    relative_energy,
+    root_mean_square,
+    score_rollout,
+)
+from lie_sim.experiments.symmetry import symmetry_rows
+from lie_sim.hamiltonian import Hamiltonian
+from lie_sim.models import EnergyModel, LieTransformer, LieTransformerConfig
+from lie_sim.report import ReportData, Table, TrajectoryView
+from lie_sim.systems import Springs
+from lie_sim.training import TrainingConfig, dynamics_task, fit_scales
+from lie_sim.training.tasks import TensorTask
+
+POINTS = 5
+"""Points of a training chunk, as in the paper."""
+
+
+def springs_model() -> LieTransformerConfig:
+    """Our model for springs: one attention block over soft frames."""
+    return LieTransformerConfig(
+        dim=2, num_attributes=1, num_layers=1, width=32, num_heads=8, num_frames=2, kernel_hidden=32
+    )
+
+
+@dataclass(frozen=True)
+class SpringsConfig:
+    """Options of the springs experiment.
+
+    Args:
+        num_train: training systems, one chunk each.
+        num_validation: validation systems.
+        num_test: test systems.
+        long_steps: steps of the long rollout.
+        data_seed: of all data.
+        model: the potential.
+        training: the training run.
+    """
+
+    num_train: int = 400
+    num_validation: int = 200
+    num_test: int = 500
+    long_steps: int = 100
+    data_seed: int = 0
+    model: LieTransformerConfig = field(default_factory=springs_model)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+@register_experiment
+class SpringsExperiment(Experiment[SpringsConfig]):
+    """Learn a spring system from trajectories, predict unseen ones.
+
+    Example:
+        >>> experiment = SpringsExperiment(SpringsConfig(num_train=8, num_validation=4, num_test=4))
+        >>> experiment.build().potential.config.num_attributes
+        1
+    """
+
+    name = "springs"
+    Config = SpringsConfig
+
+    @cached_property
+    def dataset(self) -> DatasetConfig:
+        """What is generated."""
+        config = self.config
+        return DatasetConfig(
+            train=config.num_train, val=config.num_validation, test=config.num_test, seed=config.data_seed
+        )
+
+    def chunks(self, split: str, num_points: int) -> Trajectories:
+        """One random aligned chunk of every trajectory of a split."""
+        seed = split_seed(self.config.data_seed, f"chunks of {num_points} from {split}")
+        return generate_split(self.dataset, split).chunks(
+            num_points, generator=torch.Generator().manual_seed(seed)
+        )
+
+    @cached_property
+    def train_chunks(self) -> Trajectories:
+        """The training data, as the paper has them."""
+        return self.chunks("train", POINTS)
+
+    def task(self) -> TensorTask:
+        """Forces along the chunks, or rollouts over them, as the training options say."""
+        return dynamics_task(self.config.training, self.train_chunks, self.chunks("val", POINTS))
+
+    def build(self) -> Hamiltonian:
+        """An untrained Hamiltonian with the scales of the training data."""
+        torch.manual_seed(self.config.training.seed)
+        return Hamiltonian(LieTransformer(fit_scales(self.config.model, self.train_chunks)))
+
+    def evaluate(self, module: torch.nn.Module, *, progress: bool = True) -> Evaluation:
+        """Short and long rollouts, energies and symmetries on the test systems."""
+        assert isinstance(module, Hamiltonian)
+        short = score_rollout(module, self.chunks("test", POINTS))
+        long_truth = self.chunks("test", self.config.long_steps + 1)
+        long = score_rollout(module, long_truth, progress=progress)
+        free = free_motion_scores(long_truth)
+        results = {
+            "mse5": short.mean,
+            "mse100": long.mean,
+            "mse100_last": long.last,
+            "diverged_share": long.diverged_share,
+        }
+        report = ReportData(
+            title="Springs",
+            subtitle="Six particles in the plane, every pair joined by a spring; predicted from unseen initial states",
+            summary={
+                "5-step test error": f"{short.mean:.2e}",
+                f"{self.config.long_steps}-step test error": f"{long.mean:.2e}",
+                "diverged systems": f"{long.diverged_share:.1%}",
+                "test systems": str(self.config.num_test),
+            },
+            trajectories=trajectory_views(long_truth, long, train_horizon=long_truth.dt * (POINTS - 1)),
+            error_curves={
+                "LieTransformer": curve(long.error.times, long.error.mean),
+                "free motion": curve(long.error.times, free.error.mean),
+            },
+            energy_curves=energy_curves(module, long_truth, long),
+            equivariance=self._symmetries(module.potential, long_truth),
+            comparison=Table(
+                columns=["model", "5-step MSE", f"{self.config.long_steps}-step MSE", "diverged"],
+                rows=[
+                    ["LieTransformer", short.mean, long.mean, long.diverged_share],
+                    ["free motion", free_motion_scores(self.chunks("test", POINTS)).mean, free.mean, 0.0],
+                ],
+            ),
+            train_horizon=long_truth.dt * (POINTS - 1),
+        )
+        return Evaluation(results=results, report=report)
+
+    def _symmetries(self, trained: EnergyModel, truth: Trajectories) -> list:  # type: ignore[type-arg]
+        sample = truth[:64]
+        untrained = self.build().potential
+        names = ["T(2)", "SE(2)", "E(2)"]
+        rows = symmetry_rows(untrained, names, sample.q[:, 0], sample.particles, when="before training")
+        return rows + symmetry_rows(trained, names, sample.q[:, 0], sample.particles, when="after training")
+
+
+def free_motion_scores(truth: Trajectories) -> RolloutScores:
+    """Errors of the prediction that nothing pulls: straight lines."""
+    return score_rollout(Springs(), replace(truth, particles=_without_springs(truth)))
+
+
+def _without_springs(truth: Trajectories):  # type: ignore[no-untyped-def]
+    particles = truth.particles
+    assert particles.attributes is not None
+    return replace(particles, attributes=torch.zeros_like(particles.attributes))
+
+
+def trajectory_views(
+    truth: Trajectories, scores: RolloutScores, *, train_horizon: float, count: int = 6
+) -> list[TrajectoryView]:
+    """Test systems to animate: the best, the worst and some between."""
+    order = scores.error.per_system.double().nanmean(-1).nan_to_num(torch.inf).argsort()
+    ranks = torch.linspace(0, len(order) - 1, min(count, len(order))).round().long()
+    views = []
+    for rank in ranks.tolist():
+        index = int(order[rank])
+        views.append(
+            TrajectoryView(
+                label=f"test system {index} (rank {rank + 1} of {len(order)} by error)",
+                times=truth.times.numpy(),
+                true=truth.q[index].numpy(),
+                predicted=scores.predicted.q[index].double().cpu().numpy(),
+                sizes=truth.particles.masses[index].numpy(),
+                train_horizon=train_horizon,
+            )
+        )
+    return views
+
+
+def energy_curves(hamiltonian: Hamiltonian, truth: Trajectories, scores: RolloutScores) -> dict:  # type: ignore[type-arg]
+    """Relative energy errors against time: learned, true along learned, true along its own."""
+    system = Springs()
+    exact = score_rollout(system, truth)
+    times = scores.error.times
+    return {
+        "learned H, own trajectory": curve(times, root_mean_square(relative_change(scores.predicted.energy))),
+        "true H, learned trajectory": curve(
+            times, root_mean_square(relative_energy(system, scores.predicted, truth))
+        ),
+        "true H, same integrator": curve(times, root_mean_square(relative_change(exact.predicted.energy))),
+    }

@@ -1,0 +1,59 @@
+"""Measured invariance of an energy: the change under a random motion, relative to how much energies differ at all.
+
+error = max_b |E(g·q_b) − E(q_b)| / std_b E(q_b)
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from lie_sim.groups import group, random_transform
+from lie_sim.models import EnergyModel
+from lie_sim.report import EquivarianceRow
+from lie_sim.state import Particles
+
+TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5}
+"""Largest relative error that counts as exact: some hundred roundings of the dtype."""
+
+
+def invariance_error(
+    model: EnergyModel, symmetry: str, q: Tensor, particles: Particles, *, seed: int = 0
+) -> float:
+    """Largest relative change of the energy under one random element per system.
+
+    Args:
+        model: any energy model.
+        symmetry: name of a group of :mod:`lie_sim.groups`, such as ``"SE(3)"``.
+        q: positions, shape (B, N, d), B ≥ 2.
+        particles: what the particles are.
+        seed: of the random elements.
+    """
+    moved = random_transform(group(symmetry), q, torch.Generator(q.device).manual_seed(seed))
+    with torch.no_grad():
+        before, after = model.energy(q, particles).double(), model.energy(moved, particles).double()
+    return float((after - before).abs().max() / before.std())
+
+
+def symmetry_rows(
+    model: EnergyModel, symmetries: list[str], q: Tensor, particles: Particles, *, when: str
+) -> list[EquivarianceRow]:
+    """The invariance error for several symmetries in both float types, as rows of a report."""
+    rows = []
+    for dtype, tolerance in TOLERANCES.items():
+        cast = copy.deepcopy(model).to(dtype)
+        for symmetry in symmetries:
+            error = invariance_error(cast, symmetry, q.to(dtype), particles.to(dtype=dtype))
+            rows.append(
+                EquivarianceRow(
+                    symmetry=symmetry,
+                    dtype=str(dtype).removeprefix("torch."),
+                    when=when,
+                    error=error,
+                    tolerance=tolerance,
+                    passed=error <= tolerance,
+                )
+            )
+    return rows

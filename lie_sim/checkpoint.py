@@ -29,7 +29,7 @@ from lie_sim.files import write_atomically
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.lifting import HaarLift
 from lie_sim.models import LieTransformerClassifier, LieTransformerConfig
-from lie_sim.models.base import _REGISTRY, EnergyModel, model_names
+from lie_sim.models.base import EnergyModel, model_class, model_names
 from lie_sim.plain import from_plain, to_plain
 
 Model = EnergyModel | Hamiltonian | LieTransformerClassifier
@@ -260,13 +260,15 @@ def _build(folder: Path, manifest: dict[str, Any]) -> Model:
             f"{folder}: unknown architecture {architecture[:80]!r} for kind {kind!r}; "
             f"known are {', '.join(known)}. A model of your own must be imported before it is loaded"
         )
-    config_class: type[Any] = LieTransformerConfig if kind == "classifier" else _REGISTRY[architecture].Config
+    config_class: type[Any] = (
+        LieTransformerConfig if kind == "classifier" else model_class(architecture).Config
+    )
     try:
         config = from_plain(config_class, manifest["config"], source=f"{folder / _MANIFEST} (config)")
         if kind == "classifier":
             _check_types(folder / _MANIFEST, options, {"num_outputs": int})
             return LieTransformerClassifier(config, **options)
-        model = _REGISTRY[architecture](config)
+        model = model_class(architecture)(config)
         if kind == "energy_model":
             _check_types(folder / _MANIFEST, options, {})
             return model

@@ -24,33 +24,43 @@ class LieTransformerConfig:
         num_attributes: A, length of ``particles.attributes``.
         num_species: number of species; ``particles.species`` runs from 0 to ``num_species − 1``.
         use_masses: whether the potential sees the masses.
-        lifting: ``"frame"`` (soft frames: exact, smooth), ``"finite"`` (T(n) ⋊ K: exact) or
-            ``"haar"`` (random samples).
-        group: group name for ``"haar"``, such as ``"SE(3)"``, and for ``"finite"`` (the subgroup K), such
-            as ``"C4"``.
-        element_code: how ``"finite"`` encodes relative rotations, ``"matrix"`` or (paper) ``"index"``.
-        num_lifts: L of ``"haar"``.
-        lift_seed: names the samples of ``"haar"``.
-        squash: shortening of the locations of ``"haar"``; 0 for none.
+        lifting: "frame" (soft frames: exact, smooth), "finite" (T(n) ⋊ K: exact) or "haar" (random samples).
+        group: group name for "haar", such as "SE(3)", and for "finite" (the subgroup K), such as "C4".
+        element_code: how "finite" encodes relative rotations, "matrix" or (paper) "index".
+        num_lifts: L, stabiliser samples per particle of "haar".
+        lift_seed: names the samples of "haar".
+        squash: shortening of the locations of "haar"; 0 for none.
         centre: subtract the mean position first (for groups that act about the origin).
-        num_frames, num_moments, chirality, radial, num_radial, softening: see
-            :class:`~lie_sim.lifting.FrameLift`.
+        num_frames: m, frame vectors of each particle; 0 leaves distances only.
+        num_moments: n, second moments of each particle, which see angles at symmetric sites.
+        chirality: add pseudo-scalars that tell left from right: symmetry SE(d) in place of E(d).
+        radial: functions of the distance, "polynomial", "gaussian" or "coulomb".
+        num_radial: size of the gaussian basis.
+        softening: ε of the coulomb basis, in units of ``length_scale``.
         cutoff: distance where interactions end, in the unit of q; 0 for none.
-        width: channels C. num_heads: attention heads H. num_layers: attention blocks.
-        content, location, combination, normalisation, gated_values, epsilon, mean_neighbours: see
-            :class:`~lie_sim.attention.AttentionConfig`.
+        width: channels C, a multiple of ``num_heads``.
+        num_heads: attention heads H.
+        num_layers: attention blocks.
+        content: kernel of the features, "dot_product", "concat", "concat_linear" or "none".
+        location: kernel of the relative poses, "network" (sees the features too), "mlp", "plain" or "none".
+        combination: of the two kernels, "sum", "product" or "mlp".
+        normalisation: of the attention weights, "scaled", "softmax", "constant" or "norm_exp".
+        gated_values: multiply the values by a function of the relative pose; energies need it.
+        epsilon: ε of the normalisations other than "scaled".
+        mean_neighbours: usual number of neighbours, by which "scaled" divides.
         kernel_hidden: width of the kernel networks and of φ.
         content_features: features per head of the concat kernels; 0 means C/(4H).
-        norm: ``"none"``, ``"pre"`` or ``"post"`` layer normalisation of the residual branches.
+        norm: layer normalisation of the residual branches, "none", "pre" or "post".
         paper_blocks: feed-forward blocks and head of the paper (activation last; pooled before a deep head).
-        readout: ``"sum"`` (extensive), ``"mean"`` or ``"max"`` over the particles.
-        source_weight: weight of a particle in what others see of it; ``"masses"`` is the equivalence
-            principle.
-        readout_weight: weight of a particle's energy in the sum; ``"masses"`` likewise.
+        readout: over the particles, "sum" (extensive), "mean" or "max".
+        source_weight: of a particle in what others see of it, "none" or "masses" (the equivalence principle).
+        readout_weight: of a particle's energy in the sum, "none" or "masses".
         length_scale: unit of length, in the unit of q.
         energy_scale: unit of energy.
-        mass_mean, mass_std: standardisation of the masses.
-        attribute_mean, attribute_std: standardisation of the attributes; empty means 0 and 1.
+        mass_mean: subtracted from the masses.
+        mass_std: the masses are divided by it.
+        attribute_mean: subtracted from the attributes; empty means 0.
+        attribute_std: the attributes are divided by it; empty means 1.
     """
 
     dim: int = 2

@@ -22,29 +22,30 @@ class TrainingConfig:
     """Everything that fixes a training run, given the model and the data.
 
     Args:
-        loss: ``"derivatives"`` regresses the forces read off the trajectories; ``"rollout"`` integrates each
-            chunk and compares all its points.
-        weight: of force errors: ``"none"``, ``"mass"`` (accelerations) or ``"relative"`` (each particle's own unit).
+        loss: "derivatives" regresses the forces read off the trajectories; "rollout" integrates each chunk and
+            compares all its points.
+        weight: of force errors, "none", "mass" (accelerations) or "relative" (each particle's own unit).
         points_per_chunk: random points of each chunk that enter a step of the derivative loss; 0 for all.
-        rollout_method: ``"leapfrog"`` (order 2), ``"yoshida4"`` or ``"pefrl"`` (order 4).
+        rollout_method: of the rollout loss, "leapfrog" (order 2), "yoshida4" or "pefrl" (order 4).
         rollout_substeps: integrator steps per data step of the rollout loss.
         batch_size: systems per step.
         max_steps: end of the run; 0 for none (then ``max_cpu_seconds`` must be given).
         max_cpu_seconds: CPU time of the process (all its threads) at which the run ends; 0 for none.
-        learning_rate: its maximum. min_learning_rate_ratio: what is left of it at the end of the cosine.
+        learning_rate: largest learning rate, after the warm-up.
+        min_learning_rate_ratio: part of the learning rate that is left at the end of the cosine.
         warmup_steps: steps of linear warm-up.
-        weight_decay: of AdamW. betas: of AdamW.
+        weight_decay: of AdamW.
+        betas: β₁ and β₂ of AdamW.
         clip_norm: largest norm of the gradient; 0 for no clipping.
         ema_decay: of the exponential moving average of the weights; 0 for none.
-        resample_lifts: draw new stabiliser samples at every step, for models with
-            :class:`~lie_sim.lifting.HaarLift`.
+        resample_lifts: draw new stabiliser samples at every step, for models with lifting "haar".
         log_every: steps between two lines of metrics.
         validate_every: steps between validations; 0 for one at the end.
         validation_systems: the first so many validation systems are used; 0 for all.
         patience: stop after this many validations without a new best; 0 for never.
         checkpoint_every: steps between checkpoints.
-        seed: of the data order and of everything random in a step.
-        dtype: ``"float32"`` or ``"float64"``, of weights and data.
+        seed: of the weights, the data order and everything random in a step.
+        dtype: "float32" or "float64", of weights and data.
 
     Example:
         >>> TrainingConfig(max_steps=100, batch_size=20).learning_rate

@@ -1,0 +1,42 @@
+"""Write the figures of a benchmark where the documentation finds them."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def record(name: str, figures: dict[str, float], *, threads: int, details: Any = None) -> Path:
+    """Write ``results/NAME.json``: date, command, versions, threads, figures and, optionally, more detail."""
+    content = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in ("torch", "numpy")},
+        },
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "threads": threads,
+        "figures": figures,
+    }
+    if details is not None:
+        content["details"] = details
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -3,6 +3,7 @@
 The names here are the ones most programs need; everything else is in the sub-packages.
 """
 
+from lie_sim.checkpoint import load_model, save_model
 from lie_sim.hamiltonian import GeneralHamiltonian, Hamiltonian
 from lie_sim.models import LieTransformer
 from lie_sim.state import Particles, PhaseState
@@ -16,4 +17,6 @@ __all__ = [
     "Particles",
     "PhaseState",
     "__version__",
+    "load_model",
+    "save_model",
 ]

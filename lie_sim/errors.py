@@ -25,5 +25,5 @@ class NonFiniteError(LieSimError):
     """A loss, an energy or a force became NaN or infinite; the message says where and what to do."""
 
 
-class TrainingInterrupted(LieSimError):
+class TrainingInterrupted(LieSimError):  # noqa: N818 - an interruption is no error
     """Training stopped on Ctrl-C after writing a checkpoint; the message tells how to resume."""

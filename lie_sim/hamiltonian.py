@@ -12,6 +12,7 @@ Reference: Greydanus, Dzamba, Yosinski, "Hamiltonian Neural Networks", NeurIPS 2
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -100,12 +101,8 @@ class Hamiltonian(_BoundMixin):
 
     def bind(self, particles: Particles, neighbours: NeighbourMatrix | None = None) -> Hamiltonian:
         """The same Hamiltonian (shared weights) for these particles, as a function of (t, (q, p)) alone."""
-        bound = Hamiltonian.__new__(Hamiltonian)
-        nn.Module.__init__(bound)
-        bound.potential, bound.log_mass = self.potential, self.log_mass
-        bound.masses, bound.num_attributes = self.masses, self.num_attributes
+        bound = copy.copy(self)
         bound._particles, bound._neighbours = particles, neighbours
-        bound.training = self.training
         return bound
 
     def particle_masses(self, particles: Particles | None = None) -> Float[Tensor, "B N"]:
@@ -194,7 +191,7 @@ class GeneralHamiltonian(_BoundMixin):
 
     def bind(self, particles: Particles) -> GeneralHamiltonian:
         """The same Hamiltonian for these particles, as a function of (t, (q, p)) alone."""
-        bound = GeneralHamiltonian(self.function)
+        bound = copy.copy(self)
         bound._particles = particles
         return bound
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
 from lie_sim.errors import ConfigError
-from lie_sim.files import write_atomically
 from lie_sim.plain import from_plain, to_plain
 
 
@@ -65,16 +63,3 @@ def test_integers_become_floats_and_nothing_else() -> None:
 def test_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=r"run\.toml.*" + message):
         from_plain(Outer, values, source="run.toml")
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = tmp_path / "file"
-    write_atomically(target, b"old")
-
-    def fail(self: Path, other: Path) -> None:
-        raise OSError("no rename")
-
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="no rename"):
-        write_atomically(target, b"new")
-    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("file", b"old")]

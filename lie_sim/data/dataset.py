@@ -22,9 +22,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lie_sim.data.storage import write_bytes_atomically
 from lie_sim.data.trajectories import Trajectories, make_trajectories
 from lie_sim.errors import ConfigError, DataError
+from lie_sim.files import write_atomically
 from lie_sim.systems.base import System, build_system
 
 SPLITS = ("train", "val", "test")
@@ -139,7 +139,7 @@ def save_dataset(dataset: Dataset, folder: str | Path) -> None:
         for name, split in dataset.splits().items()
     }
     manifest = {"format": _FORMAT, "lie_sim": _version(), "config": asdict(dataset.config), "splits": splits}
-    write_bytes_atomically(root / _MANIFEST, json.dumps(manifest, indent=2).encode())
+    write_atomically(root / _MANIFEST, json.dumps(manifest, indent=2).encode())
 
 
 def load_dataset(folder: str | Path) -> Dataset:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lie_sim.errors import DataError
+from lie_sim.files import replacing
 
 _HEADER = "lie_sim"
 _FORMAT = 1
@@ -41,16 +40,6 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """Write a small file so that readers see the old content or the new one, never a part."""
-    temporary = _temporary_name(path)
-    try:
-        temporary.write_bytes(content)
-        _publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], *, kind: str) -> str:
     """Write tensors and metadata to ``path`` atomically.
 
@@ -63,16 +52,11 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     Returns:
         The digest of the tensors.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     digest = tensors_digest(contiguous)
     header = {"format": _FORMAT, "kind": kind, "digest": digest, "metadata": dict(metadata)}
-    temporary = _temporary_name(path)
-    try:
+    with replacing(path) as temporary:
         save_file(contiguous, str(temporary), metadata={_HEADER: json.dumps(header, sort_keys=True)})
-        _publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return digest
 
 
@@ -116,22 +100,3 @@ def _parse_header(path: Path, header: str | None, kind: str) -> dict[str, Any]:
     if found_kind != kind:
         raise DataError(f"{path} holds {found_kind}, but {kind} was expected")
     return facts
-
-
-def _temporary_name(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    return Path(name)
-
-
-def _publish(temporary: Path, path: Path) -> None:
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.chmod(0o644)
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -48,6 +48,7 @@ def shapes_model() -> LieTransformerConfig:
         num_layers=2,
         kernel_hidden=32,
         mean_neighbours=4.0,
+        head="deep",
     )
 
 

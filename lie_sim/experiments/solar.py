@@ -194,7 +194,8 @@ class SolarExperiment(Experiment[SolarConfig]):
 
 def position_error(q: Float[Tensor, "1 T N 3"], truth: Float[Tensor, "1 T N 3"]) -> Float[Tensor, "T N"]:
     """|q − truth| of every body at every time."""
-    return (q - truth).norm(dim=-1)[0]
+    distance: Tensor = (q - truth).norm(dim=-1)
+    return distance[0]
 
 
 def _view(

@@ -111,6 +111,10 @@ class SemidirectTranslation(LieGroup):
     def _has_index(self) -> bool:
         return self.linear.is_finite
 
+    @property
+    def _has_quaternion(self) -> bool:
+        return self.linear._has_quaternion
+
     def linear_part(self, u: Element) -> Float[Tensor, "... n n"]:
         """The element k of K, shape (…, n, n)."""
         return u[..., :-1, :-1]
@@ -176,7 +180,7 @@ class SemidirectTranslation(LieGroup):
         return self.space_dim + self.linear.pose_dim(self._encoding(encoding))
 
     def encode(self, u: Element, encoding: str | None = None) -> Float[Tensor, "... k"]:
-        """:meth:`log`, or (t, code of k) with the encodings ``"matrix"`` and ``"one_hot"``."""
+        """:meth:`log`, or (t, code of k) with the other encodings."""
         chosen = self._encoding(encoding)
         if chosen == "log":
             return self.log(u)

@@ -24,7 +24,7 @@ from lie_sim.groups.sampling import Device, DType, Sampler, Seed, Shape, as_gene
 Element = Float[Tensor, "... m m"]
 Points = Float[Tensor, "... n"]
 Algebra = Float[Tensor, "... a"]
-ENCODINGS = ("log", "matrix", "one_hot")
+ENCODINGS = ("log", "matrix", "one_hot", "quaternion")
 
 
 def check_size(tensor: Tensor, size: int, what: str, group: str) -> None:
@@ -222,7 +222,8 @@ class LieGroup(ABC):
         Args:
             u: elements, shape (…, m, m).
             encoding: ``"log"`` (default of connected groups) is :meth:`log`; ``"matrix"`` (default of the
-                others) the matrix entries, smooth everywhere; ``"one_hot"`` the index in a finite group.
+                others) the matrix entries, smooth everywhere; ``"one_hot"`` the index in a finite group;
+                ``"quaternion"`` in SO(3) and SE(3) that of the rotation, with w ≥ 0.
         """
         return self.log(u) if self._encoding(encoding) == "log" else u.flatten(-2)
 
@@ -238,6 +239,8 @@ class LieGroup(ABC):
             raise ValueError(
                 f'{self.name} is not finite and has no "one_hot" encoding; use "log" or "matrix"'
             )
+        if chosen == "quaternion" and not self._has_quaternion:
+            raise ValueError(f'{self.name} has no "quaternion" encoding: SO(3) and SE(3) have')
         if chosen == "log" and not self.connected:
             raise ValueError(self._no_log())
         return chosen
@@ -245,6 +248,10 @@ class LieGroup(ABC):
     @property
     def _has_index(self) -> bool:
         return self.is_finite
+
+    @property
+    def _has_quaternion(self) -> bool:
+        return False
 
     def _no_log(self) -> str:
         return (

@@ -162,6 +162,20 @@ class SO3(_SphericalOrbits):
         """See :func:`lie_sim.groups.rotations.so3_left_jacobian_inverse`."""
         return rotations.so3_left_jacobian_inverse(algebra)
 
+    def pose_dim(self, encoding: str | None = None) -> int:
+        """3 for ``"log"``, 4 for ``"quaternion"``, 9 for ``"matrix"``."""
+        return 4 if self._encoding(encoding) == "quaternion" else super().pose_dim(encoding)
+
+    def encode(self, u: Element, encoding: str | None = None) -> Float[Tensor, "... k"]:
+        """Rotation vector (``"log"``), unit quaternion (w ≥ 0, x, y, z) or matrix entries."""
+        if self._encoding(encoding) == "quaternion":
+            return rotations.quaternion_from_matrix(u)
+        return super().encode(u, encoding)
+
+    @property
+    def _has_quaternion(self) -> bool:
+        return True
+
     def _random(self, shape: Shape, draw: Sampler, scale: float) -> Element:
         """Haar samples, from quaternions uniform on the unit sphere in four dimensions."""
         quaternion = draw.normal((*shape, 4))

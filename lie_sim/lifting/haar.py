@@ -31,19 +31,27 @@ class HaarLift(Lifting):
         group: a group of :mod:`lie_sim.groups` that acts on the positions.
         num_lifts: L; must be 1 for a trivial stabiliser, where more would only repeat.
         seed: names the stabiliser samples.
+        pose: encoding of the relative pose, "log", "matrix" or (SO(3), SE(3)) "quaternion"; None takes the group's own.
         squash: if given, every location a is shortened to a·tanh(|a|/squash)/|a|, as the paper does for molecules.
     """
 
     def __init__(
-        self, group: LieGroup, *, num_lifts: int = 1, seed: int = 0, squash: float | None = None
+        self,
+        group: LieGroup,
+        *,
+        num_lifts: int = 1,
+        seed: int = 0,
+        pose: str | None = None,
+        squash: float | None = None,
     ) -> None:
         super().__init__()
         if num_lifts < 1:
             raise ValueError(f"num_lifts must be at least 1, got {num_lifts}")
         if group.stabiliser_is_trivial and num_lifts != 1:
             raise ValueError(f"{group.name} has a trivial stabiliser: num_lifts must be 1, got {num_lifts}")
-        self.group, self.num_lifts, self.seed, self.squash = group, num_lifts, seed, squash
-        self.location_dim = group.pose_dim() + 2 * group.orbit_dim
+        self.group, self.num_lifts, self.seed = group, num_lifts, seed
+        self.pose, self.squash = pose, squash
+        self.location_dim = group.pose_dim(pose) + 2 * group.orbit_dim
         self.equivariant_under = group.name
         self.exact = group.stabiliser_is_trivial
 
@@ -75,7 +83,7 @@ class HaarLift(Lifting):
         if neighbours is not None:
             raise ValueError("HaarLift describes all pairs; use FrameLift with a neighbour matrix")
         elements = self._lift(q)
-        location = self.group.relative_pose(elements[:, :, None], elements[:, None])
+        location = self.group.relative_pose(elements[:, :, None], elements[:, None], self.pose)
         if self.group.orbit_dim:
             orbit = self.group.orbit_coordinates(q).repeat_interleave(self.num_lifts, dim=1)
             shape = (*location.shape[:-1], orbit.shape[-1])

@@ -38,6 +38,7 @@ def build_lifting(config: LieTransformerConfig) -> Lifting:
             _group_of(config),
             num_lifts=config.num_lifts,
             seed=config.lift_seed,
+            pose=config.pose or None,
             squash=config.squash or None,
         )
     if config.lifting == "finite":

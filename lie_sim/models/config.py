@@ -8,6 +8,7 @@ from lie_sim.attention import AttentionConfig
 
 LIFTINGS = ("frame", "haar", "finite")
 READOUTS = ("sum", "mean", "max")
+HEADS = ("residual", "deep", "linear")
 WEIGHTINGS = ("none", "masses")
 
 
@@ -29,6 +30,7 @@ class LieTransformerConfig:
         element_code: how "finite" encodes relative rotations, "matrix" or (paper) "index".
         num_lifts: L, stabiliser samples per particle of "haar".
         lift_seed: names the samples of "haar".
+        pose: encoding of relative poses of "haar", "log", "matrix" or "quaternion"; empty for the group's own.
         squash: shortening of the locations of "haar"; 0 for none.
         centre: subtract the mean position first (for groups that act about the origin).
         num_frames: m, frame vectors of each particle; 0 leaves distances only.
@@ -51,7 +53,10 @@ class LieTransformerConfig:
         kernel_hidden: width of the kernel networks and of φ.
         content_features: features per head of the concat kernels; 0 means C/(4H).
         norm: layer normalisation of the residual branches, "none", "pre" or "post".
-        paper_blocks: feed-forward blocks and head of the paper (activation last; pooled before a deep head).
+        paper_blocks: feed-forward blocks of the paper (activation last).
+        head: network after the blocks, "residual" (linear plus a small perceptron), "deep" (paper: three layers) or
+            "linear" (paper, molecules: one layer per point). A mean or maximum over the particles is taken before
+            the first two and after the last.
         readout: over the particles, "sum" (extensive), "mean" or "max".
         source_weight: of a particle in what others see of it, "none" or "masses" (the equivalence principle).
         readout_weight: of a particle's energy in the sum, "none" or "masses".
@@ -72,6 +77,7 @@ class LieTransformerConfig:
     element_code: str = "matrix"
     num_lifts: int = 1
     lift_seed: int = 0
+    pose: str = ""
     squash: float = 0.0
     centre: bool = False
     num_frames: int = 2
@@ -95,6 +101,7 @@ class LieTransformerConfig:
     content_features: int = 0
     norm: str = "none"
     paper_blocks: bool = False
+    head: str = "residual"
     readout: str = "sum"
     source_weight: str = "none"
     readout_weight: str = "none"
@@ -109,6 +116,7 @@ class LieTransformerConfig:
         for name, allowed in (
             ("lifting", LIFTINGS),
             ("readout", READOUTS),
+            ("head", HEADS),
             ("norm", ("none", "pre", "post")),
             ("source_weight", WEIGHTINGS),
             ("readout_weight", WEIGHTINGS),

@@ -61,6 +61,19 @@ class DeepHead(nn.Module):
         return f
 
 
+class LinearHead(nn.Module):
+    """The paper's head for molecules: SiLU and a linear layer."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, outputs)
+
+    def forward(self, f: Float[Tensor, "*s C"]) -> Float[Tensor, "*s outputs"]:
+        """Apply to the last axis."""
+        out: Tensor = self.linear(silu(f))
+        return out
+
+
 class ResidualHead(nn.Module):
     """A linear readout plus a two-layer perceptron that starts at zero."""
 
@@ -75,6 +88,17 @@ class ResidualHead(nn.Module):
         linear: Tensor = self.linear(f)
         correction: Tensor = self.out(silu(self.hidden(f)))
         return linear + correction
+
+
+_HEADS: dict[str, type[nn.Module]] = {"residual": ResidualHead, "deep": DeepHead, "linear": LinearHead}
+
+
+def read_out(head: nn.Module, f: Float[Tensor, "B M C"], mask: Tensor | None, lifts: int, how: str) -> Tensor:
+    """Outputs of the whole system, shape (B, outputs): pooled after a :class:`LinearHead`, before another one."""
+    if isinstance(head, LinearHead):
+        return pool_points(head(f), mask, lifts, how)
+    outputs: Tensor = head(pool_points(f, mask, lifts, how))
+    return outputs
 
 
 @register_model
@@ -99,8 +123,7 @@ class LieTransformer(EnergyModel):
         super().__init__()
         self.config = config
         self.backbone = LieTransformerBackbone(config)
-        head = DeepHead if config.paper_blocks else ResidualHead
-        self.head = head(config.width, 1)
+        self.head = _HEADS[config.head](config.width, 1)
         lifting = self.backbone.lifting
         self.equivariant_under = lifting.equivariant_under
         self.exact_symmetry = lifting.exact
@@ -115,7 +138,7 @@ class LieTransformer(EnergyModel):
         """The architecture of a published experiment.
 
         Args:
-            preset: ``"springs-T2"`` (841,641 parameters), ``"springs-SE2"``, ``"shapes"`` or ``"qm9"``.
+            preset: ``"springs-T2"`` (841,641 parameters), ``"springs-SE2"``, ``"shapes"`` or ``"qm9"`` (55,549,761).
             options: overrides of single fields.
 
         Raises:
@@ -136,7 +159,7 @@ class LieTransformer(EnergyModel):
             if config.readout_weight == "masses":
                 energies = energies * particles.masses.to(energies.dtype)
             return energies if particles.mask is None else energies * particles.mask
-        total: Tensor = self.head(pool_points(f, particles.mask, lifts, config.readout)) * config.energy_scale
+        total = read_out(self.head, f, particles.mask, lifts, config.readout) * config.energy_scale
         if particles.mask is None:
             return (total / q.shape[1]).expand(q.shape[:2])
         return total * particles.mask / particles.mask.sum(1, keepdim=True).clamp(min=1)
@@ -159,7 +182,7 @@ class LieTransformerClassifier(nn.Module):
         super().__init__()
         self.config, self.num_outputs = config, num_outputs
         self.backbone = LieTransformerBackbone(config)
-        self.head = DeepHead(config.width, num_outputs)
+        self.head = _HEADS[config.head](config.width, num_outputs)
 
     def forward(
         self, q: Float[Tensor, "B N d"], particles: Particles, neighbours: NeighbourMatrix | None = None
@@ -169,5 +192,4 @@ class LieTransformerClassifier(nn.Module):
             neighbours = neighbour_matrix(q, particles, cutoff=self.config.cutoff)
         f = self.backbone(q, particles, neighbours)
         lifts, readout = self.backbone.lifting.num_lifts, self.config.readout
-        scores: Tensor = self.head(pool_points(f, particles.mask, lifts, readout))
-        return scores
+        return read_out(self.head, f, particles.mask, lifts, readout)

@@ -15,6 +15,7 @@ _COMMON = LieTransformerConfig(
     gated_values=False,
     norm="pre",
     paper_blocks=True,
+    head="deep",
     readout="mean",
     epsilon=0.0,
     num_heads=8,
@@ -65,6 +66,7 @@ PAPER_PRESETS: dict[str, LieTransformerConfig] = {
         lifting="haar",
         group="SE(3)",
         num_lifts=4,
+        pose="quaternion",
         squash=7.0,
         width=1504,
         num_layers=6,
@@ -74,6 +76,7 @@ PAPER_PRESETS: dict[str, LieTransformerConfig] = {
         location="plain",
         combination="mlp",
         normalisation="constant",
+        head="linear",
     ),
 }
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from lie_sim.errors import DataError
-from lie_sim.report.files import write_atomically
+from lie_sim.files import write_atomically
 from lie_sim.report.formatting import NOT_FINITE
 
 LEARNING_KEYS = ("step", "cpu_seconds", "train_loss", "validation_loss", "learning_rate")

@@ -22,8 +22,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from lie_sim.files import write_atomically
 from lie_sim.report.data import Curve, ReportData, TrajectoryView
-from lie_sim.report.files import write_atomically
 from lie_sim.report.payload import learning_columns, log_limits
 
 PALETTE = ("#0072b2", "#d55e00", "#00845f", "#a83e8f", "#946800", "#2f9bd8", "#7a3b12", "#555b66")

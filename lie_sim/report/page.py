@@ -16,9 +16,9 @@ from typing import Any
 
 import tomli_w
 
+from lie_sim.files import write_atomically
 from lie_sim.report.data import EquivarianceRow, ReportData, Table, plain
 from lie_sim.report.figures import write_figures
-from lie_sim.report.files import write_atomically
 from lie_sim.report.formatting import format_cell, format_number
 from lie_sim.report.payload import embed_json, page_payload
 

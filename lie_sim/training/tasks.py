@@ -101,6 +101,14 @@ class TensorTask:
             {**named, **{f"validation/{k}": tensor for k, tensor in self._validation.items()}}
         )
 
+    def loss(self, module: nn.Module, batch: Batch) -> Tensor:
+        """The number to minimise; a subclass says what it is."""
+        raise NotImplementedError(f"{type(self).__name__} must implement loss")
+
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """Numbers for the validation data; a subclass says which."""
+        raise NotImplementedError(f"{type(self).__name__} must implement validate")
+
     def options(self) -> dict[str, Any]:
         """The options that change the loss."""
         return {"task": type(self).__name__, **{name: getattr(self, name) for name in self.option_names}}

@@ -94,7 +94,7 @@ def test_interrupted_rewrite_does_not_pass_for_the_old_dataset(
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lie_sim.data.dataset.write_bytes_atomically", fail)
+    monkeypatch.setattr("lie_sim.data.dataset.write_atomically", fail)
     with pytest.raises(KeyboardInterrupt):
         save_dataset(dataset, folder)
     with pytest.raises(DataError, match=r"no dataset\.json"):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lie_sim.data.storage import load_tensors, save_tensors, tensors_digest, write_bytes_atomically
+from lie_sim.data.storage import load_tensors, save_tensors, tensors_digest
 from lie_sim.errors import DataError
 
 TENSORS = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.tensor([True, False])}
@@ -77,10 +77,8 @@ def test_failed_write_leaves_the_old_file_and_no_litter(path: Path, monkeypatch:
     def fail(*_: object, **__: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("lie_sim.data.storage.os.fsync", fail)
+    monkeypatch.setattr("lie_sim.files.os.fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         save_tensors(path, {"b": torch.ones(1)}, {}, kind="things")
-    with pytest.raises(OSError, match="disk full"):
-        write_bytes_atomically(path, b"new")
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]

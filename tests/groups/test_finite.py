@@ -123,5 +123,8 @@ def test_one_hot_needs_a_finite_group_and_unknown_encodings_are_refused() -> Non
         group("SE(3)").pose_dim("one_hot")
     with pytest.raises(ValueError, match="encoding must be one of log, matrix, one_hot"):
         group("C4").pose_dim("angle")
+    for name in ("SE(2)", "O(3)", "T"):
+        with pytest.raises(ValueError, match=r'has no "quaternion" encoding: SO\(3\) and SE\(3\) have'):
+            group(name).pose_dim("quaternion")
     with pytest.raises(ValueError, match=r"O\(3\) is not finite"):
         group("E(3)").stabiliser_elements()

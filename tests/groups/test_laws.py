@@ -116,6 +116,7 @@ def test_relative_pose_is_left_invariant_and_declared(name: str) -> None:
     chosen = group(name)
     g, u, v = (draw(chosen, seed) for seed in range(3))
     encodings = (["log"] if chosen.connected else []) + ["matrix"]
+    encodings += ["quaternion"] if name in ("SO(3)", "SE(3)") else []
     for encoding in [None, *encodings]:
         pose = chosen.relative_pose(u, v, encoding)
         assert pose.shape == (COUNT, chosen.pose_dim(encoding))

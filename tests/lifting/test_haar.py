@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lie_sim.groups import group, random_transform
+from lie_sim.groups.rotations import matrix_from_quaternion
 from lie_sim.lifting import HaarLift
 from lie_sim.models import LieTransformer
 from lie_sim.neighbors import NeighbourMatrix
@@ -70,6 +71,20 @@ def test_location_is_the_log_of_the_relative_pose_and_the_orbits(dim, name):
         assert torch.equal(pairs.location[:, :, 0, chosen.dim : -chosen.orbit_dim], orbits)
         assert torch.equal(pairs.location[:, 0, :, -chosen.orbit_dim :], orbits)
     assert pairs.location.shape[-1] == lifting.location_dim
+
+
+def test_the_relative_pose_can_be_a_translation_and_a_quaternion():
+    lifting = HaarLift(group("SE(3)"), num_lifts=3, pose="quaternion")
+    q, particles, scalars = system(3)
+    location = lifting(q, particles, None, scalars).location
+    u = lifting._lift(q)
+    turn = u[..., :3, :3].mT[:, :, None] @ u[:, None, :, :3, :3]
+    assert location.shape[-1] == lifting.location_dim == 7
+    origin = q.repeat_interleave(3, 1)
+    shift = (origin[:, None] - origin[:, :, None]) @ u[:, :, :3, :3]
+    assert torch.allclose(location[..., :3], shift, rtol=0, atol=ROUNDING)
+    assert torch.allclose(matrix_from_quaternion(location[..., 3:]), turn, rtol=0, atol=ROUNDING)
+    assert float(location[..., 3].min()) >= 0
 
 
 @pytest.mark.parametrize(("dim", "name"), SAMPLED)

@@ -109,6 +109,28 @@ def test_classifier_is_invariant_and_ignores_padding(make_system):
     assert same(model(torch.cat([q, torch.ones(4, 2, 2).double()], 1), padded), scores)
 
 
+@pytest.mark.parametrize("how", ["mean", "max"])
+def test_the_linear_head_sees_every_point_and_the_others_the_pooled_features(make_system, how):
+    """Two lifts, two padded particles; pooling before or after the head by hand."""
+    q, particles = make_system(2)
+    mask = torch.tensor([True, True, True, False, False]).expand(4, -1)
+    particles = Particles(masses=particles.masses, mask=mask)
+    options = {"lifting": "haar", "group": "SE(2)", "num_lifts": 2, "width": 8, "num_heads": 2}
+    for head in ("linear", "deep", "residual"):
+        config = LieTransformerConfig(dim=2, readout=how, head=head, **options)
+        model = LieTransformerClassifier(config, num_outputs=3).double()
+        torch.nn.init.normal_(model.head.out.weight) if head == "residual" else None
+        points = model.backbone(q, particles)[:, :6]
+
+        def pooled(x):
+            return x.mean(1) if how == "mean" else x.amax(1)
+
+        expected = pooled(model.head(points)) if head == "linear" else model.head(pooled(points))
+        other = model.head(pooled(points)) if head == "linear" else pooled(model.head(points))
+        assert same(model(q, particles), expected)
+        assert not same(model(q, particles), other)
+
+
 def test_a_model_is_rebuilt_from_its_configuration(make_model, make_system):
     q, particles = make_system(2)
     model = make_model(dim=2, num_attributes=1, attribute_mean=(0.5,), chirality=True)

@@ -11,7 +11,7 @@ from lie_sim.neighbors import neighbour_matrix
 from lie_sim.state import Particles
 
 ROUNDING = 1e-12
-PARAMETERS = {"springs-T2": 841_641, "springs-SE2": 139_353, "shapes": 10_028_081, "qm9": 60_076_513}
+PARAMETERS = {"springs-T2": 841_641, "springs-SE2": 139_353, "shapes": 10_028_081, "qm9": 55_549_761}
 
 
 def test_all_presets_are_counted():
@@ -98,6 +98,7 @@ def test_unknown_preset_and_option():
     [
         ({"lifting": "none"}, "unknown lifting 'none'; choose one of frame, haar, finite"),
         ({"readout": "median"}, "unknown readout 'median'"),
+        ({"head": "wide"}, "unknown head 'wide'; choose one of residual, deep, linear"),
         ({"norm": "batch"}, "unknown norm 'batch'"),
         ({"source_weight": "charges"}, "unknown source_weight 'charges'"),
         ({"readout_weight": "charges"}, "unknown readout_weight 'charges'"),
@@ -121,6 +122,7 @@ def test_impossible_configurations_are_refused(options, message):
         ({"lifting": "haar", "group": "T(3)"}, r"T\(3\) acts in 3 dimensions, but dim=2"),
         ({"lifting": "finite", "group": "O"}, "O acts in 3 dimensions, but dim=2"),
         ({"lifting": "haar", "group": "SU(2)"}, r"there is no group 'SU\(2\)'"),
+        ({"lifting": "haar", "group": "SE(2)", "pose": "quaternion"}, 'no "quaternion" encoding'),
         ({"radial": "bessel"}, "unknown radial basis 'bessel'"),
         ({"content": "cosine"}, "unknown content 'cosine'"),
         ({"width": 10}, "width must be a positive multiple of num_heads"),

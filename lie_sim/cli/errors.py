@@ -1,0 +1,72 @@
+"""What the command line says when something goes wrong: one line on standard error, and an exit code.
+
+0     done
+1     the run failed: numbers became NaN, the disk is full, …
+2     what was given is wrong: an option, a configuration, a missing or damaged file
+130   stopped by Ctrl-C
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from lie_sim.errors import CheckpointError, ConfigError, DataError, LieSimError, TrainingInterrupted
+
+EXPECTED = (LieSimError, OSError, ValueError, KeyboardInterrupt)
+"""Failures that are explained in one line; anything else is a bug and shows where it happened."""
+
+_INPUT = (ConfigError, CheckpointError, DataError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
+
+
+class UsageError(LieSimError):
+    """The command line itself is wrong."""
+
+
+class StoppedError(LieSimError):
+    """Ctrl-C; the message says how to go on."""
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code for a failure.
+
+    Example:
+        >>> exit_code(ConfigError("unknown key")), exit_code(PermissionError("report.html"))
+        (2, 1)
+    """
+    if isinstance(error, StoppedError | TrainingInterrupted | KeyboardInterrupt):
+        return 130
+    # The numbers a command gets come from its options, so a refused value is a refused option.
+    return 2 if isinstance(error, (UsageError, ValueError, *_INPUT)) else 1
+
+
+def one_line(error: BaseException) -> str:
+    r"""The message of a failure, in one line and in words of the command line.
+
+    Example:
+        >>> one_line(ConfigError("other options:\n use resume='restart'"))
+        'other options: use --restart'
+        >>> one_line(FileNotFoundError(2, "No such file or directory", "a.toml"))
+        'a.toml: No such file or directory'
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
+    if isinstance(error, KeyboardInterrupt):
+        text = "stopped"
+    return text.replace("resume='restart'", "--restart") or type(error).__name__
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean …?"`` with the nearest of the known words, or nothing.
+
+    Example:
+        >>> suggestion("trian", ["train", "rollout"]), suggestion("--width", ["--model.width", "--seed"])
+        ('; did you mean train?', '; did you mean --model.width?')
+        >>> suggestion("x", ["train"])
+        ''
+    """
+    names = list(known)
+    nested = [name for name in names if name.endswith("." + word.lstrip("-"))]
+    nearest = nested[:1] or difflib.get_close_matches(word, names, n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else ""

@@ -1,0 +1,102 @@
+"""The entry point: choose the command, explain failures in one line, return the exit code.
+
+A command's module is imported when it runs, so that ``lie-sim --help`` waits for as little as possible.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import lie_sim
+from lie_sim.cli.errors import EXPECTED, UsageError, exit_code, one_line, suggestion
+
+COMMANDS = {
+    "demo": ("demo", "compare four ways to predict springs; minutes"),
+    "train": ("train", "train an experiment, evaluate it and write its report"),
+    "evaluate": ("evaluate", "evaluate the model of a run again"),
+    "report": ("evaluate", "write the report of a run again, without evaluating"),
+    "rollout": ("rollout", "predict trajectories with a trained model"),
+    "info": ("info", "what a run or a model is: options, symmetry, training, figures"),
+    "config": ("info", "print the default options of an experiment as TOML"),
+}
+"""Name to (module, summary); the module has a function of the command's name."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: the words after ``lie-sim``; None takes them from the command line.
+
+    Returns:
+        The exit code; see :mod:`lie_sim.cli.errors`.
+
+    Example:
+        >>> main(["--version"])
+        lie-sim 0.1.0
+        0
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    command = words[0] if words and words[0] in COMMANDS else ""
+    try:
+        with _plain_warnings():
+            _dispatch(words)
+            sys.stdout.flush()
+    except SystemExit as stop:  # help was shown
+        return stop.code if isinstance(stop.code, int) else 0
+    except BrokenPipeError:  # the reader has seen enough, as in `lie-sim config springs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except EXPECTED as error:
+        print(f"lie-sim {command}".rstrip() + f": {one_line(error)}", file=sys.stderr)
+        return exit_code(error)
+    return 0
+
+
+def _dispatch(words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+    elif words[0] == "--version":
+        print(f"lie-sim {lie_sim.__version__}")
+    elif words[0] in COMMANDS:
+        module = importlib.import_module(f"lie_sim.cli.{COMMANDS[words[0]][0]}")
+        getattr(module, words[0])(words[1:])
+    else:
+        kind = "option" if words[0].startswith("-") else "command"
+        hint = suggestion(words[0], [*COMMANDS, "--help", "--version"])
+        raise UsageError(f"unknown {kind} {words[0]}{hint or '; see lie-sim --help'}")
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    return "\n".join(
+        [
+            "usage: lie-sim COMMAND [...]",
+            "",
+            *(f"  {name:{width}}  {summary}" for name, (_, summary) in COMMANDS.items()),
+            "",
+            "lie-sim COMMAND --help shows the options of a command; lie-sim --version shows the version.",
+        ]
+    )
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings as one line, without the source line that issued them."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"lie-sim: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main())

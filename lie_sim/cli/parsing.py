@@ -1,0 +1,117 @@
+"""Options of a command from a dataclass: tyro makes the parser and the help, mistakes become one line.
+
+A field ``max_steps`` of the nested dataclass ``training`` is the option ``--training.max-steps``; its help is
+its line in the ``Args`` section of the docstring.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+
+import tyro
+
+from lie_sim.cli.errors import UsageError, suggestion
+
+T = TypeVar("T")
+
+_NUMBER = re.compile(r"-(\d|\.\d|inf$)")
+_CONVERSIONS = (
+    (re.compile(r"invalid literal for int\(\) with base 10: "), "expected a whole number, got "),
+    (re.compile(r"could not convert string to float: "), "expected a number, got "),
+    (re.compile(r"^Error parsing (settings\.)?"), ""),
+)
+
+
+def parse(defaults: T, argv: Sequence[str], *, prog: str) -> T:
+    """The options with what the command line changes.
+
+    Args:
+        defaults: a dataclass instance; a positional argument that must be given is ``tyro.MISSING``.
+        argv: the words after the command.
+        prog: the command, for the help.
+
+    Raises:
+        UsageError: a word is no option, an option has no value or a wrong one.
+        SystemExit: help was asked for, and shown.
+
+    Example:
+        >>> from lie_sim.training import TrainingConfig
+        >>> parse(TrainingConfig(), ["--max-steps", "7"], prog="example").max_steps
+        7
+        >>> parse(TrainingConfig(), ["--max-step", "7"], prog="example")
+        Traceback (most recent call last):
+        lie_sim.cli.errors.UsageError: unknown option --max-step; did you mean --max-steps?
+    """
+    known = ["--help", "-h", *option_names(defaults)]
+    for word in argv:
+        name = _canonical(word)
+        if word.startswith("-") and not _NUMBER.match(word) and name not in known:
+            raise UsageError(f"unknown option {word.partition('=')[0]}{suggestion(name, known)}")
+    messages = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(messages):
+            options, rest = tyro.cli(
+                type(defaults), prog=prog, args=list(argv), default=defaults, return_unknown_args=True
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise UsageError(_explanation(messages.getvalue())) from None
+    if rest:
+        raise UsageError(f"unexpected argument {rest[0]!r}; see {prog} --help")
+    return options
+
+
+def option_names(options: Any, prefix: str = "") -> list[str]:
+    """Every option that a dataclass instance makes.
+
+    Example:
+        >>> from lie_sim.experiments import SpringsConfig
+        >>> [name for name in option_names(SpringsConfig()) if name.endswith(("seed", "centre"))]
+        ['--data-seed', '--model.lift-seed', '--model.centre', '--model.no-centre', '--training.seed']
+    """
+    names: list[str] = []
+    hints = get_type_hints(type(options), include_extras=True)
+    for field in fields(options):
+        value, marks = getattr(options, field.name), _marks(hints[field.name])
+        name = field.name.replace("_", "-")
+        if is_dataclass(value):
+            names += option_names(value, prefix if _NAMELESS in marks else f"{prefix}{name}.")
+        elif tyro.conf.Positional not in marks:
+            names += [f"--{prefix}{name}", f"--{prefix}no-{name}"][: 2 if isinstance(value, bool) else 1]
+    return names
+
+
+_NAMELESS = tyro.conf.arg(name="")
+
+Inlined = Annotated[T, _NAMELESS]
+"""A nested dataclass whose options stand at the top level, without a prefix."""
+
+
+def _marks(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+
+
+def _canonical(word: str) -> str:
+    """``--num_train=7`` as ``--num-train``."""
+    return word.partition("=")[0].replace("_", "-")
+
+
+def _explanation(box: str) -> str:
+    """The first paragraph of tyro's framed message, in plain words."""
+    paragraph: list[str] = []
+    for line in box.splitlines():
+        text = line.strip("│| ")
+        if text.strip("╭╮╰╯─+-") and not line.startswith(("╭", "╰", "+")):
+            paragraph.append(text)
+        elif paragraph:
+            break
+    message = " ".join(paragraph) or "the options cannot be read"
+    for pattern, words in _CONVERSIONS:
+        message = pattern.sub(words, message)
+    return message

@@ -1,0 +1,173 @@
+"""``lie-sim rollout``: long trajectories from a trained model, as a file of trajectories.
+
+energy drift of a system = max_t |H(t) − H(0)| / |H(0)|,     H the model's own energy
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+
+from lie_sim.checkpoint import load_model
+from lie_sim.cli.errors import UsageError, suggestion
+from lie_sim.cli.parsing import parse
+from lie_sim.cli.runs import is_run, model_folder, show
+from lie_sim.data import Trajectories
+from lie_sim.experiments import Experiment, SolarExperiment, open_run
+from lie_sim.experiments.dynamics import BATCH
+from lie_sim.hamiltonian import Hamiltonian
+from lie_sim.integrators import methods
+from lie_sim.models import EnergyModel
+from lie_sim.rollout import Rollout
+from lie_sim.rollout import rollout as integrate
+from lie_sim.state import Particles, PhaseState
+from lie_sim.systems import build_system, system_names
+
+_METHODS = [method.name for method in methods()]
+
+
+@dataclass(frozen=True)
+class RolloutOptions:
+    """Predict trajectories with a trained model, write them to a file and print how well energy is conserved.
+
+    Args:
+        model: run directory, or folder of a model.
+        steps: number of steps.
+        system: draw initial states from this system; by default that of the run (a solar run starts where its
+            training years end).
+        initial: trajectories file whose first states to start from, in place of a system.
+        num_systems: how many initial states to draw.
+        seed: of the initial states.
+        step_size: length of a step, in the unit of time; by default that of the data the states come from.
+        method: integrator; by default that of the run, or pefrl.
+        substeps: integrator steps per step.
+        save_every: keep every so many-th state; divides the number of steps.
+        out: trajectories file to write; by default rollout.safetensors in the run directory, or here.
+        progress: show a progress bar.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL_OR_RUN")]
+    steps: int = 1000
+    system: Annotated[str | None, tyro.conf.arg(metavar="{" + ",".join(system_names()) + "}")] = None
+    initial: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    num_systems: int = 10
+    seed: int = 0
+    step_size: Annotated[float | None, tyro.conf.arg(metavar="H")] = None
+    method: Annotated[str | None, tyro.conf.arg(metavar="{" + ",".join(_METHODS) + "}")] = None
+    substeps: int = 1
+    save_every: int = 1
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    progress: bool = True
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the trajectories begin, and the step and integrator to go on with."""
+
+    state: PhaseState
+    particles: Particles
+    step_size: float | None
+    method: str
+    metadata: dict[str, Any]
+
+
+def rollout(argv: Sequence[str]) -> None:
+    """Integrate, write the file, print a summary."""
+    options = parse(RolloutOptions(tyro.MISSING), argv, prog="lie-sim rollout")
+    run = open_run(options.model) if is_run(options.model) else None
+    hamiltonian = _hamiltonian(model_folder(options.model))
+    out = options.out or (options.model if run else Path()) / "rollout.safetensors"
+    if options.method is not None and options.method not in _METHODS:
+        hint = suggestion(options.method, _METHODS)
+        raise UsageError(f"unknown method {options.method!r}; there are {', '.join(_METHODS)}{hint}")
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a directory: give the name of a file")
+    start = _start(options, run)
+    step_size = start.step_size if options.step_size is None else options.step_size
+    if step_size is None:
+        raise UsageError("the initial file has one time only and so no time step: give --step-size")
+    parameter = next(hamiltonian.parameters())
+    particles = start.particles.to(dtype=parameter.dtype)
+    state = PhaseState(q=start.state.q.to(parameter), p=start.state.p.to(parameter))
+    method = options.method or start.method
+    path = integrate(
+        hamiltonian,
+        state,
+        particles,
+        step_size=step_size,
+        num_steps=options.steps,
+        method=method,
+        save_every=options.save_every,
+        substeps=options.substeps,
+        batch_size=BATCH,
+        progress=options.progress,
+    )
+    metadata = {**start.metadata, "model": str(options.model), "method": method, "substeps": options.substeps}
+    Trajectories(path.q, path.p, path.times, particles, metadata).save(out)
+    count, _, size, dim = path.q.shape
+    print(f"{count} systems of {size} particles in {dim} dimensions")
+    print(f"{options.steps:,} steps of {step_size:g} with {method}")
+    show([*summary(path).items(), ("written", out)], indent="  ")
+
+
+def summary(path: Rollout) -> dict[str, str]:
+    """Energy drift of the systems that stayed finite, and how many did not.
+
+    Example:
+        >>> still = torch.zeros(2, 3, 1, 2)
+        >>> energy = torch.tensor([[2.0, 2.1, 2.0], [1.0, torch.nan, torch.nan]])
+        >>> summary(Rollout(torch.arange(3.0), still, still, energy, torch.tensor([False, True])))
+        {'energy drift': 'median 5.0e-02, largest 5.0e-02', 'diverged': '1 of 2 (50.0%)'}
+    """
+    energy = path.energy[~path.diverged].double()
+    drift = ((energy - energy[:, :1]) / energy[:, :1].abs()).abs().amax(1)
+    known = (
+        f"median {float(drift.median()):.1e}, largest {float(drift.max()):.1e}" if len(drift) else "unknown"
+    )
+    count, total = int(path.diverged.sum()), len(path.diverged)
+    return {"energy drift": known, "diverged": f"{count} of {total} ({count / total:.1%})"}
+
+
+def _hamiltonian(folder: Path) -> Hamiltonian:
+    model = load_model(folder)
+    if isinstance(model, Hamiltonian):
+        return model
+    if isinstance(model, EnergyModel):
+        return Hamiltonian(model)
+    raise UsageError(
+        f"{folder} holds a {type(model).__name__}, which has no energy: it makes no trajectories"
+    )
+
+
+def _start(options: RolloutOptions, run: Experiment[Any] | None) -> Start:
+    if options.initial is not None and options.system is not None:
+        raise UsageError("give --initial or --system, not both")
+    if options.initial is not None:
+        return _from_trajectories(Trajectories.load(options.initial))
+    if options.system is None and isinstance(run, SolarExperiment):
+        return _from_trajectories(run.future, method=run.config.method)
+    name = options.system or (run.name if run else "")
+    if name not in system_names():
+        known = ", ".join(system_names())
+        asked = (
+            f"unknown system {name!r}" if options.system else f"{options.model} does not say where to start"
+        )
+        raise UsageError(f"{asked}: give --initial FILE, or --system with one of {known}")
+    system = build_system(name)
+    state, particles = system.sample(
+        options.num_systems, generator=torch.Generator().manual_seed(options.seed)
+    )
+    times = system.default_times()
+    metadata = {"system": name, "options": system.options(), "seed": options.seed}
+    return Start(state, particles, float(times[1] - times[0]), "pefrl", metadata)
+
+
+def _from_trajectories(data: Trajectories, *, method: str = "pefrl") -> Start:
+    """The first states of trajectories."""
+    step_size = data.dt if data.num_times > 1 else None
+    return Start(data.state(0), data.particles, step_size, method, dict(data.metadata))

@@ -1,0 +1,130 @@
+"""Finding models and runs on disk, and showing figures."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lie_sim.cli.errors import UsageError, suggestion
+from lie_sim.errors import ConfigError, DataError
+from lie_sim.experiments import Experiment, experiment_class, experiment_names, open_run
+from lie_sim.plain import to_plain
+
+_MAY_CHANGE = {"training.checkpoint_every"}
+
+
+def named_experiment(argv: Sequence[str], *, command: str) -> type[Experiment[Any]] | None:
+    """The experiment that the first word names; None if there is only a request for help.
+
+    Raises:
+        UsageError: no experiment, or an unknown one.
+    """
+    names = ", ".join(experiment_names())
+    if not argv:
+        raise UsageError(f"name an experiment: {names}")
+    if argv[0] in ("-h", "--help"):
+        print(f"usage: lie-sim {command} EXPERIMENT [...]\n\nExperiments: {names}.")
+        print(f"lie-sim {command} EXPERIMENT --help shows the options.")
+        return None
+    if argv[0] not in experiment_names():
+        hint = suggestion(argv[0], experiment_names())
+        raise UsageError(f"unknown experiment {argv[0]!r}{hint or f'; there are {names}'}")
+    return experiment_class(argv[0])
+
+
+def is_run(path: Path) -> bool:
+    """Whether a directory is the directory of a run."""
+    return (path / "experiment.toml").is_file()
+
+
+def model_folder(path: Path) -> Path:
+    """The folder of the model, given it or the run directory it is in.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for folder in (path / "model", path):
+        if (folder / "model.json").is_file():
+            return folder
+    if is_run(path):
+        raise UsageError(
+            f"the run {path} has no model yet: finish it with lie-sim train {open_run(path).name} {path}"
+        )
+    if not path.exists():
+        raise UsageError(f"{path} does not exist: give a run directory or the folder of a model")
+    raise UsageError(
+        f"{path} is neither a run directory nor a model: it has no experiment.toml and no model.json"
+    )
+
+
+def check_same_options(folder: Path, experiment: Experiment[Any]) -> None:
+    """Refuse to continue a run with other options, before any data are made or any file is touched.
+
+    A directory whose run never wrote a checkpoint holds nothing to continue, and is free.
+
+    Raises:
+        ConfigError: the directory holds another run.
+    """
+    if not is_run(folder) or not any((folder / "checkpoints").glob("*.safetensors")):
+        return
+    existing = open_run(folder)
+    if existing.name != experiment.name:
+        raise ConfigError(
+            f"{folder} holds a run of {existing.name!r}, not of {experiment.name!r}: choose another directory"
+        )
+    before, now = _flat(to_plain(existing.config)), _flat(to_plain(experiment.config))
+    changed = [
+        f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key not in _MAY_CHANGE
+    ]
+    if changed:
+        raise ConfigError(
+            f"{folder} holds a run with other options: {'; '.join(changed)}. "
+            "Use the same options, another run directory, or --restart"
+        )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one, with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def read_results(folder: Path) -> dict[str, float]:
+    """The figures of the last evaluation; none if there was none.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = folder / "results.json"
+    if not path.is_file():
+        return {}
+    try:
+        results = json.loads(path.read_bytes())
+        return {str(name): float(value) for name, value in results.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} is damaged: evaluate the run again with lie-sim evaluate {folder}"
+        ) from error
+
+
+def show(rows: Iterable[tuple[str, Any]], *, indent: str = "") -> None:
+    """Print names and values in two columns."""
+    pairs = [(name, _text(value)) for name, value in rows]
+    width = max((len(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        print(f"{indent}{name:{width}}  {value}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if math.isfinite(value) else "not finite"

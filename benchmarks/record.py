@@ -18,7 +18,7 @@ def record(name: str, figures: dict[str, float], *, threads: int, details: Any =
     """Write ``results/NAME.json``: date, command, versions, threads, figures and, optionally, more detail."""
     content = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_portable, sys.argv[1:])]),
         "versions": {
             "python": platform.python_version(),
             **{name: _version(name) for name in ("torch", "numpy")},
@@ -33,6 +33,11 @@ def record(name: str, figures: dict[str, float], *, threads: int, details: Any =
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def _portable(argument: str) -> str:
+    """Options as given, places of the machine as PATH."""
+    return "PATH" if Path(argument).is_absolute() else argument
 
 
 def _version(name: str) -> str:

@@ -1,6 +1,6 @@
 """Learn six particles on springs from 200 short observations, then predict systems that were never seen.
 
-A short run: 400 steps. ``lie-sim train springs`` does the same with more of them, and writes a report.
+A short run: 200 steps. ``lie-sim train springs`` does the same with more of them, and writes a report.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lie_sim.experiments.springs import free_motion_scores, springs_model
 from lie_sim.systems import Springs
 from lie_sim.training import TrainingConfig, dynamics_task, fit_scales, train
 
-NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 200, 50, 50
+NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 200, 50, 20
 
 
 def main() -> None:
@@ -28,9 +28,13 @@ def main() -> None:
     # The model gets its units from the data, the loss its force targets from positions and momenta.
     torch.manual_seed(0)
     hamiltonian = Hamiltonian(LieTransformer(fit_scales(springs_model(), train_data)))
-    config = TrainingConfig(max_steps=400, batch_size=50, learning_rate=1e-2, ema_decay=0.98, validate_every=0)
+    config = TrainingConfig(
+        max_steps=200, batch_size=50, learning_rate=1e-2, ema_decay=0.98, validate_every=0
+    )
     task = dynamics_task(config, train_data, validation_data)
-    result = train(hamiltonian, task, config, progress=False)  # with a folder, it could be stopped and resumed
+    result = train(
+        hamiltonian, task, config, progress=False
+    )  # with a folder, it could be stopped and resumed
     print(f"trained for {config.max_steps} steps, {result.cpu_seconds:.0f} CPU s")
 
     # 100 steps, 25 times as far as any training observation.

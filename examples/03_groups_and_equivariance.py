@@ -35,8 +35,8 @@ def logarithms() -> None:
 def main() -> None:
     logarithms()
     generator = torch.Generator().manual_seed(0)
-    q = torch.randn(32, 8, 3, dtype=torch.float64, generator=generator)
-    particles = Particles(masses=torch.rand(32, 8, dtype=torch.float64, generator=generator) + 0.5)
+    q = torch.randn(16, 6, 3, dtype=torch.float64, generator=generator)
+    particles = Particles(masses=torch.rand(16, 6, dtype=torch.float64, generator=generator) + 0.5)
     print("\nchange of the energy under a random element, in units of its spread over geometries (float64)")
     for name, (symmetry, options) in MODELS.items():
         torch.manual_seed(0)

@@ -59,7 +59,7 @@ def main() -> None:
         fit_scales(LieTransformerConfig(dim=2, num_layers=1, use_masses=False), train_data.windows(5))
     )
     config = TrainingConfig(
-        max_steps=400, batch_size=50, learning_rate=1e-2, ema_decay=0.98, validate_every=0
+        max_steps=200, batch_size=50, learning_rate=1e-2, ema_decay=0.98, validate_every=0
     )
     task = dynamics_task(config, train_data, validation_data)
     with tempfile.TemporaryDirectory() as folder:

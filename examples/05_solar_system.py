@@ -14,7 +14,7 @@ from lie_sim.training import train
 
 def main() -> None:
     config = SolarConfig(train_start="1997-01-01", train_end="2000-01-01", test_end="2001-01-01")
-    training = replace(config.training, max_steps=400, validate_every=0, ema_decay=0.98, log_every=100)
+    training = replace(config.training, max_steps=150, validate_every=0, ema_decay=0.98, log_every=100)
     experiment = SolarExperiment(replace(config, training=training))
     print(f"bodies: {', '.join(SolarSystem().bodies)}")
     result = train(experiment.build(), experiment.task(), training, progress=False)

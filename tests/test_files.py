@@ -37,8 +37,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
     target = tmp_path / "file"
     write_atomically(target, b"old")
-    with pytest.raises(KeyboardInterrupt), replacing(target) as temporary:
-        temporary.write_bytes(b"half")
-        assert target.read_bytes() == b"old"
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with replacing(target) as temporary:
+            temporary.write_bytes(b"half")
+            assert target.read_bytes() == b"old"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert content(tmp_path) == [("file", b"old")]

@@ -32,7 +32,7 @@ class DemoOptions:
 
 def demo(argv: Sequence[str]) -> None:
     """Run the demonstration and print its table."""
-    options = parse(DemoOptions(), argv, prog="lie-sim demo")
+    options = parse(DemoOptions, argv, prog="lie-sim demo", default=DemoOptions())
     check_same_options(options.run_dir, options.settings.experiment())
     with resumable(["demo", *argv]):
         rows = run_demo(options.run_dir, options.settings, progress=options.progress)

@@ -43,7 +43,7 @@ class ReportOptions:
 
 def evaluate(argv: Sequence[str]) -> None:
     """Evaluate and print the figures."""
-    options = parse(EvaluateOptions(tyro.MISSING), argv, prog="lie-sim evaluate")
+    options = parse(EvaluateOptions, argv, prog="lie-sim evaluate")
     experiment = open_run(options.run_dir)
     model = load_model(model_folder(options.run_dir))
     found = experiment.evaluate_run(options.run_dir, model, progress=options.progress)
@@ -52,7 +52,7 @@ def evaluate(argv: Sequence[str]) -> None:
 
 def report(argv: Sequence[str]) -> None:
     """Write the page and the pictures."""
-    folder = parse(ReportOptions(tyro.MISSING), argv, prog="lie-sim report").run_dir
+    folder = parse(ReportOptions, argv, prog="lie-sim report").run_dir
     if not (folder / "report_data.json").is_file():
         raise UsageError(
             f"{folder} has no report_data.json: evaluate the run first, with lie-sim evaluate {folder}"

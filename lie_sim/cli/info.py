@@ -41,13 +41,13 @@ def config(argv: Sequence[str]) -> None:
     """Print the defaults of an experiment."""
     cls = named_experiment(argv, command="config")
     if cls is not None:
-        parse(ConfigOptions(), argv[1:], prog=f"lie-sim config {cls.name}")
+        parse(ConfigOptions, argv[1:], prog=f"lie-sim config {cls.name}")
         print(tomli_w.dumps(to_plain(cls.Config())), end="")
 
 
 def info(argv: Sequence[str]) -> None:
     """Print what is known of a model."""
-    path = parse(InfoOptions(tyro.MISSING), argv, prog="lie-sim info").model
+    path = parse(InfoOptions, argv, prog="lie-sim info").model
     folder = model_folder(path)
     run = open_run(path) if is_run(path) else None
     model = load_model(folder)
@@ -74,8 +74,8 @@ def symmetry(model: nn.Module) -> str:
 
     Example:
         >>> from lie_sim import LieTransformer
-        >>> symmetry(LieTransformer.default(dim=3)), symmetry(LieTransformer.paper("springs-SE2"))
-        ('E(3), exact', 'SE(2), in distribution only')
+        >>> symmetry(LieTransformer.default(dim=3)), symmetry(LieTransformer.paper("qm9"))
+        ('E(3), exact', 'SE(3), in distribution only')
     """
     potential = model.potential if isinstance(model, Hamiltonian) else model
     declared: Any = (

@@ -27,13 +27,15 @@ _CONVERSIONS = (
 )
 
 
-def parse(defaults: T, argv: Sequence[str], *, prog: str) -> T:
-    """The options with what the command line changes.
+def parse(cls: type[T], argv: Sequence[str], *, prog: str, default: T | None = None) -> T:
+    """Make a dataclass from the command line.
 
     Args:
-        defaults: a dataclass instance; a positional argument that must be given is ``tyro.MISSING``.
+        cls: the dataclass.
         argv: the words after the command.
         prog: the command, for the help.
+        default: what holds where the command line is silent; None takes the defaults of the dataclass. It is
+            needed where a field is itself a dataclass.
 
     Raises:
         UsageError: a word is no option, an option has no value or a wrong one.
@@ -41,13 +43,13 @@ def parse(defaults: T, argv: Sequence[str], *, prog: str) -> T:
 
     Example:
         >>> from lie_sim.training import TrainingConfig
-        >>> parse(TrainingConfig(), ["--max-steps", "7"], prog="example").max_steps
+        >>> parse(TrainingConfig, ["--max-steps", "7"], prog="example").max_steps
         7
-        >>> parse(TrainingConfig(), ["--max-step", "7"], prog="example")
+        >>> parse(TrainingConfig, ["--max-step", "7"], prog="example")
         Traceback (most recent call last):
         lie_sim.cli.errors.UsageError: unknown option --max-step; did you mean --max-steps?
     """
-    known = ["--help", "-h", *option_names(defaults)]
+    known = ["--help", "-h", *option_names(cls if default is None else default)]
     for word in argv:
         name = _canonical(word)
         if word.startswith("-") and not _NUMBER.match(word) and name not in known:
@@ -55,9 +57,7 @@ def parse(defaults: T, argv: Sequence[str], *, prog: str) -> T:
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):
-            options, rest = tyro.cli(
-                type(defaults), prog=prog, args=list(argv), default=defaults, return_unknown_args=True
-            )
+            options, rest = _run_tyro(cls, argv, prog, default)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
@@ -67,8 +67,14 @@ def parse(defaults: T, argv: Sequence[str], *, prog: str) -> T:
     return options
 
 
+def _run_tyro(cls: type[T], argv: Sequence[str], prog: str, default: T | None) -> tuple[T, list[str]]:
+    if default is None:
+        return tyro.cli(cls, prog=prog, args=list(argv), return_unknown_args=True)
+    return tyro.cli(cls, prog=prog, args=list(argv), default=default, return_unknown_args=True)
+
+
 def option_names(options: Any, prefix: str = "") -> list[str]:
-    """Every option that a dataclass instance makes.
+    """Every option that a dataclass, or an instance of one, makes.
 
     Example:
         >>> from lie_sim.experiments import SpringsConfig
@@ -76,9 +82,9 @@ def option_names(options: Any, prefix: str = "") -> list[str]:
         ['--data-seed', '--model.lift-seed', '--model.centre', '--model.no-centre', '--training.seed']
     """
     names: list[str] = []
-    hints = get_type_hints(type(options), include_extras=True)
+    hints = get_type_hints(options if isinstance(options, type) else type(options), include_extras=True)
     for field in fields(options):
-        value, marks = getattr(options, field.name), _marks(hints[field.name])
+        value, marks = getattr(options, field.name, None), _marks(hints[field.name])
         name = field.name.replace("_", "-")
         if is_dataclass(value):
             names += option_names(value, prefix if _NAMELESS in marks else f"{prefix}{name}.")

@@ -6,12 +6,13 @@ energy drift of a system = max_t |H(t) − H(0)| / |H(0)|,     H the model's own
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import tyro
+from torch import Tensor
 
 from lie_sim.checkpoint import load_model
 from lie_sim.cli.errors import UsageError, suggestion
@@ -71,47 +72,42 @@ class Start:
 
     state: PhaseState
     particles: Particles
-    step_size: float | None
+    step_size: float
     method: str
     metadata: dict[str, Any]
+
+    def to(self, parameter: Tensor) -> Start:
+        """The same in the dtype of a parameter of the model."""
+        state = PhaseState(q=self.state.q.to(parameter), p=self.state.p.to(parameter))
+        return replace(self, state=state, particles=self.particles.to(dtype=parameter.dtype))
 
 
 def rollout(argv: Sequence[str]) -> None:
     """Integrate, write the file, print a summary."""
-    options = parse(RolloutOptions(tyro.MISSING), argv, prog="lie-sim rollout")
+    options = parse(RolloutOptions, argv, prog="lie-sim rollout")
     run = open_run(options.model) if is_run(options.model) else None
     hamiltonian = _hamiltonian(model_folder(options.model))
     out = options.out or (options.model if run else Path()) / "rollout.safetensors"
-    if options.method is not None and options.method not in _METHODS:
-        hint = suggestion(options.method, _METHODS)
-        raise UsageError(f"unknown method {options.method!r}; there are {', '.join(_METHODS)}{hint}")
-    if out.is_dir():
-        raise UsageError(f"--out {out} is a directory: give the name of a file")
-    start = _start(options, run)
-    step_size = start.step_size if options.step_size is None else options.step_size
-    if step_size is None:
-        raise UsageError("the initial file has one time only and so no time step: give --step-size")
+    _check(options, out)
     parameter = next(hamiltonian.parameters())
-    particles = start.particles.to(dtype=parameter.dtype)
-    state = PhaseState(q=start.state.q.to(parameter), p=start.state.p.to(parameter))
-    method = options.method or start.method
+    start = _start(options, run).to(parameter)
     path = integrate(
         hamiltonian,
-        state,
-        particles,
-        step_size=step_size,
+        start.state,
+        start.particles,
+        step_size=start.step_size,
         num_steps=options.steps,
-        method=method,
+        method=start.method,
         save_every=options.save_every,
         substeps=options.substeps,
         batch_size=BATCH,
         progress=options.progress,
     )
-    metadata = {**start.metadata, "model": str(options.model), "method": method, "substeps": options.substeps}
-    Trajectories(path.q, path.p, path.times, particles, metadata).save(out)
+    facts = {"model": str(options.model), "method": start.method, "substeps": options.substeps}
+    Trajectories(path.q, path.p, path.times, start.particles, {**start.metadata, **facts}).save(out)
     count, _, size, dim = path.q.shape
     print(f"{count} systems of {size} particles in {dim} dimensions")
-    print(f"{options.steps:,} steps of {step_size:g} with {method}")
+    print(f"{options.steps:,} steps of {start.step_size:g} with {start.method}")
     show([*summary(path).items(), ("written", out)], indent="  ")
 
 
@@ -144,30 +140,46 @@ def _hamiltonian(folder: Path) -> Hamiltonian:
     )
 
 
-def _start(options: RolloutOptions, run: Experiment[Any] | None) -> Start:
+def _check(options: RolloutOptions, out: Path) -> None:
+    """What can be found wrong before a long computation."""
+    if options.method is not None and options.method not in _METHODS:
+        hint = suggestion(options.method, _METHODS)
+        raise UsageError(f"unknown method {options.method!r}; there are {', '.join(_METHODS)}{hint}")
     if options.initial is not None and options.system is not None:
         raise UsageError("give --initial or --system, not both")
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a directory: give the name of a file")
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _start(options: RolloutOptions, run: Experiment[Any] | None) -> Start:
     if options.initial is not None:
-        return _from_trajectories(Trajectories.load(options.initial))
+        return _from_trajectories(options, Trajectories.load(options.initial))
     if options.system is None and isinstance(run, SolarExperiment):
-        return _from_trajectories(run.future, method=run.config.method)
+        return _from_trajectories(options, run.future, method=run.config.method)
     name = options.system or (run.name if run else "")
     if name not in system_names():
-        known = ", ".join(system_names())
         asked = (
             f"unknown system {name!r}" if options.system else f"{options.model} does not say where to start"
         )
-        raise UsageError(f"{asked}: give --initial FILE, or --system with one of {known}")
+        known = ", ".join(system_names())
+        hint = suggestion(name, system_names())
+        raise UsageError(f"{asked}: give --initial FILE, or --system with one of {known}{hint}")
     system = build_system(name)
     state, particles = system.sample(
         options.num_systems, generator=torch.Generator().manual_seed(options.seed)
     )
     times = system.default_times()
+    step_size = float(times[1] - times[0]) if options.step_size is None else options.step_size
     metadata = {"system": name, "options": system.options(), "seed": options.seed}
-    return Start(state, particles, float(times[1] - times[0]), "pefrl", metadata)
+    return Start(state, particles, step_size, options.method or "pefrl", metadata)
 
 
-def _from_trajectories(data: Trajectories, *, method: str = "pefrl") -> Start:
+def _from_trajectories(options: RolloutOptions, data: Trajectories, *, method: str = "pefrl") -> Start:
     """The first states of trajectories."""
-    step_size = data.dt if data.num_times > 1 else None
-    return Start(data.state(0), data.particles, step_size, method, dict(data.metadata))
+    step_size = options.step_size
+    if step_size is None:
+        if data.num_times < 2:
+            raise UsageError("the initial file has one time only and so no time step: give --step-size")
+        step_size = data.dt
+    return Start(data.state(0), data.particles, step_size, options.method or method, dict(data.metadata))

@@ -60,7 +60,7 @@ def train(argv: Sequence[str]) -> None:
     if cls is None:
         return
     defaults = TrainOptions(Path("runs", cls.name), _settings(cls, argv[1:]))
-    options = parse(defaults, argv[1:], prog=f"lie-sim train {cls.name}")
+    options = parse(TrainOptions, argv[1:], prog=f"lie-sim train {cls.name}", default=defaults)
     experiment, folder = cls(options.settings), options.run_dir
     if options.restart and is_run(folder):
         _remove_run(folder)

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-import numpy as np
 import tomli_w
 from torch import Tensor, nn
 
@@ -28,7 +27,7 @@ from lie_sim.files import write_atomically
 from lie_sim.models import parameter_count
 from lie_sim.plain import from_plain, to_plain
 from lie_sim.report import ReportData, write_report
-from lie_sim.report.data import LEARNING_KEYS
+from lie_sim.report.data import LEARNING_KEYS, Curve
 from lie_sim.training import TrainingConfig, TrainingResult, read_metrics, train
 from lie_sim.training.tasks import Task
 
@@ -169,7 +168,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not TOML: {error}") from error
 
 
-def curve(times: Tensor, values: Tensor) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def curve(times: Tensor, values: Tensor) -> Curve:
     """A curve as the report wants it."""
     return times.detach().double().cpu().numpy(), values.detach().double().cpu().numpy()
 

@@ -16,7 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lie_sim.data import Trajectories
+from lie_sim.experiments.base import curve
 from lie_sim.hamiltonian import Hamiltonian
+from lie_sim.report.data import Curve
 from lie_sim.rollout import Rollout, RolloutError, mean_squared_error, rollout
 from lie_sim.state import PhaseState
 from lie_sim.systems import System
@@ -86,6 +88,25 @@ def score_rollout(
         error=error,
         predicted=predicted,
     )
+
+
+def energy_curves(
+    system: System, truth: Trajectories, learned: RolloutScores, exact: RolloutScores
+) -> dict[str, Curve]:
+    """Root-mean-square relative energy errors against time, as the reports show them.
+
+    Args:
+        system: the true energy.
+        truth: the trajectories that both rollouts started from.
+        learned: rollout of a learned Hamiltonian.
+        exact: rollout of ``system`` with the same integrator and step.
+    """
+    energies = {
+        "learned H, own trajectory": relative_change(learned.predicted.energy),
+        "true H, learned trajectory": relative_energy(system, learned.predicted, truth),
+        "true H, same integrator": relative_change(exact.predicted.energy),
+    }
+    return {name: curve(learned.error.times, root_mean_square(values)) for name, values in energies.items()}
 
 
 def relative_energy(system: Hamiltonian | System, path: Rollout, truth: Trajectories) -> Float[Tensor, "B T"]:

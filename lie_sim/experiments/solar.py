@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from lie_sim.data import Trajectories, solar_trajectories
 from lie_sim.experiments.base import Evaluation, Experiment, curve, register_experiment
-from lie_sim.experiments.dynamics import relative_change, score_rollout
-from lie_sim.experiments.symmetry import symmetry_rows
+from lie_sim.experiments.dynamics import energy_curves, score_rollout
+from lie_sim.experiments.symmetry import before_and_after
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.models import EnergyModel, LieTransformer, LieTransformerConfig
 from lie_sim.report import EquivarianceRow, ReportData, Table, TrajectoryView
@@ -162,12 +162,7 @@ class SolarExperiment(Experiment[SolarConfig]):
             },
             trajectories=self._views(truth, predictions["LieTransformer"][0]),
             error_curves={name: curve(truth.times, error.square().mean(1)) for name, error in errors.items()},
-            energy_curves={
-                "learned H": curve(truth.times, relative_change(learned.predicted.energy)[0].abs()),
-                "true H, same integrator": curve(
-                    truth.times, relative_change(newton.predicted.energy)[0].abs()
-                ),
-            },
+            energy_curves=energy_curves(system, truth, learned, newton),
             equivariance=self._symmetries(module.potential, truth),
             comparison=_table(system.bodies, errors),
             time_unit="day",
@@ -177,9 +172,7 @@ class SolarExperiment(Experiment[SolarConfig]):
     def _symmetries(self, trained: EnergyModel, truth: Trajectories) -> list[EquivarianceRow]:
         days = torch.linspace(0, truth.num_times - 1, 64).long()
         q, particles = truth.q[0, days], truth.particles.expand(len(days))
-        names = ["T(3)", "SE(3)", "E(3)"]
-        before = symmetry_rows(self.build().potential, names, q, particles, when="before training")
-        return before + symmetry_rows(trained, names, q, particles, when="after training")
+        return before_and_after(self.build().potential, trained, ["T(3)", "SE(3)", "E(3)"], q, particles)
 
     def _views(self, truth: Trajectories, predicted: Float[Tensor, "T N 3"]) -> list[TrajectoryView]:
         """Inner planets over their last two years, all bodies over the whole time."""

@@ -16,17 +16,12 @@ import torch
 from lie_sim.data import DatasetConfig, Trajectories, generate_split
 from lie_sim.data.dataset import split_seed
 from lie_sim.experiments.base import Evaluation, Experiment, curve, register_experiment
-from lie_sim.experiments.dynamics import (
-    RolloutScores,
-    relative_change,
-    relative_energy,
-    root_mean_square,
-    score_rollout,
-)
-from lie_sim.experiments.symmetry import symmetry_rows
+from lie_sim.experiments.dynamics import RolloutScores, energy_curves, score_rollout
+from lie_sim.experiments.symmetry import before_and_after
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.models import EnergyModel, LieTransformer, LieTransformerConfig
-from lie_sim.report import ReportData, Table, TrajectoryView
+from lie_sim.report import EquivarianceRow, ReportData, Table, TrajectoryView
+from lie_sim.state import Particles
 from lie_sim.systems import Springs
 from lie_sim.training import TrainingConfig, dynamics_task, fit_scales
 from lie_sim.training.tasks import TensorTask
@@ -134,7 +129,7 @@ class SpringsExperiment(Experiment[SpringsConfig]):
                 "LieTransformer": curve(long.error.times, long.error.mean),
                 "free motion": curve(long.error.times, free.error.mean),
             },
-            energy_curves=energy_curves(module, long_truth, long),
+            energy_curves=energy_curves(Springs(), long_truth, long, score_rollout(Springs(), long_truth)),
             equivariance=self._symmetries(module.potential, long_truth),
             comparison=Table(
                 columns=["model", "5-step MSE", f"{self.config.long_steps}-step MSE", "diverged"],
@@ -147,12 +142,9 @@ class SpringsExperiment(Experiment[SpringsConfig]):
         )
         return Evaluation(results=results, report=report)
 
-    def _symmetries(self, trained: EnergyModel, truth: Trajectories) -> list:  # type: ignore[type-arg]
-        sample = truth[:64]
-        untrained = self.build().potential
-        names = ["T(2)", "SE(2)", "E(2)"]
-        rows = symmetry_rows(untrained, names, sample.q[:, 0], sample.particles, when="before training")
-        return rows + symmetry_rows(trained, names, sample.q[:, 0], sample.particles, when="after training")
+    def _symmetries(self, trained: EnergyModel, truth: Trajectories) -> list[EquivarianceRow]:
+        q, particles = truth.q[:64, 0], truth[:64].particles
+        return before_and_after(self.build().potential, trained, ["T(2)", "SE(2)", "E(2)"], q, particles)
 
 
 def free_motion_scores(truth: Trajectories) -> RolloutScores:
@@ -160,7 +152,7 @@ def free_motion_scores(truth: Trajectories) -> RolloutScores:
     return score_rollout(Springs(), replace(truth, particles=_without_springs(truth)))
 
 
-def _without_springs(truth: Trajectories):  # type: ignore[no-untyped-def]
+def _without_springs(truth: Trajectories) -> Particles:
     particles = truth.particles
     assert particles.attributes is not None
     return replace(particles, attributes=torch.zeros_like(particles.attributes))
@@ -186,17 +178,3 @@ def trajectory_views(
             )
         )
     return views
-
-
-def energy_curves(hamiltonian: Hamiltonian, truth: Trajectories, scores: RolloutScores) -> dict:  # type: ignore[type-arg]
-    """Relative energy errors against time: learned, true along learned, true along its own."""
-    system = Springs()
-    exact = score_rollout(system, truth)
-    times = scores.error.times
-    return {
-        "learned H, own trajectory": curve(times, root_mean_square(relative_change(scores.predicted.energy))),
-        "true H, learned trajectory": curve(
-            times, root_mean_square(relative_energy(system, scores.predicted, truth))
-        ),
-        "true H, same integrator": curve(times, root_mean_square(relative_change(exact.predicted.energy))),
-    }

@@ -37,6 +37,18 @@ def invariance_error(
     return float((after - before).abs().max() / before.std())
 
 
+def before_and_after(
+    untrained: EnergyModel, trained: EnergyModel, symmetries: list[str], q: Tensor, particles: Particles
+) -> list[EquivarianceRow]:
+    """:func:`symmetry_rows` of the untrained and of the trained model."""
+    models = {"before training": untrained, "after training": trained}
+    return [
+        row
+        for when, model in models.items()
+        for row in symmetry_rows(model, symmetries, q, particles, when=when)
+    ]
+
+
 def symmetry_rows(
     model: EnergyModel, symmetries: list[str], q: Tensor, particles: Particles, *, when: str
 ) -> list[EquivarianceRow]:

@@ -144,7 +144,7 @@ class LieGroup(ABC):
         device: Device = None,
         scale: float = 1.0,
     ) -> Element:
-        """Random elements, shape (*shape, m, m).
+        """Random elements, shape ``(*shape, m, m)``.
 
         Compact parts follow the Haar measure; each component of a translation, and the logarithm of a
         scaling, is normal with standard deviation ``scale``.
@@ -182,7 +182,7 @@ class LieGroup(ABC):
         dtype: DType = None,
         device: Device = None,
     ) -> Element:
-        """Haar samples of the elements that leave the origin where it is, shape (*shape, m, m).
+        """Haar samples of the elements that leave the origin where it is, shape ``(*shape, m, m)``.
 
         ``compose(section(x), stabiliser_random(…))`` is a uniform random lift of x.
         """
@@ -201,7 +201,7 @@ class LieGroup(ABC):
         return self.compose(self.inverse(u), v)
 
     def identity(self, shape: Sequence[int] = (), *, dtype: DType = None, device: Device = None) -> Element:
-        """The identity repeated to shape (*shape, m, m)."""
+        """The identity repeated to shape ``(*shape, m, m)``."""
         eye = torch.eye(self.matrix_size, dtype=dtype, device=device)
         return eye.expand(*shape, *self.element_shape)
 

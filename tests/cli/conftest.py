@@ -10,10 +10,11 @@ import pytest
 
 from lie_sim.cli.main import main
 
-TINY = """
-    --num-train 8 --num-validation 4 --num-test 4 --long-steps 10 --training.max-steps 3 --training.batch-size 4
-    --model.width 8 --model.num-heads 2 --model.kernel-hidden 8 --no-progress
-""".split()
+TINY = [
+    *("--num-train=8", "--num-validation=4", "--num-test=4", "--long-steps=10", "--training.max-steps=3"),
+    *("--training.batch-size=4", "--model.width=8", "--model.num-heads=2", "--model.kernel-hidden=8"),
+    "--no-progress",
+]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,12 @@ def lie_sim(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
         return Outcome(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def tiny() -> list[str]:
+    """Options of a run of three steps."""
+    return list(TINY)
 
 
 @pytest.fixture(scope="session")

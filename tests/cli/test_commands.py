@@ -14,14 +14,246 @@ import torch
 
 from lie_sim.checkpoint import load_model, save_model
 from lie_sim.cli import demo as demo_module
-from lie_sim.cli import train as train_module
 from lie_sim.data import Trajectories
 from lie_sim.errors import NonFiniteError
-from lie_sim.experiments import SpringsExperiment, open_run
+from lie_sim.experiments import SpringsExperiment
 from lie_sim.models import LieTransformerClassifier, LieTransformerConfig
 from lie_sim.rollout import rollout as integrate
 from lie_sim.state import PhaseState
 from lie_sim.systems import Springs
-from tests_cli_tiny import TINY
 
 Run = Callable[..., Any]
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Any]]:
+    """Experiments that only note that they were run."""
+    calls: list[tuple[Path, Any]] = []
+
+    def run(self: SpringsExperiment, directory: Path, *, progress: bool = True) -> Any:
+        calls.append((directory, self.config))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SpringsExperiment, "run", run)
+    return calls
+
+
+def test_train_keeps_everything_in_the_run_directory(springs_run: Path) -> None:
+    written = {path.name for path in springs_run.iterdir()}
+    assert {"experiment.toml", "metrics.jsonl", "model", "results.json", "report.html", "figures"} <= written
+    values = tomllib.loads((springs_run / "experiment.toml").read_text())
+    assert (values["experiment"], values["num_train"], values["model"]["width"]) == ("springs", 8, 8)
+
+
+def test_train_again_continues_and_prints_figures_and_paths(
+    springs_run: Path, tiny: list[str], lie_sim: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SpringsExperiment, "evaluate_run", lambda *_, **__: None)  # the figures are there
+    weights = load_model(springs_run / "model").state_dict()
+    again = lie_sim("train", "springs", springs_run, *tiny)
+    assert (again.code, again.err) == (0, "")
+    assert "springs: 3 steps" in again.out
+    results = json.loads((springs_run / "results.json").read_text())
+    assert all(name in again.out for name in [*results, str(springs_run / "report.html")])
+    assert f"{results['mse5']:.4g}" in again.out
+    after = load_model(springs_run / "model").state_dict()
+    assert all(torch.equal(after[name], weights[name]) for name in weights)
+
+
+def test_other_options_are_refused_and_change_nothing(springs_run: Path, lie_sim: Run) -> None:
+    before = (springs_run / "experiment.toml").read_bytes()
+    failed = lie_sim("train", "springs", springs_run, "--num-train", 9)
+    assert (failed.code, failed.err.count("\n")) == (2, 1)
+    assert "num_train was 8 and is 9" in failed.err
+    assert "--restart" in failed.err
+    assert (springs_run / "experiment.toml").read_bytes() == before
+    other = lie_sim("train", "shapes", springs_run)
+    assert other.code == 2
+    assert "holds a run of 'springs', not of 'shapes'" in other.err
+
+
+def test_restart_removes_the_run_and_nothing_else(
+    springs_run: Path, tmp_path: Path, lie_sim: Run, untrained: list[tuple[Path, Any]]
+) -> None:
+    folder = shutil.copytree(springs_run, tmp_path / "run")
+    (folder / "notes.txt").write_text("mine")
+    stopped = lie_sim("train", "springs", folder, "--num-train", 9, "--restart")
+    assert [path.name for path in folder.iterdir() if path.suffix != ".safetensors"] == ["notes.txt"]
+    assert [(directory, config.num_train) for directory, config in untrained] == [(folder, 9)]
+    assert stopped.code == 130
+    assert stopped.err == f"lie-sim train: stopped. To go on: lie-sim train springs {folder} --num-train 9\n"
+
+
+def test_restart_leaves_a_directory_that_is_no_run(
+    tmp_path: Path, lie_sim: Run, untrained: list[tuple[Path, Any]]
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "precious.txt").write_text("mine")
+    lie_sim("train", "springs", tmp_path, "--restart")
+    assert len(untrained) == 1
+    assert (tmp_path / "model" / "precious.txt").exists()
+
+
+def test_a_run_that_never_began_does_not_block(
+    tmp_path: Path, lie_sim: Run, untrained: list[tuple[Path, Any]]
+) -> None:
+    """A width that the heads do not divide fails after the directory was claimed."""
+    (tmp_path / "experiment.toml").write_text('experiment = "springs"\nnum_train = 30\n')
+    assert lie_sim("train", "springs", tmp_path, "--num-train", 32).code == 130
+    assert len(untrained) == 1
+
+
+def test_the_file_gives_defaults_and_options_override_it(
+    springs_run: Path, lie_sim: Run, tmp_path: Path, untrained: list[tuple[Path, Any]]
+) -> None:
+    lie_sim("train", "springs", tmp_path, "--config", springs_run / "experiment.toml", "--num-test", 5)
+    ((_, config),) = untrained
+    assert (config.num_train, config.num_test, config.model.width) == (8, 5, 8)
+
+
+def test_failure_at_run_time_is_one_line(
+    tmp_path: Path, lie_sim: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: Any, **__: Any) -> None:
+        raise NonFiniteError("the loss is not finite\nin step 3")
+
+    monkeypatch.setattr(SpringsExperiment, "run", run)
+    failed = lie_sim("train", "springs", tmp_path)
+    assert (failed.code, failed.err) == (1, "lie-sim train: the loss is not finite in step 3\n")
+
+
+def test_evaluate_and_report(springs_run: Path, tmp_path: Path, lie_sim: Run) -> None:
+    folder = shutil.copytree(springs_run, tmp_path / "run")
+    results = (folder / "results.json").read_bytes()
+    for file in ("results.json", "report_data.json", "report.html"):
+        (folder / file).unlink()
+    assert "evaluate the run first" in lie_sim("report", folder).err
+    done = lie_sim("evaluate", folder, "--no-progress")
+    assert (done.code, done.err) == (0, "")
+    assert (folder / "results.json").read_bytes() == results
+    (folder / "report.html").unlink()
+    (folder / "results.json").unlink()
+    shutil.rmtree(folder / "figures")
+    again = lie_sim("report", folder)
+    assert (again.code, again.out) == (0, f"{folder / 'report.html'}\n")
+    assert (folder / "report.html").is_file()
+    assert any((folder / "figures").glob("*.png"))
+    assert not (folder / "results.json").exists()  # nothing was evaluated
+
+
+def test_info(springs_run: Path, tmp_path: Path, lie_sim: Run) -> None:
+    shown = lie_sim("info", springs_run)
+    assert (shown.code, shown.err) == (0, "")
+    facts = dict(
+        line.split(maxsplit=1) for line in shown.out.splitlines() if len(line.split(maxsplit=1)) == 2
+    )
+    assert facts["kind"] == "hamiltonian"
+    assert facts["symmetry"] == "E(2), exact"
+    assert facts["steps"] == "3"
+    results = json.loads((springs_run / "results.json").read_text())
+    assert facts["mse100"] == f"{results['mse100']:.4g}"
+    options = tomllib.loads(shown.out.split("\nconfiguration\n")[1])
+    assert (options["num_train"], options["model"]["width"], options["training"]["max_steps"]) == (8, 8, 3)
+    alone = lie_sim("info", springs_run / "model")
+    assert alone.code == 0
+    assert set(tomllib.loads(alone.out.split("\nconfiguration\n")[1])) == {"model"}
+
+
+def test_a_damaged_model_is_one_line(springs_run: Path, tmp_path: Path, lie_sim: Run) -> None:
+    folder = shutil.copytree(springs_run, tmp_path / "run")
+    (weights,) = (folder / "model").glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-10])
+    for command in ("info", "evaluate", "rollout"):
+        failed = lie_sim(command, folder)
+        assert (failed.code, failed.out, failed.err.count("\n")) == (2, "", 1), command
+        assert "truncated" in failed.err
+    shutil.rmtree(folder / "model")
+    assert "has no model yet: finish it with lie-sim train springs" in lie_sim("info", folder).err
+
+
+def test_rollout_writes_the_trajectories_of_the_library(springs_run: Path, lie_sim: Run) -> None:
+    words = "--steps 6 --num-systems 3 --seed 4 --save-every 2 --substeps 2 --method leapfrog --no-progress"
+    done = lie_sim("rollout", springs_run, *words.split())
+    assert (done.code, done.err) == (0, "")
+    found = Trajectories.load(springs_run / "rollout.safetensors")
+    state, particles = Springs().sample(3, generator=torch.Generator().manual_seed(4))
+    state = PhaseState(q=state.q.float(), p=state.p.float())
+    expected = integrate(
+        load_model(springs_run / "model"),
+        state,
+        particles.to(dtype=torch.float32),
+        step_size=5 / 499,
+        num_steps=6,
+        save_every=2,
+        substeps=2,
+        method="leapfrog",
+    )
+    assert found.q.shape == (3, 4, 6, 2)
+    assert torch.equal(found.q, expected.q)
+    assert torch.equal(found.p, expected.p)
+    assert "3 systems of 6 particles in 2 dimensions" in done.out
+    assert "0 of 3 (0.0%)" in done.out
+    assert found.metadata["system"] == "springs"
+    drift = ((expected.energy - expected.energy[:, :1]) / expected.energy[:, :1]).abs().max()
+    assert f"largest {float(drift):.1e}" in done.out
+
+
+def test_rollout_from_a_file(springs_run: Path, tmp_path: Path, lie_sim: Run) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "new" / "second.safetensors"
+    common = ("--no-progress", "--steps", 4)
+    assert lie_sim("rollout", springs_run, "--num-systems", 2, "--out", first, *common).code == 0
+    done = lie_sim("rollout", springs_run / "model", "--initial", first, "--out", second, *common)
+    assert (done.code, done.err) == (0, "")
+    assert torch.equal(Trajectories.load(first).q, Trajectories.load(second).q)
+
+
+def test_rollout_mistakes(springs_run: Path, tmp_path: Path, lie_sim: Run) -> None:
+    classifier = LieTransformerClassifier(LieTransformerConfig(width=8, num_heads=2), num_outputs=2)
+    save_model(classifier, tmp_path / "classifier")
+    cases = [
+        ((springs_run, "--method", "pefl"), "did you mean pefrl?"),
+        ((springs_run, "--system", "sprngs"), "did you mean springs?"),
+        ((springs_run, "--system", "springs", "--initial", "a"), "not both"),
+        ((springs_run, "--initial", tmp_path / "none"), "no trajectories file"),
+        ((springs_run, "--initial", springs_run / "report.html"), "not a complete safetensors file"),
+        ((springs_run, "--out", tmp_path), "is a directory"),
+        ((springs_run, "--steps", 5, "--save-every", 2), "multiple of save_every"),
+        ((springs_run, "--steps", -5), "num_steps"),
+        ((springs_run, "--num-systems", 0), "num_systems"),
+        ((springs_run, "--system", "gravity", "--steps", 2), "attributes per particle"),
+        ((springs_run / "model",), "does not say where to start"),
+        ((tmp_path / "classifier",), "has no energy"),
+    ]
+    for words, message in cases:
+        failed = lie_sim("rollout", *words, "--no-progress")
+        assert (failed.code, failed.out, failed.err.count("\n")) == (2, "", 1), (words, failed)
+        assert message in failed.err
+
+
+def test_solar_rollout_starts_where_training_ends(tmp_path: Path, lie_sim: Run) -> None:
+    dates = ("--train-start=2000-01-01", "--train-end=2000-07-01", "--test-end=2000-08-01")
+    size = ("--training.max-steps=2", "--training.batch-size=4", "--model.width=8", "--model.num-heads=2")
+    trained = lie_sim("train", "solar", tmp_path, *dates, *size, "--no-progress")
+    assert (trained.code, trained.err) == (0, "")
+    done = lie_sim("rollout", tmp_path, "--steps", 3, "--no-progress")
+    assert (done.code, done.err) == (0, "")
+    assert "3 steps of 1 with leapfrog" in done.out
+    found = Trajectories.load(tmp_path / "rollout.safetensors")
+    assert found.q.shape == (1, 4, 10, 3)
+    assert found.metadata["first_julian_date"] == 2451726.5  # 2000-07-01, 0 h
+
+
+def test_demo_passes_its_options_on(tmp_path: Path, lie_sim: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    row = {"parameters": 7, "cpu_seconds": 1.0, "mse5": 1e-6, "mse100": float("nan"), "diverged_share": 0.0}
+
+    def run_demo(folder: Path, config: Any, *, progress: bool) -> dict[str, dict[str, float]]:
+        calls.append((folder, config.cpu_seconds, progress))
+        return {"ours": row, "theirs": row}
+
+    monkeypatch.setattr(demo_module, "run_demo", run_demo)
+    done = lie_sim("demo", tmp_path, "--cpu-seconds", 2, "--no-progress")
+    assert (done.code, done.err) == (0, "")
+    assert calls == [(tmp_path, 2.0, False)]
+    assert [line.split()[0] for line in done.out.splitlines()] == ["model", "ours", "theirs", "report"]
+    assert "1e-06" in done.out

@@ -60,8 +60,14 @@ def test_option_names_follow_the_fields() -> None:
 
 
 def test_options_override_the_defaults() -> None:
-    words = "elsewhere --num_train=7 --model.width 16 --model.no-use-masses --training.betas 0.8 -0.0".split()
-    options = parse(TrainOptions(Path("runs"), SpringsConfig()), [*words, "--no-progress"], prog="x")
+    words = ["elsewhere", "--num_train=7", "--model.width", "16", "--model.no-use-masses"]
+    words += ["--training.betas", "0.8", "-0.0"]
+    options = parse(
+        TrainOptions,
+        [*words, "--no-progress"],
+        prog="x",
+        default=TrainOptions(Path("runs"), SpringsConfig()),
+    )
     settings = options.settings
     assert isinstance(settings, SpringsConfig)
     assert (options.run_dir, options.progress, options.restart) == (Path("elsewhere"), False, False)

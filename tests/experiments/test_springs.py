@@ -1,0 +1,104 @@
+"""The springs experiment from data to report, and what a run directory remembers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from lie_sim import load_model
+from lie_sim.errors import ConfigError
+from lie_sim.experiments import ShapesExperiment, SpringsConfig, SpringsExperiment, experiment_class, open_run
+from lie_sim.experiments.springs import POINTS, free_motion_scores
+from lie_sim.report import ReportData
+
+
+def test_a_run_leaves_results_report_and_model(springs_run: Path) -> None:
+    names = {path.name for path in springs_run.iterdir()}
+    assert {"experiment.toml", "training.toml", "metrics.jsonl", "model", "checkpoints"} <= names
+    assert {"results.json", "report_data.json", "report.html", "figures"} <= names
+    results = json.loads((springs_run / "results.json").read_bytes())
+    assert set(results) == {"mse5", "mse100", "mse100_last", "diverged_share"}
+    assert 0 < results["mse5"] < results["mse100"] < results["mse100_last"]
+
+
+def test_the_report_shows_all_parts(springs_run: Path) -> None:
+    report = ReportData.load(springs_run / "report_data.json")
+    assert len(report.trajectories) == 4  # no more than there are test systems
+    assert set(report.error_curves) == {"LieTransformer", "free motion"}
+    assert len(report.energy_curves) == 3
+    assert [row["step"] for row in report.learning_curve][-1] == 4
+    assert report.configuration["num_train"] == 16
+    assert len(report.equivariance) == 12
+    assert all(row.passed for row in report.equivariance)
+
+
+def test_a_run_is_opened_with_the_options_it_had(springs_run: Path, tiny_springs: SpringsConfig) -> None:
+    run = open_run(springs_run)
+    assert isinstance(run, SpringsExperiment)
+    assert run.config == tiny_springs
+
+
+def test_an_evaluation_can_be_repeated(springs_run: Path) -> None:
+    again = open_run(springs_run).evaluate(load_model(springs_run / "model"), progress=False)
+    assert again.results == json.loads((springs_run / "results.json").read_bytes())
+
+
+def test_a_finished_run_is_continued_without_a_step(springs_run: Path, tiny_springs: SpringsConfig) -> None:
+    before = (springs_run / "metrics.jsonl").read_bytes()
+    assert SpringsExperiment(tiny_springs).run(springs_run, progress=False).steps == 4
+    assert (springs_run / "metrics.jsonl").read_bytes() == before
+
+
+def test_the_directory_of_another_experiment_is_refused(springs_run: Path) -> None:
+    with pytest.raises(ConfigError, match="holds a run of 'springs', not of 'shapes'"):
+        ShapesExperiment().run(springs_run, progress=False)
+
+
+def test_other_options_in_the_same_directory_are_refused(
+    springs_run: Path, tiny_springs: SpringsConfig
+) -> None:
+    changed = replace(tiny_springs, training=replace(tiny_springs.training, learning_rate=1e-4))
+    before = (springs_run / "experiment.toml").read_bytes()
+    with pytest.raises(ConfigError, match="learning_rate"):
+        SpringsExperiment(changed).run(springs_run, progress=False)
+    assert (springs_run / "experiment.toml").read_bytes() == before
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is not a run directory: it has no experiment\.toml"):
+        open_run(tmp_path)
+    toml = tmp_path / "experiment.toml"
+    toml.write_text("experiment = ")
+    with pytest.raises(ConfigError, match="is not TOML"):
+        open_run(tmp_path)
+    toml.write_text('experiment = "pendulum"')
+    with pytest.raises(
+        ConfigError, match="unknown experiment 'pendulum'; choose one of shapes, solar, springs"
+    ):
+        open_run(tmp_path)
+    toml.write_text('experiment = "springs"\nnum_trian = 3')
+    with pytest.raises(ConfigError, match="unknown key num_trian"):
+        open_run(tmp_path)
+
+
+def test_experiments_are_found_by_name() -> None:
+    assert experiment_class("springs") is SpringsExperiment
+
+
+def test_chunks_of_a_split_do_not_depend_on_the_others(tiny_springs: SpringsConfig) -> None:
+    one, more = SpringsExperiment(tiny_springs), SpringsExperiment(replace(tiny_springs, num_train=20))
+    assert torch.equal(one.chunks("test", POINTS).q, more.chunks("test", POINTS).q)
+    assert one.chunks("test", POINTS).q.shape == (4, POINTS, 6, 2)
+    assert one.train_chunks.digest() != one.chunks("val", POINTS).digest()
+
+
+def test_free_motion_is_a_straight_line(tiny_springs: SpringsConfig) -> None:
+    truth = SpringsExperiment(tiny_springs).chunks("test", 21)
+    found = free_motion_scores(truth).predicted
+    velocity = truth.p[:, 0] / truth.particles.masses[..., None]
+    line = truth.q[:, :1] + (truth.times - truth.times[0])[:, None, None] * velocity[:, None]
+    assert torch.allclose(found.q, line, rtol=0, atol=1e-12)

@@ -18,7 +18,9 @@ def record(name: str, figures: dict[str, float], *, threads: int, details: Any =
     """Write ``results/NAME.json``: date, command, versions, threads, figures and, optionally, more detail."""
     content = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_portable, sys.argv[1:])]),
+        "command": " ".join(
+            ["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_portable, sys.argv[1:])]
+        ),
         "versions": {
             "python": platform.python_version(),
             **{name: _version(name) for name in ("torch", "numpy")},

@@ -36,7 +36,7 @@ def simulate() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
     q = corners + 0.15 * random.normal(size=(NUM_SYSTEMS, NUM_PARTICLES, 2))
     p = 0.3 * random.normal(size=q.shape)
-    substeps, path = 20, [(q, p)]
+    substeps, path = 5, [(q, p)]
     step = DT / substeps
     for _ in range(NUM_TIMES - 1):
         for _ in range(substeps):

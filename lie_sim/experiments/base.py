@@ -29,9 +29,11 @@ from lie_sim.plain import from_plain, to_plain
 from lie_sim.report import ReportData, write_report
 from lie_sim.report.data import LEARNING_KEYS, Curve
 from lie_sim.training import TrainingConfig, TrainingResult, read_metrics, train
+from lie_sim.training.run_state import checkpoints
 from lie_sim.training.tasks import Task
 
 C = TypeVar("C")
+_OPTIONS = "experiment.toml"
 _EXPERIMENTS: dict[str, type[Experiment[Any]]] = {}
 
 
@@ -84,8 +86,11 @@ class Experiment(ABC, Generic[C]):
         """Train in a run directory, continuing what is there, then evaluate and write the report."""
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
-        self._claim(folder)
+        self._check_name(folder)
+        if not checkpoints(folder / "checkpoints"):
+            self._note_options(folder)
         result = train(self.build(), self.task(), self.training, folder, progress=progress)
+        self._note_options(folder)  # those that may change in a run that is continued
         self.evaluate_run(folder, result.module, progress=progress)
         return result
 
@@ -103,18 +108,17 @@ class Experiment(ABC, Generic[C]):
         write_report(found.report, folder)
         return found
 
-    def _claim(self, folder: Path) -> None:
-        """Note what the directory is for, unless it says so already."""
-        path = folder / "experiment.toml"
+    def _check_name(self, folder: Path) -> None:
+        path = folder / _OPTIONS
+        existing = _read(path).get("experiment") if path.exists() else self.name
+        if existing != self.name:
+            raise ConfigError(
+                f"{folder} holds a run of {existing!r}, not of {self.name!r}: choose another directory"
+            )
+
+    def _note_options(self, folder: Path) -> None:
         content = {"experiment": self.name, **to_plain(self.config)}
-        if path.exists():
-            existing = _read(path)
-            if existing.get("experiment") != self.name:
-                raise ConfigError(
-                    f"{folder} holds a run of {existing.get('experiment')!r}, not of {self.name!r}: "
-                    "choose another directory"
-                )
-        write_atomically(path, tomli_w.dumps(content).encode())
+        write_atomically(folder / _OPTIONS, tomli_w.dumps(content).encode())
 
     def _complete(self, report: ReportData, module: nn.Module, rows: list[dict[str, Any]]) -> ReportData:
         summary = {"parameters": f"{parameter_count(module):,}", **report.summary}
@@ -153,7 +157,7 @@ def open_run(directory: str | Path) -> Experiment[Any]:
     Raises:
         ConfigError: the directory is missing or is not a run.
     """
-    path = Path(directory) / "experiment.toml"
+    path = Path(directory) / _OPTIONS
     if not path.is_file():
         raise ConfigError(f"{directory} is not a run directory: it has no experiment.toml")
     values = _read(path)

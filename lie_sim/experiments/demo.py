@@ -47,13 +47,17 @@ class DemoConfig:
     Args:
         cpu_seconds: training time of each model.
         num_train: training systems.
+        num_validation: validation systems.
         num_test: test systems.
+        long_steps: steps of the long rollout.
         seed: of data and weights.
     """
 
     cpu_seconds: float = 30.0
     num_train: int = 400
+    num_validation: int = 100
     num_test: int = 100
+    long_steps: int = 100
     seed: int = 0
 
     def experiment(self) -> SpringsExperiment:
@@ -68,8 +72,9 @@ class DemoConfig:
         return SpringsExperiment(
             SpringsConfig(
                 num_train=self.num_train,
-                num_validation=100,
+                num_validation=self.num_validation,
                 num_test=self.num_test,
+                long_steps=self.long_steps,
                 data_seed=self.seed,
                 training=training,
             )

@@ -19,8 +19,8 @@ from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.models import LieTransformer
 from lie_sim.systems import Springs
 
-INTEGRATOR = 1e-16  # squared error of PEFRL with a step of 0.01 over 20 steps; measured 3e-19
-DIVERGED = 1e9
+INTEGRATOR = 1e-12  # squared error of PEFRL with a step of 0.01 over 20 steps; measured 8e-14
+ENERGY = 1e-5  # its relative energy error; measured 3e-7
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_the_exact_system_has_no_error(truth: Trajectories) -> None:
     scores = score_rollout(Springs(), truth)
     assert max(scores.mean, scores.median, scores.last) < INTEGRATOR
     assert scores.diverged_share == 0
-    assert float(relative_energy(Springs(), scores.predicted, truth).abs().max()) < 1e-8
+    assert float(relative_energy(Springs(), scores.predicted, truth).abs().max()) < ENERGY
 
 
 def test_a_known_error_is_measured(truth: Trajectories) -> None:
@@ -48,7 +48,7 @@ def test_a_known_error_is_measured(truth: Trajectories) -> None:
 
 def test_a_diverged_system_is_counted_and_left_out(truth: Trajectories) -> None:
     q = truth.q.clone()
-    q[0, 0] *= DIVERGED
+    q[0, 0] *= 9e5 / q[0, 0].abs().max()  # as far as a start may be; the momenta go beyond
     scores = score_rollout(Springs(), replace(truth, q=q))
     assert scores.diverged_share == pytest.approx(0.2)
     assert scores.mean < INTEGRATOR
@@ -57,7 +57,7 @@ def test_a_diverged_system_is_counted_and_left_out(truth: Trajectories) -> None:
 def test_a_float32_model_meets_float64_data(truth: Trajectories) -> None:
     scores = score_rollout(Hamiltonian(LieTransformer.default(num_attributes=1, num_layers=1)), truth)
     assert scores.predicted.q.dtype == torch.float32
-    assert 0 < scores.mean < DIVERGED
+    assert 0 < scores.mean < 1
 
 
 def test_relative_energy_is_that_of_the_given_path(truth: Trajectories) -> None:
@@ -83,5 +83,5 @@ def test_energy_curves_tell_the_learned_energy_from_the_true_one(truth: Trajecto
     learned, exact = score_rollout(hamiltonian, truth), score_rollout(Springs(), truth)
     curves = energy_curves(Springs(), truth, learned, exact)
     largest = {name: float(values.max()) for name, (_, values) in curves.items()}
-    assert largest["true H, same integrator"] < 1e-8
+    assert largest["true H, same integrator"] < ENERGY
     assert largest["learned H, own trajectory"] < 1e-3 < largest["true H, learned trajectory"]

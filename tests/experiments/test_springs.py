@@ -11,7 +11,14 @@ import torch
 
 from lie_sim import load_model
 from lie_sim.errors import ConfigError
-from lie_sim.experiments import ShapesExperiment, SpringsConfig, SpringsExperiment, experiment_class, open_run
+from lie_sim.experiments import (
+    ShapesConfig,
+    ShapesExperiment,
+    SpringsConfig,
+    SpringsExperiment,
+    experiment_class,
+    open_run,
+)
 from lie_sim.experiments.springs import POINTS, free_motion_scores
 from lie_sim.report import ReportData
 
@@ -55,7 +62,7 @@ def test_a_finished_run_is_continued_without_a_step(springs_run: Path, tiny_spri
 
 def test_the_directory_of_another_experiment_is_refused(springs_run: Path) -> None:
     with pytest.raises(ConfigError, match="holds a run of 'springs', not of 'shapes'"):
-        ShapesExperiment().run(springs_run, progress=False)
+        ShapesExperiment(ShapesConfig()).run(springs_run, progress=False)
 
 
 def test_other_options_in_the_same_directory_are_refused(

@@ -227,8 +227,9 @@ BLOCKS: dict[str, tuple[str, Callable[[Result], str]]] = {
             {
                 "invariance_f64_max": "largest invariance error, float64",
                 "invariance_f32_max": "largest invariance error, float32",
-                "finite_force_share": "share of the force evaluations that are finite",
-                "log_roundtrip_f32_max": "largest error of log(exp x), float32, up to the angle π − 10⁻⁴",
+                "finite_force_share": "batches whose forces are all finite, in the worst lifting",
+                "log_roundtrip_f32_max": "largest error of log(exp x), float32, angles up to π − 10⁻⁴",
+                "haar_error_slope": "slope of log error against log L, L random lifts (−½ is expected)",
             },
             share=("finite_force_share",),
         ),

@@ -20,7 +20,7 @@ from torch.autograd import Function
 
 
 def _times_derivative(g: Tensor, x: Tensor) -> Tensor:
-    """g y′(x) in one fused kernel, without a graph."""
+    """Product g y′(x) in one fused kernel, without a graph."""
     product: Tensor = torch.ops.aten.silu_backward(g, x)
     return product
 

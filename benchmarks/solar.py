@@ -24,6 +24,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from record import record
 
 from lie_sim.experiments import SolarConfig, SolarExperiment
@@ -31,6 +32,7 @@ from lie_sim.report import ReportData
 
 DAYS_PER_YEAR = 365.25
 COLOURS = {"mercury": "#946800", "venus": "#d55e00", "earthmoon": "#0072b2", "mars": "#a83e8f"}
+HALO = {"fontsize": 9, "path_effects": [withStroke(linewidth=2.5, foreground="white")]}
 LABELS = {"earthmoon": "Earth", "LieTransformer": "learned"}
 CURVES = {
     "constant velocity": ("#b8bcc4", "straight lines"),
@@ -63,12 +65,12 @@ def draw_orbits(axes: Axes, report: ReportData) -> None:
         end = true[-1, body, :2]
         axes.plot(*end, "o", color=colour, markersize=8)
         axes.annotate(
-            LABELS.get(name, name.capitalize()), end, (9, 5), textcoords="offset points", color=colour
+            LABELS.get(name, name.capitalize()), end, (8, 7), textcoords="offset points", color=colour, **HALO
         )
     axes.plot([], [], color="#444444", linewidth=0.9, alpha=0.6, label="JPL DE421, 2018–2019")
     axes.plot([], [], "o", color="#444444", markersize=3.2, label="predicted from 2000")
     axes.set(aspect="equal", xlabel="x [AU]", ylabel="y [AU]")
-    axes.legend(loc="upper left", frameon=False, fontsize=8)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False, fontsize=8)
 
 
 def draw_errors(axes: Axes, report: ReportData) -> None:

@@ -2,7 +2,7 @@
 
 Four questions, each with a figure of its own:
 
-    invariance        max |E(g·q) − E(q)| / std(E) over 64 systems: T(n), SE(n), O(n), E(n) with soft frames, C_n,
+    invariance        max |E(g·q) − E(q)| / std(E) over 32 systems: T(n), SE(n), O(n), E(n) with soft frames, C_n,
                       D_n, T, O, I with the finite lift, each before and after training on springs (2-D) or softened
                       charges (1-D, 3-D)
     finite forces     share of 1,000 random batches whose forces are all finite, for every lifting, in both float
@@ -41,7 +41,7 @@ from lie_sim.training import TrainingConfig, dynamics_task, fit_scales, train
 DTYPES = {"f64": torch.float64, "f32": torch.float32}
 SMALL: dict[str, Any] = {"width": 8, "num_heads": 2, "num_layers": 1, "kernel_hidden": 8}
 PLANE_GROUPS = [f"{kind}{n}" for kind in "CD" for n in (1, 2, 3, 4, 6)]
-SYSTEMS = 64  # systems of an invariance test
+SYSTEMS = 32  # systems of an invariance test
 TRAINING_STEPS = 20
 
 

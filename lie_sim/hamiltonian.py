@@ -29,10 +29,15 @@ PhasePoint = tuple[Float[Tensor, "B N d"], Float[Tensor, "B N d"]]
 def _gradient(
     function: Callable[..., Float[Tensor, " B"]], *variables: Tensor, create_graph: bool | None
 ) -> tuple[Tensor, ...]:
-    """Gradients of Σ_b function(…)_b with respect to the variables, also when called under ``no_grad``."""
+    """Partial gradients of Σ_b function(…)_b in each variable, also when called under ``no_grad``.
+
+    Each variable enters as a new node of the graph, so that one which was computed from another counts as independent.
+    """
     keep = torch.is_grad_enabled() if create_graph is None else create_graph
     with torch.enable_grad():
-        inputs = tuple(x if keep and x.requires_grad else x.detach().requires_grad_(True) for x in variables)
+        inputs = tuple(
+            x.view_as(x) if keep and x.requires_grad else x.detach().requires_grad_(True) for x in variables
+        )
         total = function(*inputs).sum()
         if not total.requires_grad:  # a constant
             return tuple(torch.zeros_like(x) for x in inputs)
@@ -121,7 +126,7 @@ class Hamiltonian(_BoundMixin):
         """Σ |p|²/(2m) of each system, shape (B,)."""
         particles = self._which(particles)
         terms = p.square().sum(-1) / (2 * self.particle_masses(particles))
-        return (terms if particles.mask is None else terms * particles.mask).sum(-1)
+        return (terms if particles.mask is None else torch.where(particles.mask, terms, 0.0)).sum(-1)
 
     def potential_energy(
         self,
@@ -132,9 +137,14 @@ class Hamiltonian(_BoundMixin):
         """V(q) of each system, shape (B,)."""
         return self.potential.energy(q, self._which(particles), neighbours or self._neighbours)
 
-    def energy(self, state: PhaseState, particles: Particles | None = None) -> Float[Tensor, " B"]:
+    def energy(
+        self,
+        state: PhaseState,
+        particles: Particles | None = None,
+        neighbours: NeighbourMatrix | None = None,
+    ) -> Float[Tensor, " B"]:
         """H = T + V of each system, shape (B,)."""
-        return self.kinetic_energy(state.p, particles) + self.potential_energy(state.q, particles)
+        return self.kinetic_energy(state.p, particles) + self.potential_energy(state.q, particles, neighbours)
 
     def velocity(
         self, p: Float[Tensor, "B N d"], particles: Particles | None = None

@@ -252,3 +252,18 @@ def test_errors_say_what_to_do():
     without = Particles(masses=particles.masses)
     with pytest.raises(ValueError, match=r"learned masses need particles.attributes"):
         Hamiltonian(Spring(), masses="learned", num_attributes=1).particle_masses(without)
+
+
+def test_partial_derivatives_of_variables_that_depend_on_each_other() -> None:
+    q = torch.ones(1, 1, 1, requires_grad=True)
+    hamiltonian = GeneralHamiltonian(lambda q, p, particles: p.square().sum((1, 2)) / 2)
+    hamiltonian = hamiltonian.bind(Particles(masses=torch.ones(1, 1)))
+    dq, dp = hamiltonian.vector_field(torch.tensor(0.0), (q, 2 * q))
+    assert (dq.item(), dp.item()) == (2.0, 0.0)
+
+
+def test_padding_without_mass_has_no_kinetic_energy() -> None:
+    hamiltonian = Hamiltonian(LieTransformer.default(dim=2))
+    particles = Particles(masses=torch.tensor([[2.0, 0.0]]), mask=torch.tensor([[True, False]]))
+    p = torch.tensor([[[2.0, 0.0], [0.0, 0.0]]])
+    assert hamiltonian.kinetic_energy(p, particles).item() == 1.0

@@ -12,6 +12,7 @@ from ase.neighborlist import neighbor_list
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lie_sim.models import LieTransformer
 from lie_sim.neighbors import neighbour_matrix
 from lie_sim.state import Particles
 
@@ -172,3 +173,12 @@ def test_impossible_cells_are_refused():
         find(q, particles_in([[1.0, 0.0], [0.0, 0.0]], [True, True], 2), cutoff=1.0)
     with pytest.raises(ValueError, match="linearly dependent"):
         find(q, particles_in([[1.0, 0.0], [2.0, 0.0]], [True, True], 2), cutoff=1.0)
+
+
+def test_a_list_made_without_the_mask_does_not_bring_back_padding() -> None:
+    model = LieTransformer.default(dim=2, cutoff=3.0, num_layers=1)
+    q, masses = torch.randn(1, 3, 2), torch.ones(1, 3)
+    masked = Particles(masses=masses, mask=torch.tensor([[True, True, False]]))
+    careless = neighbour_matrix(q, Particles(masses=masses), cutoff=3.0)
+    careful = neighbour_matrix(q, masked, cutoff=3.0)
+    torch.testing.assert_close(model(q, masked, careless), model(q, masked, careful))

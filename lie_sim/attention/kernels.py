@@ -200,7 +200,8 @@ class PairNetwork(nn.Module):
         (bias_ij, gate_ij) = W h_ij + (0, G a_ij)
 
     The hidden layer sees the location compressed to [−1, 1], so that outside the training data only the
-    linear term G a_ij grows: the energy cannot run away faster than the radial basis itself.
+    linear term G a_ij grows: with one block the energy cannot run away faster than the radial basis itself. Later
+    blocks multiply features that have grown already, so deep models grow faster.
 
     Args:
         width: C. num_heads: H. location_dim: A. hidden: width of the hidden layer.

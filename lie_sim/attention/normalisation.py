@@ -52,8 +52,12 @@ def attention_weights(
         if logits.shape[-2] == 0:  # nobody has a neighbour: there is no largest logit
             return logits
         masked = logits.masked_fill(weight == 0, -torch.inf)
-        top = masked.detach().amax(-2, keepdim=True).clamp(min=0.0)
+        top = masked.detach().amax(-2, keepdim=True)
+        # ε is on the scale of e^0: beside it, logits below 0 must not be lifted; an empty row has no largest logit
+        top = top.clamp(min=0.0) if epsilon else top.masked_fill(top == -torch.inf, 0.0)
         unnormalised = weight * torch.exp(logits.masked_fill(weight == 0, 0.0) - top)
-        total = unnormalised.sum(-2, keepdim=True) + epsilon * torch.exp(-top)
+        total = unnormalised.sum(-2, keepdim=True)
+        if epsilon:
+            total = total + epsilon * torch.exp(-top)
         return unnormalised / torch.where(total > 0, total, 1.0)
     raise ValueError(f"unknown normalisation {normalisation!r}; choose one of {', '.join(NORMALISATIONS)}")

@@ -86,10 +86,8 @@ class Trajectories:
             raise ValueError("a time step needs at least two times, there is one")
         steps = self.times.diff()
         step = (self.times[-1] - self.times[0]) / (self.num_times - 1)
-        if (
-            float((steps - step).abs().max())
-            > _UNIFORM * abs(float(step)) + torch.finfo(self.times.dtype).eps
-        ):
+        rounding = 4 * torch.finfo(self.times.dtype).eps * float(self.times.abs().max())
+        if float((steps - step).abs().max()) > _UNIFORM * abs(float(step)) + rounding:
             raise ValueError(f"times are not uniform: steps run from {steps.min():g} to {steps.max():g}")
         return float(step)
 

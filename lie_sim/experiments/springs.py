@@ -15,6 +15,7 @@ import torch
 
 from lie_sim.data import DatasetConfig, Trajectories, generate_split
 from lie_sim.data.dataset import split_seed
+from lie_sim.errors import ConfigError
 from lie_sim.experiments.base import Evaluation, Experiment, curve, register_experiment
 from lie_sim.experiments.dynamics import RolloutScores, energy_curves, score_rollout
 from lie_sim.experiments.symmetry import before_and_after
@@ -58,6 +59,11 @@ class SpringsConfig:
     data_seed: int = 0
     model: LieTransformerConfig = field(default_factory=springs_model)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        longest = len(Springs().default_times()) - 1
+        if not 1 <= self.long_steps <= longest:
+            raise ConfigError(f"long_steps must be from 1 to {longest}, got {self.long_steps}")
 
 
 @register_experiment

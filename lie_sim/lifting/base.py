@@ -71,7 +71,10 @@ def pair_mask(
     batch, count, _ = q.shape
     if neighbours is not None:
         mask = neighbours.mask.to(q.dtype)
-        return mask if particles.mask is None else mask * particles.mask[:, :, None].to(q.dtype)
+        if particles.mask is None:
+            return mask
+        exists = particles.mask.to(q.dtype)[..., None]
+        return mask * exists * gather_points(exists, neighbours.index).squeeze(-1)
     if particles.cell is not None:
         raise ValueError(
             "a periodic system has no finite set of all pairs: "

@@ -84,8 +84,10 @@ class FullyConnected(EnergyModel):
             raise ValueError(
                 f"this network is for positions (B, {config.num_particles}, {config.dim}), got {tuple(q.shape)}"
             )
-        if neighbours is not None or particles.mask is not None:
-            raise ValueError("a fully connected network takes all particles at once: no neighbours, no mask")
+        if neighbours is not None or particles.mask is not None or particles.cell is not None:
+            raise ValueError(
+                "a fully connected network takes all particles at once: no neighbours, no mask, no cell"
+            )
         parts = [q - q.mean(1, keepdim=True), particles.masses[..., None].to(q.dtype)]
         if config.num_attributes:
             if particles.attributes is None or particles.attributes.shape[-1] != config.num_attributes:

@@ -90,3 +90,10 @@ def test_unknown_normalisation_is_named():
         ValueError, match="unknown normalisation 'sparsemax'; choose one of softmax, constant"
     ):
         attention_weights(torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1), "sparsemax")
+
+
+def test_softmax_without_epsilon_of_very_negative_logits() -> None:
+    weights = attention_weights(torch.full((1, 1, 2, 1), -1000.0), torch.ones(1, 1, 2), "softmax")
+    assert weights.flatten().tolist() == [0.5, 0.5]
+    empty = attention_weights(torch.zeros(1, 1, 2, 1), torch.zeros(1, 1, 2), "softmax")
+    assert empty.flatten().tolist() == [0.0, 0.0]

@@ -134,3 +134,8 @@ def test_other_systems_and_the_ephemeris_fit_in(tmp_path: Path) -> None:
     planets.save(tmp_path / "planets")
     assert Trajectories.load(tmp_path / "planets").metadata["bodies"][0] == "sun"
     assert planets.dt == 0.5
+
+
+def test_a_long_grid_in_float32_is_still_uniform() -> None:
+    data = make_trajectories(Springs(num_particles=2), 1, seed=0).to(dtype=torch.float32)
+    assert data.dt == pytest.approx(5 / 499, rel=1e-6)

@@ -25,8 +25,8 @@ def tiny_springs() -> SpringsConfig:
     return SpringsConfig(
         num_train=16,
         num_validation=4,
-        num_test=4,
-        long_steps=20,
+        num_test=2,
+        long_steps=10,
         model=TINY_MODEL,
         training=TINY_TRAINING,
     )

@@ -16,7 +16,7 @@ from lie_sim.report import ReportData
 @pytest.mark.slow
 def test_four_models_are_compared(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
-    config = DemoConfig(cpu_seconds=1, num_train=20, num_validation=4, num_test=4, long_steps=10)
+    config = DemoConfig(cpu_seconds=1, num_train=20, num_validation=4, num_test=2, long_steps=10)
     rows = run_demo(tmp_path, config, progress=False)
     assert torch.get_num_threads() == threads
     assert list(rows) == [OURS, PAPER, CONNECTED, FREE]

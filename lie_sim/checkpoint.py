@@ -103,6 +103,26 @@ def save_model(model: Model, path: str | Path, *, metadata: Mapping[str, Any] | 
             file.unlink()
 
 
+def _require_the_class_that_loading_makes(
+    model: Model, potential: EnergyModel | LieTransformerClassifier
+) -> None:
+    """Refuse subclasses: loading would make their base class, which computes other numbers."""
+    made: type | None = None
+    if isinstance(potential, LieTransformerClassifier):
+        made = LieTransformerClassifier
+    elif potential.name in model_names():
+        made = model_class(potential.name)
+    pairs: list[tuple[type, type | None]] = [(type(potential), made)]
+    if isinstance(model, Hamiltonian):
+        pairs.append((type(model), Hamiltonian))
+    for given, loaded in pairs:
+        if given is not loaded:
+            raise TypeError(
+                f"cannot save a {given.__qualname__}: it would be loaded as another class; give an energy model "
+                "a name of its own with @register_model, and save a Hamiltonian as such"
+            )
+
+
 def describe_model(model: Model) -> dict[str, Any]:
     """What fixes a model apart from its weights, as plain values: kind, architecture and options."""
     options: dict[str, Any] = {}
@@ -119,6 +139,7 @@ def describe_model(model: Model) -> dict[str, Any]:
             f"cannot save a {type(model).__name__}: "
             "save an EnergyModel, a Hamiltonian or a LieTransformerClassifier"
         )
+    _require_the_class_that_loading_makes(model, potential)
     config = to_plain(potential.config)
     seeds = {module.seed for module in model.modules() if isinstance(module, HaarLift)}
     if len(seeds) == 1 and "lift_seed" in config:  # the samples in use, also after resample()

@@ -277,3 +277,26 @@ def test_a_header_that_lies_about_its_length_is_refused(saved: Path) -> None:
     rewrite(saved, weights={"file": weights_file(saved).name, "bytes": len(content), "sha256": digest})
     with pytest.raises(CheckpointError, match="not a safetensors file"):
         load_model(saved)
+
+
+class _Louder(LieTransformer):
+    """Not registered under a name of its own."""
+
+    def forward(self, q, particles, neighbours=None):  # type: ignore[no-untyped-def]
+        return 100 * super().forward(q, particles, neighbours)
+
+
+class _Damped(Hamiltonian):
+    """A Hamiltonian that is loaded as an ordinary one."""
+
+
+@pytest.mark.parametrize("wrap", [lambda m: m, Hamiltonian])
+def test_an_unregistered_subclass_is_not_saved_as_its_base_class(wrap, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    model = wrap(_Louder(LieTransformerConfig(num_layers=1)))
+    with pytest.raises(TypeError, match=r"cannot save a _Louder.*@register_model"):
+        save_model(model, tmp_path / "model")
+
+
+def test_a_subclass_of_the_hamiltonian_is_not_saved_as_one(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="cannot save a _Damped"):
+        save_model(_Damped(LieTransformer.default(num_layers=1)), tmp_path / "model")

@@ -113,7 +113,7 @@ def train(
     module.to(dtype=config.torch_dtype()).train()
     identity = {
         "config": to_plain(config),
-        "model": _description(module),
+        "model": {} if run_directory is None else _description(module),
         "task": task.options(),
         "data": {"digest": task.digest()},
     }

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.state import Particles, PhaseState
 from lie_sim.systems import System
 
@@ -87,7 +88,8 @@ def separable_dynamics(candidate: object) -> SeparableDynamics:
             ``forward``.
 
     Raises:
-        TypeError: it is not separable, or lacks one of the two functions.
+        TypeError: it is not separable, lacks one of the two functions, or is a Hamiltonian with a vector field
+            of its own, which splitting would ignore.
     """
     owner = candidate
     if getattr(candidate, "__name__", "") in ("vector_field", "forward"):
@@ -98,6 +100,12 @@ def separable_dynamics(candidate: object) -> SeparableDynamics:
             f"splitting methods need a separable energy H = T(p) + V(q), which {name} does not have: its "
             "force would depend on p as well; use a solver of torchdiffeq, as in "
             'odeint(H.vector_field, (q, p), t, method="dopri5")'
+        )
+    if isinstance(owner, Hamiltonian) and type(owner).vector_field is not Hamiltonian.vector_field:
+        raise TypeError(
+            f"{name} replaces vector_field of Hamiltonian, which a splitting method never calls: what it adds "
+            "(damping, say) would be ignored. Override force and velocity, or integrate vector_field with one of "
+            "torchdiffeq's methods"
         )
     missing = [part for part in ("force", "velocity") if not callable(getattr(owner, part, None))]
     if missing:

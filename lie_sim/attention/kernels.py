@@ -200,8 +200,8 @@ class PairNetwork(nn.Module):
         (bias_ij, gate_ij) = W h_ij + (0, G a_ij)
 
     The hidden layer sees the location compressed to [−1, 1], so that outside the training data only the
-    linear term G a_ij grows: with one block the energy cannot run away faster than the radial basis itself. Later
-    blocks multiply features that have grown already, so deep models grow faster.
+    linear term G a_ij grows: with one block the energy cannot run away faster than the radial basis itself, nor
+    with several whose inputs are bounded (``norm="bounded"``); otherwise later blocks multiply what has grown.
 
     Args:
         width: C. num_heads: H. location_dim: A. hidden: width of the hidden layer.

@@ -46,6 +46,7 @@ def shapes_model() -> LieTransformerConfig:
         width=32,
         num_heads=8,
         num_layers=2,
+        norm="none",
         kernel_hidden=32,
         mean_neighbours=4.0,
         head="deep",

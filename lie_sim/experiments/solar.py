@@ -49,6 +49,7 @@ def solar_model() -> LieTransformerConfig:
         width=16,
         num_heads=4,
         num_layers=1,
+        norm="none",
         kernel_hidden=16,
     )
 

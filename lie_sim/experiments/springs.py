@@ -34,7 +34,14 @@ POINTS = 5
 def springs_model() -> LieTransformerConfig:
     """Our model for springs: one attention block over soft frames."""
     return LieTransformerConfig(
-        dim=2, num_attributes=1, num_layers=1, width=32, num_heads=8, num_frames=2, kernel_hidden=32
+        dim=2,
+        num_attributes=1,
+        num_layers=1,
+        width=32,
+        num_heads=8,
+        num_frames=2,
+        kernel_hidden=32,
+        norm="none",
     )
 
 

@@ -75,6 +75,20 @@ class FeedForward(nn.Module):
         return silu(out) if self.final_activation else out
 
 
+class Bound(nn.Module):
+    """:func:`~lie_sim.lifting.compress` as a layer: x/√(1+x²)."""
+
+    def forward(self, f: Float[Tensor, "*s C"]) -> Float[Tensor, "*s C"]:
+        """Apply to every element."""
+        return compress(f)
+
+
+def _norm_layer(config: LieTransformerConfig) -> nn.Module:
+    if config.norm in ("pre", "post"):
+        return nn.LayerNorm(config.width)
+    return Bound() if config.norm == "bounded" else nn.Identity()
+
+
 class AttentionBlock(nn.Module):
     """Attention and feed-forward, each a residual branch with the chosen normalisation."""
 
@@ -83,9 +97,8 @@ class AttentionBlock(nn.Module):
         self.norm = config.norm
         self.attention = LieSelfAttention(config.attention(), location_dim)
         self.feed_forward = FeedForward(config.width, final_activation=config.paper_blocks)
-        with_norm = config.norm != "none"
-        self.norm_attention = nn.LayerNorm(config.width) if with_norm else nn.Identity()
-        self.norm_feed_forward = nn.LayerNorm(config.width) if with_norm else nn.Identity()
+        self.norm_attention = _norm_layer(config)
+        self.norm_feed_forward = _norm_layer(config)
 
     def forward(
         self, f: Float[Tensor, "B M C"], pairs: PairGeometry, compressed: Float[Tensor, "B M K A"]

@@ -9,6 +9,7 @@ from lie_sim.attention import AttentionConfig
 LIFTINGS = ("frame", "haar", "finite")
 READOUTS = ("sum", "mean", "max")
 HEADS = ("residual", "deep", "linear")
+NORMS = ("bounded", "none", "pre", "post")
 WEIGHTINGS = ("none", "masses")
 
 
@@ -52,7 +53,9 @@ class LieTransformerConfig:
         mean_neighbours: usual number of neighbours, by which "scaled" divides.
         kernel_hidden: width of the kernel networks and of φ.
         content_features: features per head of the concat kernels; 0 means C/(4H).
-        norm: layer normalisation of the residual branches, "none", "pre" or "post".
+        norm: of the residual branches, "bounded" (their inputs are squeezed to [−1, 1], so that outside the
+            training data a deep model grows no faster than its radial basis), "none", or layer normalisation,
+            "pre" or "post".
         paper_blocks: feed-forward blocks of the paper (activation last).
         head: network after the blocks, "residual" (linear plus a small perceptron), "deep" (paper: three layers) or
             "linear" (paper, molecules: one layer per point). A mean or maximum over the particles is taken before
@@ -99,7 +102,7 @@ class LieTransformerConfig:
     mean_neighbours: float = 1.0
     kernel_hidden: int = 32
     content_features: int = 0
-    norm: str = "none"
+    norm: str = "bounded"
     paper_blocks: bool = False
     head: str = "residual"
     readout: str = "sum"
@@ -117,7 +120,7 @@ class LieTransformerConfig:
             ("lifting", LIFTINGS),
             ("readout", READOUTS),
             ("head", HEADS),
-            ("norm", ("none", "pre", "post")),
+            ("norm", NORMS),
             ("source_weight", WEIGHTINGS),
             ("readout_weight", WEIGHTINGS),
         ):

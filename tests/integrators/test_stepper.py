@@ -267,6 +267,20 @@ def test_energies_that_cannot_be_split_are_refused() -> None:
         separable_dynamics(dynamics.system)
 
 
+def test_a_hamiltonian_with_its_own_vector_field_is_refused(pair_potential: EnergyModel) -> None:
+    """Damping put into the vector field would be ignored silently."""
+
+    class Damped(Hamiltonian):
+        def vector_field(self, t, state):
+            velocity, force = super().vector_field(t, state)
+            return velocity, force - 0.1 * state[1]
+
+    damped = Damped(pair_potential).bind(Particles(masses=torch.ones(1, 2)))
+    for candidate in (damped, damped.vector_field):
+        with pytest.raises(TypeError, match="replaces vector_field"):
+            separable_dynamics(candidate)
+
+
 def test_impossible_numbers_are_refused() -> None:
     state, dynamics = springs()
     run = partial(advance, dynamics, state.q, state.p)

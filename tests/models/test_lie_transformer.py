@@ -43,6 +43,17 @@ def test_scales_only_change_units(make_model, make_system):
     assert same(scaled(3 * q, large, neighbour_matrix(3 * q, large, cutoff=6.0)), 5 * one)
 
 
+def test_deep_models_grow_no_faster_than_their_radial_basis(make_model, make_system):
+    """Far outside the data a polynomial basis grows as r²; unbounded blocks would multiply it again and again."""
+    q, particles = make_system(2)
+    model = make_model(dim=2, num_layers=3)
+    near, far, farther = (float(model.energy(q * s, particles).detach().abs().max()) for s in (1e2, 1e4, 1e6))
+    assert far / near < 1.5e4
+    assert farther / far < 1.5e4
+    single = model.float().energy(1e6 * q.float(), particles.to(dtype=torch.float32))
+    assert bool(single.isfinite().all())
+
+
 def test_standardised_inputs(make_model, make_system):
     q, particles = make_system(2)
     plain = make_model(dim=2, num_attributes=1)

@@ -11,6 +11,7 @@ from lie_sim.state import Particles
 
 ROUNDING = 1e-12
 BLIND = 1e-12  # spread of the energy that is rounding only
+SEES = 0.01  # of energies of order 1; random weights, so far below the 0.04 to 1 found, far above BLIND
 LOCAL_NORMALISATIONS = ("scaled", "softmax", "constant", "norm_exp")
 
 
@@ -31,13 +32,13 @@ def test_gated_values_see_the_geometry_of_identical_particles(
 ):
     model = make_model(dim=3, normalisation=normalisation, **lifting)
     q, _ = make_system(3, batch=8, count=3)
-    assert float(model.energy(q, identical(8, 3)).detach().std()) > 0.1
+    assert float(model.energy(q, identical(8, 3)).detach().std()) > SEES
 
 
 def test_a_fresh_default_model_sees_the_geometry_of_identical_particles(make_system):
     model = LieTransformer.default(dim=3).double()
     q, _ = make_system(3, batch=16)
-    assert float(model.energy(q, identical(16, 5)).detach().std()) > 0.1
+    assert float(model.energy(q, identical(16, 5)).detach().std()) > SEES
 
 
 def test_ungated_softmax_is_blind_to_the_geometry_of_identical_particles(make_system, make_model):

@@ -4,20 +4,25 @@ if not __name__.startswith("lie_sim."):
     raise ImportError("this folder is the package lie_sim.integrators: write 'import lie_sim.integrators'")
 
 from lie_sim.integrators.dynamics import SeparableDynamics, SystemDynamics, separable_dynamics
-from lie_sim.integrators.methods import SplittingMethod, get_method, is_splitting_method, methods
+from lie_sim.integrators.method import Memory, Method
 from lie_sim.integrators.ode import odeint, odeint_adjoint
+from lie_sim.integrators.registry import get_method, is_method, methods, splitting_methods
+from lie_sim.integrators.splitting import SplittingMethod
 from lie_sim.integrators.stepper import advance, integrate
 
 __all__ = [
+    "Memory",
+    "Method",
     "SeparableDynamics",
     "SplittingMethod",
     "SystemDynamics",
     "advance",
     "get_method",
     "integrate",
-    "is_splitting_method",
+    "is_method",
     "methods",
     "odeint",
     "odeint_adjoint",
     "separable_dynamics",
+    "splitting_methods",
 ]

@@ -20,9 +20,8 @@ import torchdiffeq
 from jaxtyping import Float
 from torch import Tensor
 
-from lie_sim.integrators.dynamics import separable_dynamics
-from lie_sim.integrators.methods import SplittingMethod, is_splitting_method, methods
-from lie_sim.integrators.stepper import advance
+from lie_sim.integrators.method import Method
+from lie_sim.integrators.registry import get_method, is_method, methods
 
 UNIFORM_GRID_ULPS = 4
 """Times within so many rounding errors of equal spacing are taken as equally spaced."""
@@ -37,7 +36,7 @@ def odeint(
     *,
     rtol: float | Tensor = 1e-7,
     atol: float | Tensor = 1e-9,
-    method: str | SplittingMethod | None = None,
+    method: str | Method | None = None,
     options: dict[str, Any] | None = None,
     event_fn: Callable[..., Tensor] | None = None,
 ) -> Any:
@@ -75,7 +74,7 @@ def odeint(
         >>> q.shape, bool((q - reference[0]).abs().max() < 1e-4)
         (torch.Size([11, 2, 3, 2]), True)
     """
-    if is_splitting_method(method):
+    if is_method(method):
         assert method is not None
         if event_fn is not None:
             raise ValueError(
@@ -95,7 +94,7 @@ def odeint_adjoint(
     *,
     rtol: float | Tensor = 1e-7,
     atol: float | Tensor = 1e-9,
-    method: str | SplittingMethod | None = None,
+    method: str | Method | None = None,
     options: dict[str, Any] | None = None,
     event_fn: Callable[..., Tensor] | None = None,
     adjoint_rtol: float | Tensor | None = None,
@@ -131,13 +130,13 @@ def odeint_adjoint(
         "adjoint_method": adjoint_method,
         "adjoint_options": adjoint_options,
     }
-    if is_splitting_method(adjoint_method):
+    if is_method(adjoint_method):
         raise ValueError(
             f"adjoint_method={adjoint_method!r} would give wrong gradients: the adjoint system is not "
             "separable; use it as method (its gradients are then exact), or choose a torchdiffeq method for "
             "the adjoint"
         )
-    if not is_splitting_method(method):
+    if not is_method(method):
         given |= {"adjoint_params": adjoint_params, "rtol": rtol, "atol": atol}
         return _passed_through(
             torchdiffeq.odeint_adjoint,
@@ -159,8 +158,8 @@ def odeint_adjoint(
     return odeint(func, y0, t, method=method, options=options, event_fn=event_fn)
 
 
-def _name(method: str | SplittingMethod) -> str:
-    return method.name if isinstance(method, SplittingMethod) else method
+def _name(method: str | Method) -> str:
+    return method.name if isinstance(method, Method) else method
 
 
 def _passed_through(solver: Callable[..., Any], *args: Any, method: Any, **keywords: Any) -> Any:
@@ -174,36 +173,41 @@ def _passed_through(solver: Callable[..., Any], *args: Any, method: Any, **keywo
 
 
 def _odeint_splitting(
-    func: object, y0: State, t: Tensor, method: str | SplittingMethod, options: dict[str, Any] | None
+    func: object, y0: State, t: Tensor, method: str | Method, options: dict[str, Any] | None
 ) -> tuple[Tensor, Tensor]:
-    dynamics = separable_dynamics(func)
+    h, own_options = _checked_options(options, method)
+    chosen = get_method(method, **own_options)
+    dynamics, memory = chosen.dynamics(func), None
     q, p = _checked_state(y0, method)
-    saved, force = [(q, p)], None
-    for step_size, num_steps in _steps(t, _checked_options(options, method)):
-        q, p, force = advance(
-            dynamics, q, p, step_size=step_size, num_steps=num_steps, method=method, force=force
-        )
+    saved = [(q, p)]
+    for step_size, num_steps in _steps(t, h):
+        q, p, memory = chosen.advance(dynamics, q, p, step_size=step_size, num_steps=num_steps, memory=memory)
         saved.append((q, p))
     return torch.stack([q for q, _ in saved]), torch.stack([p for _, p in saved])
 
 
-def _checked_state(y0: State, method: str | SplittingMethod) -> tuple[Tensor, Tensor]:
+def _checked_state(y0: State, method: str | Method) -> tuple[Tensor, Tensor]:
     if isinstance(y0, Tensor) or len(y0) != 2 or y0[0].shape != y0[1].shape:
         got = tuple(y0.shape) if isinstance(y0, Tensor) else [tuple(part.shape) for part in y0]
         raise TypeError(f"{_name(method)} needs y0 = (q, p), two tensors of one shape; got {got}")
     return y0[0], y0[1]
 
 
-def _checked_options(options: dict[str, Any] | None, method: str | SplittingMethod) -> float | None:
+def _checked_options(
+    options: dict[str, Any] | None, method: str | Method
+) -> tuple[float | None, dict[str, Any]]:
+    """The step size, and the options of the method itself."""
     given = dict(options or {})
     step_size = given.pop("step_size", None)
-    if given:
+    known = get_method(method).options()
+    unknown = [str(name) for name in given if name not in known]
+    if unknown:
         raise ValueError(
-            f"{_name(method)} has no option {', '.join(map(str, given))}; its only option is step_size"
+            f"{_name(method)} has no option {', '.join(unknown)}; its options are {', '.join(['step_size', *known])}"
         )
     if step_size is not None and not float(step_size) > 0:
         raise ValueError(f"step_size must be positive (t gives the direction of time), got {step_size}")
-    return None if step_size is None else float(step_size)
+    return (None if step_size is None else float(step_size)), given
 
 
 def _steps(t: Tensor, step_size: float | None) -> list[tuple[float | Tensor, int]]:

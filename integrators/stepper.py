@@ -1,51 +1,43 @@
-"""Run a splitting method.
+"""Run a method with a constant step.
 
-    (q, p) ← Π_i  exp(a_i h {·, T}) exp(b_i h {·, V})  (q, p)
-
-The force is evaluated only after q has changed and neighbouring flows of the same kind are joined across step
-borders, so leapfrog costs one force per step, and one more per run. Everything is done by differentiable
-operations: with gradients enabled, autograd gives the exact derivative of the discrete map, with respect to
-the initial state, the step size and every parameter behind the force.
+    (q, p, memory)_{k+1} = Φ_h^{save_every} (q, p, memory)_k
 
 Shape letters: B batch, T saved times, N particles, d space dimension.
-Reference: Hairer, Lubich, Wanner, "Geometric Numerical Integration", Springer 2006, section II.5.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lie_sim.integrators.dynamics import SeparableDynamics, separable_dynamics
-from lie_sim.integrators.methods import SplittingMethod, Stage, get_method
-
-StepSize = float | Float[Tensor, ""] | Float[Tensor, " B"]
+from lie_sim.integrators.method import Memory, Method, StepSize
+from lie_sim.integrators.registry import get_method
 
 
 def integrate(
-    dynamics: SeparableDynamics,
+    dynamics: Any,
     q: Float[Tensor, "B N d"],
     p: Float[Tensor, "B N d"],
     *,
     step_size: StepSize,
     num_steps: int,
-    method: str | SplittingMethod = "leapfrog",
+    method: str | Method = "leapfrog",
     save_every: int = 1,
     create_graph: bool | None = None,
 ) -> tuple[Float[Tensor, "B T N d"], Float[Tensor, "B T N d"]]:
-    """Integrate a separable Hamiltonian system with a constant step.
+    """Integrate a system with a constant step.
 
     Args:
-        dynamics: a Hamiltonian bound to its particles, or any object with ``force(q)`` and ``velocity(p)``.
+        dynamics: a Hamiltonian bound to its particles, or any object with the functions that the method calls;
+            ``force(q)`` and ``velocity(p)`` for a splitting method.
         q: initial positions, shape (B, N, d).
         p: initial momenta, shape (B, N, d).
         step_size: h in the unit of time, one for all or one per system, shape (B,); negative runs backwards.
         num_steps: number of steps, a multiple of ``save_every``.
-        method: name of a splitting method, or the method itself.
+        method: name of a method of this package, or the method itself.
         save_every: keep every so many-th state.
         create_graph: whether the result can be differentiated; None follows ``torch.is_grad_enabled()``.
 
@@ -54,7 +46,7 @@ def integrate(
         T = num_steps / save_every + 1.
 
     Raises:
-        TypeError: the energy is not separable.
+        TypeError: the system lacks what the method needs; the energy is not separable, say.
         ValueError: the method, the step size or the number of steps is impossible.
 
     Example:
@@ -68,52 +60,47 @@ def integrate(
         torch.Size([2, 11, 3, 2])
     """
     check_step_counts(num_steps, save_every)
-    chosen, force = get_method(method), None
+    chosen = get_method(method)
+    dynamics, memory = chosen.dynamics(dynamics), None
     keep = torch.is_grad_enabled() if create_graph is None else create_graph
     with torch.set_grad_enabled(keep):
         saved = [(q, p)]
         for _ in range(num_steps // save_every):
-            q, p, force = advance(
-                dynamics, q, p, step_size=step_size, num_steps=save_every, method=chosen, force=force
+            q, p, memory = chosen.advance(
+                dynamics, q, p, step_size=step_size, num_steps=save_every, memory=memory
             )
             saved.append((q, p))
         return torch.stack([q for q, _ in saved], dim=1), torch.stack([p for _, p in saved], dim=1)
 
 
 def advance(
-    dynamics: SeparableDynamics,
+    dynamics: Any,
     q: Float[Tensor, "..."],
     p: Float[Tensor, "..."],
     *,
     step_size: StepSize,
     num_steps: int,
-    method: str | SplittingMethod = "leapfrog",
-    force: Float[Tensor, "..."] | None = None,
-) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."], Float[Tensor, "..."] | None]:
+    method: str | Method = "leapfrog",
+    memory: Memory | None = None,
+) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."], Memory]:
     """Do ``num_steps`` steps and return only the last state: the building block of every longer run.
 
     Args:
         dynamics: as in :func:`integrate`.
-        q: positions, any shape; (B, …) if the step sizes differ.
-        p: momenta, shape of q.
+        q: positions, any shape that the method takes; (B, …) if the step sizes differ.
+        p: momenta.
         step_size: h, one for all or one per system, shape (B,).
         num_steps: number of steps.
-        method: name of a splitting method, or the method itself.
-        force: the force at q if it is known already, as returned by the previous call.
+        method: name of a method of this package, or the method itself.
+        memory: what the previous call returned; None at the start of a run.
 
     Returns:
-        q, p, and the force at q where the method has it, else None.
+        q, p, and what the method carries to the next call, such as the force at q.
     """
-    dynamics = separable_dynamics(dynamics)
-    h = _broadcastable_step(step_size, q)
-    for stage in _joined_stages(get_method(method), num_steps):
-        if stage.is_kick:
-            if force is None:
-                force = dynamics.force(q)
-            p = _add(p, force, stage.coefficient * h)
-        else:
-            q, force = _add(q, dynamics.velocity(p), stage.coefficient * h), None
-    return q, p, force
+    chosen = get_method(method)
+    return chosen.advance(
+        chosen.dynamics(dynamics), q, p, step_size=step_size, num_steps=num_steps, memory=memory
+    )
 
 
 def check_step_counts(num_steps: int, save_every: int) -> None:
@@ -125,43 +112,3 @@ def check_step_counts(num_steps: int, save_every: int) -> None:
             "num_steps must be a multiple of save_every, so that the last state is saved; got "
             f"{num_steps} and {save_every}: use num_steps={num_steps - num_steps % save_every + save_every}"
         )
-
-
-def _joined_stages(method: SplittingMethod, num_steps: int) -> Iterator[Stage]:
-    """The flows of several steps; where a step ends with the kind the next begins with, the two are one."""
-    first, *inner, last = method.stages
-    if num_steps < 1:
-        return
-    if first.is_kick != last.is_kick:
-        for _ in range(num_steps):
-            yield from method.stages
-        return
-    joint = Stage(is_kick=first.is_kick, coefficient=last.coefficient + first.coefficient)
-    yield first
-    for _ in range(num_steps - 1):
-        yield from inner
-        yield joint
-    yield from inner
-    yield last
-
-
-def _broadcastable_step(step_size: StepSize, q: Tensor) -> float | Tensor:
-    if not isinstance(step_size, Tensor):
-        if not math.isfinite(step_size):
-            raise ValueError(f"step_size must be finite, got {step_size}")
-        return float(step_size)
-    if step_size.ndim > 0 and step_size.shape != q.shape[:1]:
-        raise ValueError(
-            f"step_size must be one number or one per system, shape ({q.shape[0]},); "
-            f"got {tuple(step_size.shape)}"
-        )
-    if not bool(step_size.isfinite().all()):
-        raise ValueError(f"every step_size must be finite, got {step_size.tolist()}")
-    return step_size.to(q).reshape(-1, *(1,) * (q.ndim - 1)) if step_size.ndim else step_size.to(q)
-
-
-def _add(x: Tensor, rate: Tensor, duration: float | Tensor) -> Tensor:
-    """Return x + duration · rate by one operation."""
-    if isinstance(duration, Tensor):
-        return torch.addcmul(x, rate, duration)
-    return torch.add(x, rate, alpha=duration)

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lie_sim.hamiltonian import GeneralHamiltonian, Hamiltonian
-from lie_sim.integrators import SplittingMethod, SystemDynamics, advance, separable_dynamics
+from lie_sim.integrators import Memory, Method, SystemDynamics, advance, separable_dynamics
 from lie_sim.integrators.stepper import check_step_counts
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.state import Particles, PhaseState
@@ -80,7 +80,7 @@ def rollout(
     *,
     step_size: float,
     num_steps: int,
-    method: str | SplittingMethod = "pefrl",
+    method: str | Method = "pefrl",
     save_every: int = 1,
     substeps: int = 1,
     batch_size: int | None = None,
@@ -215,30 +215,30 @@ class _Chunk:
             )
         self._spare = (q.nan_to_num(0.0, 0.0, 0.0), p.nan_to_num(0.0, 0.0, 0.0))
         self._state = self._spare
-        self._force: Tensor | None = None
+        self._memory: Memory | None = None
         shape = (q.shape[0], num_saved, *q.shape[1:])
         self.q, self.p = q.new_full(shape, torch.nan), p.new_full(shape, torch.nan)
         self.energy = q.new_full(shape[:2], torch.nan)
         self._next = 0
         self._save()
 
-    def step(self, step_size: float, num_steps: int, method: str | SplittingMethod) -> None:
+    def step(self, step_size: float, num_steps: int, method: str | Method) -> None:
         """Advance to the next saved time; replace what diverged on the way."""
-        q, p, self._force = advance(
+        q, p, self._memory = advance(
             self.dynamics,
             *self._state,
             step_size=step_size,
             num_steps=num_steps,
             method=method,
-            force=self._force,
+            memory=self._memory,
         )
         good = self._size(q, p) <= self.bound  # False for NaN
         self.alive = self.alive & good
         if not bool(self.alive.all()):
             keep = self.alive[:, None, None]
             q, p = (torch.where(keep, new, spare) for new, spare in zip((q, p), self._spare, strict=True))
-            if self._force is not None:  # of a system that diverged: anything finite
-                self._force = torch.where(keep, self._force, 0.0)
+            if "force" in self._memory:  # of a system that diverged: anything finite
+                self._memory["force"] = torch.where(keep, self._memory["force"], 0.0)
         self._state = (q, p)
         self._save()
 

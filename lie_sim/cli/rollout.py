@@ -22,14 +22,14 @@ from lie_sim.data import Trajectories
 from lie_sim.experiments import Experiment, SolarExperiment, open_run
 from lie_sim.experiments.dynamics import BATCH
 from lie_sim.hamiltonian import Hamiltonian
-from lie_sim.integrators import methods
+from lie_sim.integrators import splitting_methods
 from lie_sim.models import EnergyModel
 from lie_sim.rollout import Rollout
 from lie_sim.rollout import rollout as integrate
 from lie_sim.state import Particles, PhaseState
 from lie_sim.systems import build_system, system_names
 
-_METHODS = [method.name for method in methods()]
+_METHODS = [method.name for method in splitting_methods()]
 
 
 @dataclass(frozen=True)

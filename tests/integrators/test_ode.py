@@ -186,7 +186,7 @@ def test_wrong_arguments_are_named() -> None:
         solve(q, GRID)
     with pytest.raises(TypeError, match=r"needs y0 = \(q, p\)"):
         solve((q, p, p), GRID)
-    with pytest.raises(ValueError, match="leapfrog has no option stepsize; its only option is step_size"):
+    with pytest.raises(ValueError, match="leapfrog has no option stepsize; its options are step_size"):
         solve((q, p), GRID, options={"stepsize": 0.1})
     with pytest.raises(ValueError, match="step_size must be positive"):
         solve((q, p), GRID, options={"step_size": -0.1})

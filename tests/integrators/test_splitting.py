@@ -12,12 +12,12 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from lie_sim.integrators import SplittingMethod, get_method, integrate, methods
+from lie_sim.integrators import SplittingMethod, get_method, integrate, splitting_methods
 
 ORDER_TOLERANCE = 0.1  # on the slope of log(error) over a factor of 4 in the step, above round-off
 SYMPLECTIC_DEFECT = 1e-14  # measured: up to 3e-16
 REVERSAL_ERROR = 1e-13  # 200 steps of round-off; measured: up to 4e-16
-ALL = pytest.mark.parametrize("method", methods(), ids=lambda method: method.name)
+ALL = pytest.mark.parametrize("method", splitting_methods(), ids=lambda method: method.name)
 
 START = ((0.3, -0.2), (0.1, 0.25))
 DURATION = 8.0
@@ -204,9 +204,11 @@ def test_published_coefficients() -> None:
 
 
 def test_names_are_unique_and_every_method_has_a_source() -> None:
-    names = [method.name for method in methods()]
+    names = [method.name for method in splitting_methods()]
     assert len(set(names)) == len(names)
-    assert all(get_method(method.name) is method and len(method.citation) > 20 for method in methods())
+    assert all(
+        get_method(method.name) is method and len(method.citation) > 20 for method in splitting_methods()
+    )
 
 
 def test_wrong_tables_and_names_are_refused() -> None:

@@ -7,18 +7,30 @@ With H(q, p) = T(p) + V(q) both parts are solved exactly; one step of length h i
     Σ a_i = Σ b_i = 1
 
 Every such product is symplectic; it is time-reversible if the sequence reads the same backwards. A new method
-is a new row in ``_TABLE``: the stepper needs nothing but the coefficients.
+is a new row in :mod:`lie_sim.integrators.coefficients`: nothing but the coefficients is needed.
 
+The force is evaluated only after q has changed and neighbouring flows of the same kind are joined across step
+borders, so leapfrog costs one force per step, and one more per run. Everything is done by differentiable
+operations: with gradients enabled, autograd gives the exact derivative of the discrete map, with respect to
+the initial state, the step size and every parameter behind the force. Without gradients the buffers are reused.
+
+Shape letters: B batch, N particles, d space dimension.
 Reference: Hairer, Lubich, Wanner, "Geometric Numerical Integration", Springer 2006, chapters II and VI.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import Field, dataclass
 from functools import cached_property
 from itertools import chain, zip_longest
-from types import MappingProxyType
+from typing import Any
+
+from torch import Tensor
+
+from lie_sim.integrators.dynamics import SeparableDynamics, separable_dynamics
+from lie_sim.integrators.method import Memory, Method, StepSize, add_scaled, broadcast_step
 
 COEFFICIENT_SUM_TOLERANCE = 1e-12
 """Published coefficients have 15 to 20 digits; a sum further from 1 than this is a misprint."""
@@ -33,7 +45,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class SplittingMethod:
+class SplittingMethod(Method):
     """A splitting method and what it claims; the tests hold every claim against a measurement.
 
     Kicks and drifts alternate. With one kick more than drifts the step begins and ends with a kick, with one
@@ -93,6 +105,52 @@ class SplittingMethod:
         """Force evaluations of one step in a long run (one more per run if ``first_same_as_last``)."""
         return len(self.kicks) - int(self.first_same_as_last)
 
+    def dynamics(self, candidate: Any) -> SeparableDynamics:
+        """Anything with ``force(q)`` and ``velocity(p)``; see :func:`separable_dynamics`."""
+        return separable_dynamics(candidate)
+
+    def advance(
+        self,
+        dynamics: SeparableDynamics,
+        q: Tensor,
+        p: Tensor,
+        *,
+        step_size: StepSize,
+        num_steps: int,
+        memory: Memory | None = None,
+    ) -> tuple[Tensor, Tensor, Memory]:
+        """Do ``num_steps`` steps; the memory holds the force at q where it is known."""
+        h = broadcast_step(step_size, q)
+        force = (memory or {}).get("force")
+        for stage in self.joined_stages(num_steps):
+            if stage.is_kick:
+                if force is None:
+                    force = dynamics.force(q)
+                p = add_scaled(p, force, stage.coefficient * h)
+            else:
+                q, force = add_scaled(q, dynamics.velocity(p), stage.coefficient * h), None
+        return q, p, {} if force is None else {"force": force}
+
+    def joined_stages(self, num_steps: int) -> Iterator[Stage]:
+        """The flows of several steps; where a step ends with the kind the next begins with, the two are one."""
+        first, *inner, last = self.stages
+        if num_steps < 1:
+            return
+        if first.is_kick != last.is_kick:
+            for _ in range(num_steps):
+                yield from self.stages
+            return
+        joint = Stage(is_kick=first.is_kick, coefficient=last.coefficient + first.coefficient)
+        yield first
+        for _ in range(num_steps - 1):
+            yield from inner
+            yield joint
+        yield from inner
+        yield last
+
+    def _option_fields(self) -> tuple[Field[Any], ...]:
+        return ()  # coefficients are what the method is, not options
+
     def force_evaluations(self, num_steps: int) -> int:
         """Force evaluations of a run of ``num_steps`` steps, however often its state is saved."""
         return num_steps * self.forces_per_step + int(self.first_same_as_last)
@@ -107,67 +165,3 @@ def composed_leapfrog(weights: tuple[float, ...]) -> tuple[tuple[float, ...], tu
     """
     ends = (0.0, *weights, 0.0)
     return tuple((ends[i] + ends[i + 1]) / 2 for i in range(len(weights) + 1)), weights
-
-
-_YOSHIDA4_OUTER = 1.0 / (2.0 - 2.0 ** (1.0 / 3.0))
-_YOSHIDA4_KICKS, _YOSHIDA4_DRIFTS = composed_leapfrog(
-    (_YOSHIDA4_OUTER, 1.0 - 2.0 * _YOSHIDA4_OUTER, _YOSHIDA4_OUTER)
-)
-_XI, _LAMBDA, _CHI = 0.1786178958448091, -0.2123418310626054, -0.06626458266981849
-
-_TABLE = (
-    SplittingMethod(
-        name="leapfrog",
-        order=2,
-        kicks=(0.5, 0.5),
-        drifts=(1.0,),
-        citation="Verlet, Phys. Rev. 159 (1967) 98; kick-drift-kick form (velocity Verlet): "
-        "Swope et al., J. Chem. Phys. 76 (1982) 637",
-    ),
-    SplittingMethod(
-        name="yoshida4",
-        order=4,
-        kicks=_YOSHIDA4_KICKS,
-        drifts=_YOSHIDA4_DRIFTS,
-        citation="Forest, Ruth, Physica D 43 (1990) 105; Yoshida, Phys. Lett. A 150 (1990) 262",
-    ),
-    SplittingMethod(
-        name="pefrl",
-        order=4,
-        kicks=(0.5 - _LAMBDA, _LAMBDA, _LAMBDA, 0.5 - _LAMBDA),
-        drifts=(_XI, _CHI, 1.0 - 2.0 * (_CHI + _XI), _CHI, _XI),
-        citation="Omelyan, Mryglod, Folk, Comput. Phys. Commun. 146 (2002) 188",
-    ),
-)
-_METHODS = MappingProxyType({method.name: method for method in _TABLE})
-
-
-def methods() -> tuple[SplittingMethod, ...]:
-    """All splitting methods, lowest order first.
-
-    Example:
-        >>> [method.name for method in methods()]
-        ['leapfrog', 'yoshida4', 'pefrl']
-    """
-    return tuple(_METHODS.values())
-
-
-def is_splitting_method(name: object) -> bool:
-    """Whether ``name`` is one of :func:`methods`, as opposed to a solver of torchdiffeq."""
-    return isinstance(name, SplittingMethod) or (isinstance(name, str) and name in _METHODS)
-
-
-def get_method(name: str | SplittingMethod) -> SplittingMethod:
-    """The splitting method of that name; a :class:`SplittingMethod` is returned as it is.
-
-    Raises:
-        ValueError: there is no such splitting method.
-    """
-    if isinstance(name, SplittingMethod):
-        return name
-    if name not in _METHODS:
-        raise ValueError(
-            f"unknown splitting method {name!r}; choose one of {', '.join(_METHODS)}, or call "
-            "lie_sim.integrators.odeint, which also knows torchdiffeq's methods"
-        )
-    return _METHODS[name]

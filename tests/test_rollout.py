@@ -234,7 +234,7 @@ def test_wrong_input_is_named() -> None:
         run(num_steps=4, batch_size=0)
     with pytest.raises(ValueError, match=r"beyond divergence_bound=0\.001: raise divergence_bound"):
         run(num_steps=4, divergence_bound=1e-3)
-    with pytest.raises(ValueError, match="unknown splitting method 'rk4'"):
+    with pytest.raises(ValueError, match="unknown method 'rk4'"):
         run(num_steps=4, method="rk4")
     with pytest.raises(ValueError, match="must hold the same systems"):
         rollout(SYSTEM, state, particles[:2], step_size=0.01, num_steps=4)

@@ -14,7 +14,14 @@ from torch import Tensor
 
 from lie_sim.integrators import SplittingMethod, get_method, integrate, splitting_methods
 
-ORDER_TOLERANCE = 0.1  # on the slope of log(error) over a factor of 4 in the step, above round-off
+ORDER_TOLERANCE = 0.1  # on the slope of log(error) over a factor of 2 in the step
+FINEST = {
+    1: 1024,
+    2: 256,
+    4: 256,
+    6: 48,
+    8: 32,
+}  # steps: asymptotic, and above round-off; measured: within 0.02
 SYMPLECTIC_DEFECT = 1e-14  # measured: up to 3e-16
 REVERSAL_ERROR = 1e-13  # 200 steps of round-off; measured: up to 4e-16
 ALL = pytest.mark.parametrize("method", splitting_methods(), ids=lambda method: method.name)
@@ -64,8 +71,9 @@ def final_error(method: SplittingMethod, num_steps: int, truth: Tensor) -> float
     return float((torch.cat([q[0, -1], p[0, -1]]).flatten() - truth).norm())
 
 
-def order_slope(method: SplittingMethod, truth: Tensor, finest: int = 256) -> float:
-    return math.log2(final_error(method, finest // 4, truth) / final_error(method, finest, truth)) / 2
+def order_slope(method: SplittingMethod, truth: Tensor, finest: int | None = None) -> float:
+    finest = finest or FINEST[method.order]
+    return math.log2(final_error(method, finest // 2, truth) / final_error(method, finest, truth))
 
 
 def mutated(method: SplittingMethod, **coefficients: tuple[float, ...]) -> SplittingMethod:
@@ -92,8 +100,9 @@ def test_order_is_as_declared(method: SplittingMethod, truth: Tensor) -> None:
 @ALL
 @pytest.mark.parametrize("kind", ["kicks", "drifts"])
 def test_order_test_notices_any_broken_coefficient(kind: str, method: SplittingMethod, truth: Tensor) -> None:
+    change = 1e-2 if method.order == 1 else 1e-3
     for index in range(len(getattr(method, kind))):
-        broken = mutated(method, **{kind: with_added(getattr(method, kind), index, 1e-3)})
+        broken = mutated(method, **{kind: with_added(getattr(method, kind), index, change)})
         assert order_slope(broken, truth) < method.order - ORDER_TOLERANCE, (
             f"{kind}[{index}] of {method.name}"
         )
@@ -175,20 +184,20 @@ def reversal_error(method: SplittingMethod) -> float:
 
 
 @ALL
-def test_step_back_undoes_step_forth(method: SplittingMethod) -> None:
-    assert method.reversible
+def test_step_back_undoes_step_forth_where_declared(method: SplittingMethod) -> None:
+    if not method.reversible:
+        assert method.stages[0].is_kick != method.stages[-1].is_kick  # does not read the same backwards
+        return
     error = reversal_error(method)
     assert error < REVERSAL_ERROR, f"{error:.1e} > {REVERSAL_ERROR:.1e}"
 
 
 def test_reversal_test_notices_an_asymmetric_method() -> None:
-    euler = SplittingMethod("symplectic_euler", 1, kicks=(1.0,), drifts=(1.0,), citation="", reversible=False)
-    assert reversal_error(euler) > 1e6 * REVERSAL_ERROR
+    assert reversal_error(get_method("symplectic_euler")) > 1e6 * REVERSAL_ERROR
 
 
-def test_as_many_kicks_as_drifts_work_too(truth: Tensor) -> None:
-    euler = SplittingMethod("symplectic_euler", 1, kicks=(1.0,), drifts=(1.0,), citation="", reversible=False)
-    assert abs(order_slope(euler, truth, finest=2048) - 1) < ORDER_TOLERANCE
+def test_as_many_kicks_as_drifts_work_too() -> None:
+    euler = get_method("symplectic_euler")
     assert euler.forces_per_step == 1
     assert not euler.first_same_as_last
 
@@ -199,6 +208,7 @@ def test_published_coefficients() -> None:
         (1.3512071919596578, -1.7024143839193153, 1.3512071919596578)
     )
     pefrl = get_method("pefrl")
+    assert get_method("velocity_verlet") is get_method("leapfrog")
     assert pefrl.drifts[:2] == (0.1786178958448091, -0.06626458266981849)
     assert pefrl.kicks[1] == -0.2123418310626054
 
@@ -216,5 +226,9 @@ def test_wrong_tables_and_names_are_refused() -> None:
         replace(get_method("leapfrog"), kicks=(0.5, 0.500001))
     with pytest.raises(ValueError, match="must alternate"):
         SplittingMethod("bad", 2, kicks=(0.5, 0.25, 0.25), drifts=(1.0,), citation="")
-    with pytest.raises(ValueError, match=r"unknown splitting method 'verlet'; choose one of leapfrog, "):
+    with pytest.raises(ValueError, match="leapfrog has no option omega; it has no options of its own"):
+        get_method("leapfrog", omega=2.0)
+    with pytest.raises(
+        ValueError, match=r"unknown method 'verlet'; choose one of symplectic_euler, leapfrog, "
+    ):
         get_method("verlet")

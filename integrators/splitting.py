@@ -131,14 +131,20 @@ class SplittingMethod(Method):
                 q, force = add_scaled(q, dynamics.velocity(p), stage.coefficient * h), None
         return q, p, {} if force is None else {"force": force}
 
-    def joined_stages(self, num_steps: int) -> Iterator[Stage]:
-        """The flows of several steps; where a step ends with the kind the next begins with, the two are one."""
-        first, *inner, last = self.stages
+    def joined_stages(self, num_steps: int, *, backwards: bool = False) -> Iterator[Stage]:
+        """The flows of several steps; where a step ends with the kind the next begins with, the two are one.
+
+        Args:
+            num_steps: how many steps.
+            backwards: the same flows, last one first.
+        """
+        stages = self.stages[::-1] if backwards else self.stages
+        first, *inner, last = stages
         if num_steps < 1:
             return
         if first.is_kick != last.is_kick:
             for _ in range(num_steps):
-                yield from self.stages
+                yield from stages
             return
         joint = Stage(is_kick=first.is_kick, coefficient=last.coefficient + first.coefficient)
         yield first

@@ -25,5 +25,9 @@ class NonFiniteError(LieSimError):
     """A loss, an energy or a force became NaN or infinite; the message says where and what to do."""
 
 
+class ReversalError(LieSimError):
+    """Stepping back did not return to the start, so gradients from it would be wrong; the message says by how much."""
+
+
 class TrainingInterrupted(LieSimError):  # noqa: N818 - an interruption is no error
     """Training stopped on Ctrl-C after writing a checkpoint; the message tells how to resume."""

@@ -1,0 +1,47 @@
+"""Which tensors a system's force and velocity depend on: found in the autograd graph, not guessed.
+
+A custom backward pass must name every tensor it returns gradients for; one that is missed would have its gradient
+silently dropped.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def graph_leaves(dynamics: Any, q: Tensor, p: Tensor) -> tuple[Tensor, ...]:
+    """Leaf tensors that ``dynamics.force(q)`` and ``dynamics.velocity(p)`` are differentiable in, q and p apart.
+
+    Example:
+        >>> from lie_sim.integrators import SystemDynamics
+        >>> from lie_sim.systems import Springs
+        >>> state, particles = Springs().sample(1, generator=torch.Generator().manual_seed(0))
+        >>> _ = particles.masses.requires_grad_(True)
+        >>> leaves = graph_leaves(SystemDynamics(Springs(), particles), state.q, state.p)
+        >>> len(leaves), leaves[0] is particles.masses
+        (1, True)
+    """
+    with torch.enable_grad():
+        probes = [x.detach().requires_grad_(True) for x in (q, p)]
+        values = [dynamics.force(probes[0]), dynamics.velocity(probes[1])]
+    return tuple(leaf for leaf in _leaves_behind(values) if all(leaf is not probe for probe in probes))
+
+
+def _leaves_behind(tensors: list[Tensor]) -> list[Tensor]:
+    """Every leaf of the graph, each once, in the order found; a tensor that is a leaf itself included."""
+    found: dict[int, Tensor] = {id(x): x for x in tensors if x.requires_grad and x.grad_fn is None}
+    waiting = [x.grad_fn for x in tensors if x.grad_fn is not None]
+    seen = set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if isinstance(leaf, Tensor):
+            found.setdefault(id(leaf), leaf)
+        waiting.extend(parent for parent, _ in node.next_functions)
+    return list(found.values())

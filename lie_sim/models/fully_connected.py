@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lie_sim.activations import SiLU
 from lie_sim.models.base import EnergyModel, register_model
+from lie_sim.models.config import require_positive
 from lie_sim.models.inputs import check_particles
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.state import Particles
@@ -49,6 +50,7 @@ class FullyConnectedConfig:
             raise ValueError(
                 "num_particles, dim, width and num_layers must be at least 1 and num_attributes at least 0"
             )
+        require_positive("energy_scale", self.energy_scale)
 
 
 @register_model

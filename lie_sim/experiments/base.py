@@ -130,7 +130,19 @@ class Experiment(ABC, Generic[C]):
 
 
 def register_experiment(cls: type[Experiment[C]]) -> type[Experiment[C]]:
-    """Class decorator: make an experiment available by its name."""
+    """Class decorator: make an experiment available by its name.
+
+    Raises:
+        ValueError: another class already has that name.
+    """
+    existing = _EXPERIMENTS.get(cls.name)
+    if existing is not None and (existing.__module__, existing.__qualname__) != (
+        cls.__module__,
+        cls.__qualname__,
+    ):
+        raise ValueError(
+            f"experiment name {cls.name!r} is taken by {existing.__module__}.{existing.__qualname__}: choose another"
+        )
     _EXPERIMENTS[cls.name] = cls
     return cls
 

@@ -160,6 +160,10 @@ def test_registry_names_and_errors():
 
     with pytest.raises(ValueError, match=r"model name 'lie_transformer' is taken by .*LieTransformer"):
         register_model(Other)
+    Other.__qualname__ = "LieTransformer"  # of another module
+    with pytest.raises(ValueError, match=r"taken by lie_sim.models.lie_transformer.LieTransformer: choose"):
+        register_model(Other)
+    assert register_model(LieTransformer) is LieTransformer
     with pytest.raises(NotImplementedError, match="Other must implement forward"):
         Other().energy(torch.zeros(1, 1, 2), Particles(masses=torch.ones(1, 1)))
     broken = Other()

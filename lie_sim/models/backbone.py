@@ -55,6 +55,7 @@ def build_lifting(config: LieTransformerConfig) -> Lifting:
         hidden=config.kernel_hidden,
         chirality=config.chirality,
         scale=config.mean_neighbours,
+        weigh_by_mass=config.source_weight == "masses",
     )
 
 

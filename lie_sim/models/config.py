@@ -90,7 +90,8 @@ class LieTransformerConfig:
             "linear" (paper, molecules: one layer per point). A mean or maximum over the particles is taken before
             the first two and after the last.
         readout: over the particles, "sum" (extensive), "mean" or "max".
-        source_weight: of a particle in what others see of it, "none" or "masses" (the equivalence principle).
+        source_weight: of a particle in what others see of it, "none" or "masses" (the equivalence principle): in the
+            attention and in the sums over neighbours of soft frames and moments.
         readout_weight: of a particle's energy in the sum, "none" or "masses".
         length_scale: unit of length, in the unit of q.
         energy_scale: unit of energy.

@@ -12,7 +12,6 @@ About five CPU minutes per seed on one thread.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 from dataclasses import replace
@@ -21,7 +20,7 @@ from pathlib import Path
 import torch
 from record import record
 
-from lie_sim.experiments import ShapesConfig, ShapesExperiment
+from lie_sim.experiments import ShapesConfig, ShapesExperiment, read_results
 from lie_sim.experiments.shapes import PUBLISHED
 
 ACCURACIES = ("accuracy", "accuracy_t2", "accuracy_se2")
@@ -32,7 +31,7 @@ def run_seed(seed: int, folder: Path) -> dict[str, float]:
     config = ShapesConfig(data_seed=seed)
     experiment = ShapesExperiment(replace(config, training=replace(config.training, seed=seed)))
     result = experiment.run(folder, progress=False)
-    found = json.loads((folder / "results.json").read_bytes())
+    found = read_results(folder)
     return {"seed": seed, **found, "cpu_s": result.cpu_seconds}
 
 

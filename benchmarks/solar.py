@@ -13,7 +13,6 @@ About three CPU minutes per seed on one thread.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 from dataclasses import replace
@@ -27,7 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from record import record
 
-from lie_sim.experiments import SolarConfig, SolarExperiment
+from lie_sim.experiments import SolarConfig, SolarExperiment, read_results
 from lie_sim.report import ReportData
 
 DAYS_PER_YEAR = 365.25
@@ -47,7 +46,7 @@ def run_seed(seed: int, folder: Path) -> dict[str, float]:
     config = SolarConfig()
     experiment = SolarExperiment(replace(config, training=replace(config.training, seed=seed)))
     result = experiment.run(folder, progress=False)
-    found = json.loads((folder / "results.json").read_bytes())
+    found = read_results(folder)
     return {"seed": seed, **found, "validation_loss": result.best_metric, "cpu_s": result.cpu_seconds}
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lie_sim.hamiltonian import Hamiltonian
+from lie_sim.kinetic import velocity
 from lie_sim.state import Particles, PhaseState
 from lie_sim.systems import System
 
@@ -65,8 +66,8 @@ class SystemDynamics:
         return -torch.autograd.grad(self.system.potential(x, self.particles).sum(), x, create_graph=True)[0]
 
     def velocity(self, p: Float[Tensor, "B N d"]) -> Float[Tensor, "B N d"]:
-        """p/m, shape (B, N, d)."""
-        return p / self.particles.masses[..., None]
+        """p/m, shape (B, N, d); 0 for particles that the mask leaves out."""
+        return velocity(p, self.particles.masses, self.particles.mask)
 
     def energy(self, state: PhaseState) -> Float[Tensor, " B"]:
         """H(q, p) of each system, shape (B,)."""

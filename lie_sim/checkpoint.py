@@ -4,8 +4,11 @@
     weights-<first 16 digits of their SHA-256>.safetensors
 
 ``model.json`` is replaced last and names the weights by their content, so a folder that is overwritten holds
-the old model or the new one at every moment. ``digest`` is the SHA-256 of the rest of ``model.json``: both
-digests find damage and careless edits; they are no signature.
+the old model or the new one at every moment. A writer removes the weights that the ``model.json`` it replaced
+named, and no others; a reader whose weights are removed meanwhile begins again with the new ``model.json``.
+
+``digest`` is the SHA-256 of the rest of ``model.json``: both digests find damage and careless edits; they are no
+signature.
 """
 
 from __future__ import annotations
@@ -38,6 +41,8 @@ FORMAT = 1
 _MANIFEST = "model.json"
 _WEIGHTS = re.compile(r"weights-[0-9a-f]{16}\.safetensors")
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+_ATTEMPTS = 10
+"""How often a reader begins again because the model was replaced meanwhile."""
 _CLASSIFIER = "lie_transformer_classifier"
 _TYPES = {
     "format": int,
@@ -97,10 +102,21 @@ def save_model(model: Model, path: str | Path, *, metadata: Mapping[str, Any] | 
             f"metadata and configuration must be JSON, without NaN and infinity: {error}"
         ) from error
     write_atomically(folder / name, content)
+    replaced = _weights_in_use(folder)
     write_atomically(folder / _MANIFEST, text.encode())
-    for file in folder.iterdir():
-        if _WEIGHTS.fullmatch(file.name) and file.name != name:
-            file.unlink()
+    if not (folder / name).exists():  # another writer replaced the same model meanwhile
+        write_atomically(folder / name, content)
+    if replaced is not None and replaced not in (name, _weights_in_use(folder)):
+        (folder / replaced).unlink(missing_ok=True)
+
+
+def _weights_in_use(folder: Path) -> str | None:
+    """Name of the weights file of the model in a folder; None if no readable model is there."""
+    try:
+        name: str = _read_manifest(folder)["weights"]["file"]
+    except CheckpointError:
+        return None
+    return name if _WEIGHTS.fullmatch(name) else None
 
 
 def _require_the_class_that_loading_makes(
@@ -166,8 +182,7 @@ def load_model(path: str | Path, *, device: torch.device | str = "cpu") -> Any:
             do not fit the configuration; the message says which.
     """
     folder = Path(path)
-    manifest = _read_manifest(folder)
-    content = _read_weights(folder, manifest["weights"])
+    manifest, content = _read_one_save(folder)
     try:
         tensors = load_safetensors(content)
     except SafetensorError as error:
@@ -249,14 +264,27 @@ def _check_types(path: Path, values: dict[str, Any], types: dict[str, type]) -> 
             raise CheckpointError(f"{path}: {key} must be {kind.__name__}, got {type(values[key]).__name__}")
 
 
+def _read_one_save(folder: Path) -> tuple[dict[str, Any], bytes]:
+    """Manifest and weights that belong together, also while the folder is being overwritten."""
+    manifest = _read_manifest(folder)
+    for _ in range(_ATTEMPTS):
+        try:
+            return manifest, _read_weights(folder, manifest["weights"])
+        except FileNotFoundError:
+            before, manifest = manifest, _read_manifest(folder)
+            if manifest == before:
+                break
+    raise CheckpointError(f"missing file: {folder / manifest['weights']['file']}, which {_MANIFEST} names")
+
+
 def _read_weights(folder: Path, weights: dict[str, Any]) -> bytes:
     if not _WEIGHTS.fullmatch(weights["file"]):
         raise CheckpointError(
             f"{folder / _MANIFEST}: {weights['file'][:80]!r} is not a name of the form weights-….safetensors"
         )
     path = folder / weights["file"]
-    if not path.is_file():
-        raise CheckpointError(f"missing file: {path}, which {_MANIFEST} names")
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; restore the file from a copy")
     size = path.stat().st_size
     if size != weights["bytes"]:
         what = "truncated" if size < weights["bytes"] else "altered"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +14,14 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name in the same folder; what was written there is flushed to disk and renamed on leaving.
 
-    If the block raises, ``path`` stays as it was and nothing else is left behind.
+    If the block raises, ``path`` stays as it was and nothing else is left behind. A file that is replaced keeps its
+    permissions; a new one has those that the umask leaves.
 
     Args:
         path: destination; its folder is created.
 
     Example:
+        >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> with replacing(folder / "a.txt") as temporary:
         ...     _ = temporary.write_text("new")
@@ -26,13 +29,15 @@ def replacing(path: Path) -> Iterator[Path]:
         [('a.txt', 'new')]
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    mode = _permissions(path)
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
+    created = _create(temporary, 0o666 if mode is None else mode | 0o600)
     try:
         yield temporary
         _flush(temporary)
-        temporary.chmod(0o644)
+        temporary.chmod(
+            created if mode is None else mode
+        )  # safetensors puts a private file in our file's place
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -50,12 +55,30 @@ def write_atomically(path: Path, content: bytes) -> Path:
         ``path``.
 
     Example:
+        >>> import tempfile
         >>> write_atomically(Path(tempfile.mkdtemp(), "new", "a.txt"), b"new").read_bytes()
         b'new'
     """
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     return path
+
+
+def _permissions(path: Path) -> int | None:
+    """Permissions of a file; None if there is none."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return None
+
+
+def _create(path: Path, mode: int) -> int:
+    """Make an empty file; its permissions are ``mode`` without the umask, which only the system reads."""
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
 
 
 def _flush(path: Path) -> None:

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lie_sim.kinetic import kinetic_energy, velocity
 from lie_sim.models.base import EnergyModel
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.state import Particles, PhaseState
@@ -125,8 +126,7 @@ class Hamiltonian(_BoundMixin):
     ) -> Float[Tensor, " B"]:
         """Σ |p|²/(2m) of each system, shape (B,)."""
         particles = self._which(particles)
-        terms = p.square().sum(-1) / (2 * self.particle_masses(particles))
-        return (terms if particles.mask is None else torch.where(particles.mask, terms, 0.0)).sum(-1)
+        return kinetic_energy(p, self.particle_masses(particles), particles.mask)
 
     def potential_energy(
         self,
@@ -149,8 +149,9 @@ class Hamiltonian(_BoundMixin):
     def velocity(
         self, p: Float[Tensor, "B N d"], particles: Particles | None = None
     ) -> Float[Tensor, "B N d"]:
-        """∂H/∂p = p/m, shape (B, N, d)."""
-        return p / self.particle_masses(particles)[..., None]
+        """∂H/∂p = p/m, shape (B, N, d); 0 for particles that the mask leaves out."""
+        particles = self._which(particles)
+        return velocity(p, self.particle_masses(particles), particles.mask)
 
     def force(
         self,

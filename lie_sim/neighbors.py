@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -28,11 +28,18 @@ class NeighbourMatrix:
         index: particle numbers, shape (B, N, K); padding may hold any valid number.
         mask: True where an entry is a real neighbour, shape (B, N, K).
         shift: displacement of the periodic image in the unit of q, shape (B, N, K, d); None means none.
+        cutoff: distance up to which every pair is listed, in the unit of q; None if it is not known.
     """
 
     index: Int[Tensor, "B N K"]
     mask: Bool[Tensor, "B N K"]
     shift: Float[Tensor, "B N K d"] | None = None
+    cutoff: float | None = None
+
+    def in_units_of(self, length: float) -> NeighbourMatrix:
+        """The same neighbours where ``length`` is the unit of length."""
+        shift = None if self.shift is None else self.shift / length
+        return replace(self, shift=shift, cutoff=None if self.cutoff is None else self.cutoff / length)
 
 
 def _images(cell: Tensor, pbc: Tensor, cutoff: float) -> list[tuple[int, ...]]:
@@ -66,7 +73,7 @@ def neighbour_matrix(
         max_neighbours: largest width K of the result; None takes the largest number found, at least 1.
 
     Returns:
-        The neighbour matrix, neighbours sorted by distance.
+        The neighbour matrix, neighbours sorted by distance; without shifts where no direction is periodic.
 
     Raises:
         ValueError: the cutoff is not positive, a particle has more than ``max_neighbours`` neighbours, or the
@@ -110,8 +117,8 @@ def neighbour_matrix(
         image = shifts[torch.arange(batch, device=q.device)[:, None, None], order % num_shifts]
         wrap_j = wrap[torch.arange(batch, device=q.device)[:, None, None], index]
         shift = torch.where(mask[..., None], image + wrap_j - wrap[:, :, None], 0)
-    periodic = particles.cell is not None
-    return NeighbourMatrix(index=index, mask=mask, shift=shift if periodic else None)
+    periodic = particles.cell is not None and bool(_pbc(particles, q.shape[-1]).any())
+    return NeighbourMatrix(index=index, mask=mask, shift=shift if periodic else None, cutoff=cutoff)
 
 
 def _distinct(count: int, shifts: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,107 @@ def test_overwriting_that_is_cut_short_leaves_the_old_model(
     with pytest.raises(OSError, match="no space"):
         save_model(tiny_hamiltonian(), saved)
     assert all(torch.equal(tensor, old[name]) for name, tensor in load_model(saved).state_dict().items())
+
+
+def once(function: Callable[..., Any], first: Callable[[], None]) -> Callable[..., Any]:
+    """The function, with something else that happens before its first call."""
+    waiting = [first]
+
+    def wrapped(*args: Any) -> Any:
+        if waiting:
+            waiting.pop()()
+        return function(*args)
+
+    return wrapped
+
+
+def test_a_reader_whose_weights_are_replaced_begins_again(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tiny_hamiltonian()
+    read = checkpoint_module._read_weights
+    monkeypatch.setattr(checkpoint_module, "_read_weights", once(read, lambda: save_model(other, saved)))
+    loaded = load_model(saved)
+    assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in other.state_dict().items())
+
+
+def test_a_reader_gives_up_when_every_model_is_replaced_before_it_is_read(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = checkpoint_module._read_weights
+
+    def too_late(folder: Path, weights: dict[str, Any]) -> bytes:
+        save_model(tiny_hamiltonian(), folder)
+        return read(folder, weights)
+
+    monkeypatch.setattr(checkpoint_module, "_read_weights", too_late)
+    with pytest.raises(CheckpointError, match="missing file"):
+        load_model(saved)
+
+
+def saved_by_another_writer_before(
+    write: str, save: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrange that ``save`` happens just before our writer writes the file whose name begins so."""
+    original, waiting = checkpoint_module.write_atomically, [save]
+
+    def wrapped(path: Path, content: bytes) -> Path:
+        if waiting and path.name.startswith(write):
+            waiting.pop()()
+        return original(path, content)
+
+    monkeypatch.setattr(checkpoint_module, "write_atomically", wrapped)
+
+
+@pytest.mark.parametrize("when", ["weights-", "model.json"])
+@pytest.mark.parametrize("theirs_is_ours", [False, True])
+def test_two_writers_leave_a_whole_model(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, when: str, theirs_is_ours: bool
+) -> None:
+    ours = tiny_hamiltonian()
+    theirs = ours if theirs_is_ours else tiny_hamiltonian()
+    saved_by_another_writer_before(when, lambda: save_model(theirs, saved), monkeypatch)
+    save_model(ours, saved)
+    loaded = load_model(saved).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in ours.state_dict().items())
+
+
+def test_saving_a_model_again_while_another_writer_replaces_it(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other writer removes the weights that we have just written: they were those it replaced."""
+    again = load_model(saved)
+    saved_by_another_writer_before("model.json", lambda: save_model(tiny_hamiltonian(), saved), monkeypatch)
+    save_model(again, saved)
+    loaded = load_model(saved).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in again.state_dict().items())
+
+
+def test_a_writer_does_not_remove_weights_that_are_in_use_again(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between our two last steps the other writer saves the model that we have just replaced."""
+    old, write = load_model(saved), checkpoint_module.write_atomically
+
+    def then_theirs(path: Path, content: bytes) -> Path:
+        write(path, content)
+        if path.name == "model.json":
+            monkeypatch.setattr(checkpoint_module, "write_atomically", write)
+            save_model(old, saved)
+        return path
+
+    monkeypatch.setattr(checkpoint_module, "write_atomically", then_theirs)
+    save_model(tiny_hamiltonian(), saved)
+    loaded = load_model(saved).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in old.state_dict().items())
+
+
+def test_only_the_weights_of_the_replaced_model_are_removed(saved: Path) -> None:
+    replaced, foreign = weights_file(saved), saved / "weights-0123456789abcdef.safetensors"
+    foreign.write_bytes(b"of another writer, whose model.json comes next")
+    save_model(tiny_hamiltonian(), saved)
+    assert foreign.exists()
+    assert not replaced.exists()
 
 
 def test_only_models_are_saved(tmp_path: Path) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lie_sim.cli.errors import UsageError, suggestion
-from lie_sim.errors import ConfigError, DataError
+from lie_sim.errors import ConfigError
 from lie_sim.experiments import Experiment, experiment_class, experiment_names, open_run
 from lie_sim.plain import to_plain
 
@@ -94,24 +93,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
-
-
-def read_results(folder: Path) -> dict[str, float]:
-    """The figures of the last evaluation; none if there was none.
-
-    Raises:
-        DataError: the file is damaged.
-    """
-    path = folder / "results.json"
-    if not path.is_file():
-        return {}
-    try:
-        results = json.loads(path.read_bytes())
-        return {str(name): float(value) for name, value in results.items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} is damaged: evaluate the run again with lie-sim evaluate {folder}"
-        ) from error
 
 
 def show(rows: Iterable[tuple[str, Any]], *, indent: str = "") -> None:

@@ -16,9 +16,9 @@ import tyro
 
 from lie_sim.cli.errors import StoppedError
 from lie_sim.cli.parsing import Inlined, parse
-from lie_sim.cli.runs import check_same_options, is_run, named_experiment, read_results, show
+from lie_sim.cli.runs import check_same_options, is_run, named_experiment, show
 from lie_sim.errors import ConfigError, TrainingInterrupted
-from lie_sim.experiments import Experiment
+from lie_sim.experiments import Experiment, read_results
 from lie_sim.plain import from_plain
 from lie_sim.training import TrainingResult
 

@@ -7,6 +7,7 @@ from lie_sim.experiments.base import (
     experiment_names,
     open_run,
 )
+from lie_sim.experiments.results import read_results
 from lie_sim.experiments.shapes import ShapesConfig, ShapesExperiment
 from lie_sim.experiments.solar import SolarConfig, SolarExperiment
 from lie_sim.experiments.springs import SpringsConfig, SpringsExperiment
@@ -23,4 +24,5 @@ __all__ = [
     "experiment_class",
     "experiment_names",
     "open_run",
+    "read_results",
 ]

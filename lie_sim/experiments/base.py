@@ -4,14 +4,13 @@ A run directory holds
 
     experiment.toml      name and options
     training.toml, metrics.jsonl, checkpoints/, model/        from the training loop
-    results.json         the figures of the evaluation
+    results.json         the figures of the evaluation, null where one is not finite
     report_data.json     what the report shows
     report.html, figures/
 """
 
 from __future__ import annotations
 
-import json
 import tomllib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from lie_sim.checkpoint import load_model
 from lie_sim.errors import ConfigError
+from lie_sim.experiments.results import RESULTS, write_figures
 from lie_sim.files import write_atomically
 from lie_sim.models import parameter_count
 from lie_sim.plain import from_plain, to_plain
@@ -103,7 +103,7 @@ class Experiment(ABC, Generic[C]):
         found = self.evaluate(module, progress=progress)
         rows = read_metrics(folder / "metrics.jsonl") if (folder / "metrics.jsonl").exists() else []
         found = replace(found, report=self._complete(found.report, module, rows))
-        write_atomically(folder / "results.json", (json.dumps(found.results, indent=2) + "\n").encode())
+        write_figures(folder / RESULTS, found.results)
         found.report.save(folder / "report_data.json")
         write_report(found.report, folder)
         return found
@@ -130,7 +130,19 @@ class Experiment(ABC, Generic[C]):
 
 
 def register_experiment(cls: type[Experiment[C]]) -> type[Experiment[C]]:
-    """Class decorator: make an experiment available by its name."""
+    """Class decorator: make an experiment available by its name.
+
+    Raises:
+        ValueError: another class already has that name.
+    """
+    existing = _EXPERIMENTS.get(cls.name)
+    if existing is not None and (existing.__module__, existing.__qualname__) != (
+        cls.__module__,
+        cls.__qualname__,
+    ):
+        raise ValueError(
+            f"experiment name {cls.name!r} is taken by {existing.__module__}.{existing.__qualname__}: choose another"
+        )
     _EXPERIMENTS[cls.name] = cls
     return cls
 

@@ -10,7 +10,6 @@ All learn from the forces along 400 chunks of five points. The baselines run in 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -23,8 +22,8 @@ import torch
 from lie_sim.data import Trajectories
 from lie_sim.experiments.base import curve
 from lie_sim.experiments.dynamics import score_rollout
+from lie_sim.experiments.results import write_figures
 from lie_sim.experiments.springs import POINTS, SpringsConfig, SpringsExperiment, free_motion_scores
-from lie_sim.files import write_atomically
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.models import (
     EnergyModel,
@@ -117,7 +116,7 @@ def run_demo(
         scores |= {name: future.result() for name, future in baselines.items()}
     scores[FREE] = _free_motion(experiment)
     rows = {name: _row(score) for name, score in scores.items()}
-    write_atomically(folder / "comparison.json", (json.dumps(rows, indent=2) + "\n").encode())
+    write_figures(folder / "comparison.json", rows)
     report = _with_comparison(ReportData.load(folder / "report_data.json"), scores)
     report.save(folder / "report_data.json")
     write_report(report, folder)

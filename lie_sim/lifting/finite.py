@@ -12,6 +12,7 @@ Reference: the ``SE2_canonical`` of Hutchinson et al., arXiv:2012.10885, is K = 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -97,10 +98,11 @@ def _with_self(neighbours: NeighbourMatrix) -> NeighbourMatrix:
     batch, count, _ = neighbours.index.shape
     own = torch.arange(count, device=neighbours.index.device)[None, :, None].expand(batch, -1, 1)
     shift = neighbours.shift
-    return NeighbourMatrix(
+    if shift is not None:
+        shift = torch.cat([torch.zeros_like(own[..., None] * shift[:, :, :1]), shift], dim=2)
+    return replace(
+        neighbours,
         index=torch.cat([own.to(neighbours.index.dtype), neighbours.index], dim=-1),
         mask=torch.cat([torch.ones_like(own, dtype=torch.bool), neighbours.mask], dim=-1),
-        shift=None
-        if shift is None
-        else torch.cat([torch.zeros_like(own[..., None] * shift[:, :, :1]), shift], dim=2),
+        shift=shift,
     )

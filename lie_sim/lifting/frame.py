@@ -34,6 +34,12 @@ def _cross(a: Float[Tensor, "*s 3"], b: Float[Tensor, "*s 3"]) -> Float[Tensor, 
     return product
 
 
+def _source_masses(particles: Particles, q: Tensor, index: Tensor | None) -> Tensor:
+    """Mass of the source of each pair, shape (B, 1 or N, K)."""
+    masses = particles.masses.to(q.dtype)
+    return masses[:, None] if index is None else gather_points(masses[..., None], index).squeeze(-1)
+
+
 class FrameLift(Lifting):
     """Lifting to soft frames; one lift per particle, any neighbourhood.
 
@@ -49,6 +55,7 @@ class FrameLift(Lifting):
         hidden: width of the network φ.
         chirality: add pseudo-scalars: symmetry SE(n) in place of E(n). Needs d = 2 with m ≥ 1, or d = 3 with m ≥ 2.
         scale: A_i and B_i are divided by it; take the usual number of neighbours.
+        weigh_by_mass: count each particle j in A_i and B_i with its mass, as a body that is made of many would be.
     """
 
     def __init__(
@@ -65,6 +72,7 @@ class FrameLift(Lifting):
         hidden: int = 32,
         chirality: bool = False,
         scale: float = 1.0,
+        weigh_by_mass: bool = False,
     ) -> None:
         super().__init__()
         if chirality and not ((dim == 2 and num_frames >= 1) or (dim == 3 and num_frames >= 2)):
@@ -74,6 +82,7 @@ class FrameLift(Lifting):
             )
         self.dim, self.num_frames, self.num_moments = dim, num_frames, num_moments
         self.cutoff, self.chirality, self.scale = cutoff, chirality, scale
+        self.weigh_by_mass = weigh_by_mass
         self.radial = RadialBasis(radial, size=num_radial, cutoff=cutoff, softening=softening)
         channels = num_frames + num_moments
         self.weights: nn.Module | None = None
@@ -108,7 +117,8 @@ class FrameLift(Lifting):
         parts = [radial]
         if self.weights is not None:
             unit = r * torch.rsqrt(r2 + 1e-2)[..., None]
-            weights = self._pair_weights(radial, scalars, index) * (envelope / self.scale)[..., None]
+            counted = envelope * _source_masses(particles, q, index) if self.weigh_by_mass else envelope
+            weights = self._pair_weights(radial, scalars, index) * (counted / self.scale)[..., None]
             if self.num_frames:
                 parts += self._frame_invariants(weights[..., : self.num_frames], unit, index)
             if self.num_moments:

@@ -12,13 +12,13 @@ from dataclasses import replace
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from lie_sim.activations import silu
 from lie_sim.attention import LieSelfAttention
 from lie_sim.groups import LieGroup, group
 from lie_sim.lifting import FiniteLift, FrameLift, HaarLift, Lifting, PairGeometry, compress
 from lie_sim.models.config import LieTransformerConfig
+from lie_sim.models.inputs import check_neighbours, check_particles, encode_species
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.state import Particles
 
@@ -55,6 +55,7 @@ def build_lifting(config: LieTransformerConfig) -> Lifting:
         hidden=config.kernel_hidden,
         chirality=config.chirality,
         scale=config.mean_neighbours,
+        weigh_by_mass=config.source_weight == "masses",
     )
 
 
@@ -151,21 +152,14 @@ class LieTransformerBackbone(nn.Module):
                 )
             parts.append((particles.attributes - self.attribute_mean) / self.attribute_std)
         if config.num_species:
-            parts.append(self._one_hot(particles))
+            if particles.species is None:
+                raise ValueError(
+                    f"this model needs particles.species (0 to {config.num_species - 1}), which is None"
+                )
+            parts.append(encode_species(particles.species, config.num_species, dtype=like.dtype))
         if not parts:
             parts.append(torch.ones_like(particles.masses)[..., None])
         return torch.cat([part.to(like.dtype) for part in parts], dim=-1)
-
-    def _one_hot(self, particles: Particles) -> Tensor:
-        species, count = particles.species, self.config.num_species
-        if species is None:
-            raise ValueError(f"this model needs particles.species (0 to {count - 1}), which is None")
-        if species.numel() and (int(species.min()) < 0 or int(species.max()) >= count):
-            raise ValueError(
-                f"species run from {int(species.min())} to {int(species.max())}; "
-                f"the model knows 0 to {count - 1}"
-            )
-        return functional.one_hot(species.long(), count)
 
     def _centred(self, q: Tensor, particles: Particles) -> Tensor:
         if particles.mask is None:
@@ -176,15 +170,22 @@ class LieTransformerBackbone(nn.Module):
     def forward(
         self, q: Float[Tensor, "B N d"], particles: Particles, neighbours: NeighbourMatrix | None = None
     ) -> Float[Tensor, "B M C"]:
-        """Invariant features of every lifted point, shape (B, N·L, C)."""
+        """Invariant features of every lifted point, shape (B, N·L, C).
+
+        On the CPU an unknown species is refused; on another device it makes the features of that system NaN.
+
+        Raises:
+            ValueError: the inputs do not fit each other or the model; the message says what to do.
+        """
         config = self.config
-        if q.ndim != 3 or q.shape[-1] != config.dim:
-            raise ValueError(f"positions must have shape (B, N, {config.dim}), got {tuple(q.shape)}")
+        check_particles(q, particles, dim=config.dim, weight=self.embed.weight)
+        if neighbours is not None:
+            images_need_a_cutoff = not isinstance(self.lifting, HaarLift)  # which refuses every list
+            check_neighbours(neighbours, q, cutoff=config.cutoff, needs_cutoff=images_need_a_cutoff)
+            neighbours = neighbours.in_units_of(config.length_scale)
         scalars = self.scalars(particles, q)
         if config.centre:
             q = self._centred(q, particles)
-        if neighbours is not None and neighbours.shift is not None:
-            neighbours = replace(neighbours, shift=neighbours.shift / config.length_scale)
         pairs = self.lifting(q / config.length_scale, particles, neighbours, scalars)
         if config.source_weight == "masses":
             pairs = self._weigh_sources(pairs, particles)

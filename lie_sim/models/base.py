@@ -65,8 +65,13 @@ def register_model(cls: type[EnergyModel]) -> type[EnergyModel]:
         ValueError: another class already has that name.
     """
     existing = _REGISTRY.get(cls.name)
-    if existing is not None and existing.__qualname__ != cls.__qualname__:
-        raise ValueError(f"model name {cls.name!r} is taken by {existing.__module__}.{existing.__qualname__}")
+    if existing is not None and (existing.__module__, existing.__qualname__) != (
+        cls.__module__,
+        cls.__qualname__,
+    ):
+        raise ValueError(
+            f"model name {cls.name!r} is taken by {existing.__module__}.{existing.__qualname__}: choose another"
+        )
     _REGISTRY[cls.name] = cls
     return cls
 

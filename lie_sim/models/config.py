@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from lie_sim.attention import AttentionConfig
@@ -11,6 +12,37 @@ READOUTS = ("sum", "mean", "max")
 HEADS = ("residual", "deep", "linear")
 NORMS = ("bounded", "none", "pre", "post")
 WEIGHTINGS = ("none", "masses")
+
+_CHOICES = {
+    "lifting": LIFTINGS,
+    "readout": READOUTS,
+    "head": HEADS,
+    "norm": NORMS,
+    "source_weight": WEIGHTINGS,
+    "readout_weight": WEIGHTINGS,
+}
+_LEAST = dict.fromkeys(("num_attributes", "num_species", "num_frames", "num_moments", "content_features"), 0)
+_LEAST |= dict.fromkeys(
+    ("dim", "num_lifts", "num_radial", "width", "num_heads", "num_layers", "kernel_hidden"), 1
+)
+_POSITIVE = ("length_scale", "energy_scale", "mass_std", "mean_neighbours")
+_NOT_NEGATIVE = ("cutoff", "squash", "softening", "epsilon")
+_ONLY_HAAR = {"num_lifts": 1, "squash": 0.0, "pose": ""}
+
+
+def require_positive(name: str, value: float) -> None:
+    """Refuse a scale that cannot be divided by.
+
+    Raises:
+        ValueError: the value is 0, negative, infinite or NaN.
+
+    Example:
+        >>> require_positive("length_scale", float("nan"))
+        Traceback (most recent call last):
+        ValueError: length_scale must be positive and finite, got nan
+    """
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
 @dataclass(frozen=True)
@@ -61,7 +93,8 @@ class LieTransformerConfig:
             "linear" (paper, molecules: one layer per point). A mean or maximum over the particles is taken before
             the first two and after the last.
         readout: over the particles, "sum" (extensive), "mean" or "max".
-        source_weight: of a particle in what others see of it, "none" or "masses" (the equivalence principle).
+        source_weight: of a particle in what others see of it, "none" or "masses" (the equivalence principle): in the
+            attention and in the sums over neighbours of soft frames and moments.
         readout_weight: of a particle's energy in the sum, "none" or "masses".
         length_scale: unit of length, in the unit of q.
         energy_scale: unit of energy.
@@ -116,26 +149,38 @@ class LieTransformerConfig:
     attribute_std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("lifting", LIFTINGS),
-            ("readout", READOUTS),
-            ("head", HEADS),
-            ("norm", NORMS),
-            ("source_weight", WEIGHTINGS),
-            ("readout_weight", WEIGHTINGS),
-        ):
+        for name, allowed in _CHOICES.items():
             value = getattr(self, name)
             if value not in allowed:
                 raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(allowed)}")
+        self._check_numbers()
+        self._check_attribute_scales()
+        self._check_lifting()
+
+    def _check_numbers(self) -> None:
+        for name, least in _LEAST.items():
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name in _POSITIVE:
+            require_positive(name, getattr(self, name))
+        for name in _NOT_NEGATIVE:
+            value = getattr(self, name)
+            if not (value >= 0 and math.isfinite(value)):
+                raise ValueError(f"{name} must be finite and not negative, got {value}")
+        if not math.isfinite(self.mass_mean):
+            raise ValueError(f"mass_mean must be finite, got {self.mass_mean}")
+
+    def _check_attribute_scales(self) -> None:
         for name in ("attribute_mean", "attribute_std"):
             value = getattr(self, name)
             if value and len(value) != self.num_attributes:
                 raise ValueError(f"{name} has {len(value)} values for num_attributes={self.num_attributes}")
-        for name in ("length_scale", "energy_scale", "mass_std", "mean_neighbours"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.cutoff < 0 or self.num_layers < 1 or self.num_attributes < 0 or self.num_species < 0:
-            raise ValueError("cutoff, num_attributes and num_species must be >= 0 and num_layers >= 1")
+            if not all(map(math.isfinite, value)):
+                raise ValueError(f"{name} must be finite, got {value}")
+        for number, value in enumerate(self.attribute_std):
+            require_positive(f"attribute_std[{number}]", value)
+
+    def _check_lifting(self) -> None:
         if self.lifting == "frame" and self.group:
             raise ValueError(
                 f"FrameLift is E(d) or SE(d) by construction: leave group empty, not {self.group!r}"
@@ -144,9 +189,15 @@ class LieTransformerConfig:
             raise ValueError(
                 f"lifting={self.lifting!r} needs a group name, such as 'T(2)' (haar) or 'C4' (finite)"
             )
-
         if self.lifting == "haar" and self.cutoff:
             raise ValueError("lifting='haar' describes all pairs: leave cutoff 0, or use 'frame' or 'finite'")
+        for name, default in _ONLY_HAAR.items():
+            value = getattr(self, name)
+            if self.lifting != "haar" and value != default:
+                raise ValueError(
+                    f"{name} is for lifting='haar' and would have no effect with {self.lifting!r}: "
+                    f"leave it {default!r}, not {value!r}"
+                )
 
     @property
     def num_scalars(self) -> int:

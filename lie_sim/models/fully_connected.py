@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from lie_sim.activations import SiLU
 from lie_sim.models.base import EnergyModel, register_model
+from lie_sim.models.config import require_positive
+from lie_sim.models.inputs import check_particles
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.state import Particles
 
@@ -48,6 +50,7 @@ class FullyConnectedConfig:
             raise ValueError(
                 "num_particles, dim, width and num_layers must be at least 1 and num_attributes at least 0"
             )
+        require_positive("energy_scale", self.energy_scale)
 
 
 @register_model
@@ -80,6 +83,7 @@ class FullyConnected(EnergyModel):
     ) -> Float[Tensor, "B N"]:
         """The total energy, shared out equally, shape (B, N)."""
         config = self.config
+        check_particles(q, particles, dim=config.dim, weight=next(self.parameters()))
         if q.shape[1:] != (config.num_particles, config.dim):
             raise ValueError(
                 f"this network is for positions (B, {config.num_particles}, {config.dim}), got {tuple(q.shape)}"

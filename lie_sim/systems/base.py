@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lie_sim.kinetic import kinetic_energy
 from lie_sim.state import Particles, PhaseState
 
 _REGISTRY: dict[str, type[System]] = {}
@@ -76,7 +77,7 @@ class System(ABC):
 
     def kinetic_energy(self, p: Float[Tensor, "B N d"], particles: Particles) -> Float[Tensor, " B"]:
         """Σ |p|²/(2m) of each system, shape (B,)."""
-        return (p.square().sum(-1) / (2 * particles.masses)).sum(-1)
+        return kinetic_energy(p, particles.masses, particles.mask)
 
     def energy(self, state: PhaseState, particles: Particles) -> Float[Tensor, " B"]:
         """H(q, p) of each system, shape (B,)."""

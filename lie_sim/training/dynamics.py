@@ -28,6 +28,7 @@ from lie_sim.training.tasks import Batch, TensorTask, mean_square, particle_tens
 
 _ROLLOUT_STEPS = 4  # validation rolls out over five points, as the springs protocol does
 _VALIDATION_BATCH = 500
+"""Most systems, or points of chunks, that validation computes at once: it bounds the memory."""
 
 
 def dynamics_task(config: TrainingConfig, train: Trajectories, validation: Trajectories) -> TensorTask:
@@ -74,11 +75,11 @@ class _DynamicsTask(TensorTask):
         return mean_square(error, particles.mask)
 
     def _validation_batches(self) -> Iterator[tuple[float, Batch]]:
-        """Parts of the validation data and the share of each."""
-        total = next(iter(self._validation.values())).shape[0]
+        """Parts of the validation data and the share of the particles in each."""
+        total, whole = _num_rows(self._validation), _num_particles(self._validation)
         for start in range(0, total, _VALIDATION_BATCH):
-            stop = min(total, start + _VALIDATION_BATCH)
-            yield (stop - start) / total, select(self._validation, slice(start, stop))
+            part = select(self._validation, slice(start, start + _VALIDATION_BATCH))
+            yield _num_particles(part) / whole, part
 
 
 class DerivativeTask(_DynamicsTask):
@@ -132,11 +133,7 @@ class DerivativeTask(_DynamicsTask):
             times = torch.randint(length, (len(indices), 1), generator=generator)
         else:
             times = torch.rand(len(indices), length, generator=generator).argsort(1)[:, :count]
-        index, times = indices.to(data["q"].device)[:, None], times.to(data["q"].device)
-        chosen = {name: data[name][index, times].flatten(0, 1) for name in ("q", "force")}
-        particles = {name: data[name] for name in data if name not in ("q", "p", "force")}
-        rows = indices.repeat_interleave(count)
-        return {**chosen, **select(particles, rows)}
+        return _points(data, indices.repeat_interleave(count), times.flatten())
 
     def loss(self, module: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         """⟨|F_θ − F|²/σ²⟩, σ the unit of force of each particle."""
@@ -149,19 +146,22 @@ class DerivativeTask(_DynamicsTask):
     @torch.no_grad()
     def validate(self, module: nn.Module) -> dict[str, float]:
         """The loss at all points of the validation data, and the error of a rollout over five points."""
-        found = {"validation_loss": 0.0, "rollout_mse": 0.0}
-        for share, part in self._validation_batches():
-            length = part["q"].shape[1]
-            points = {
-                name: tensor.flatten(0, 1) if name in ("q", "force") else tensor.repeat_interleave(length, 0)
-                for name, tensor in part.items()
-                if name != "p"
-            }
-            found["validation_loss"] += share * float(self.loss(module, points))
-            found["rollout_mse"] += share * float(
-                self.rollout_error(module, part, num_points=_ROLLOUT_STEPS + 1)
-            )
-        return found
+        losses = (share * float(self.loss(module, points)) for share, points in self._validation_points())
+        errors = (
+            share * float(self.rollout_error(module, part, num_points=_ROLLOUT_STEPS + 1))
+            for share, part in self._validation_batches()
+        )
+        return {"validation_loss": sum(losses), "rollout_mse": sum(errors)}
+
+    def _validation_points(self) -> Iterator[tuple[float, Batch]]:
+        """Points of the validation data as separate systems, in parts, and the share of the particles in each."""
+        length = self._validation["q"].shape[1]
+        whole = _num_particles(self._validation) * length
+        total = _num_rows(self._validation) * length
+        for start in range(0, total, _VALIDATION_BATCH):
+            point = torch.arange(start, min(total, start + _VALIDATION_BATCH))
+            part = _points(self._validation, point // length, point % length)
+            yield _num_particles(part) / whole, part
 
 
 class RolloutTask(_DynamicsTask):
@@ -191,6 +191,24 @@ class RolloutTask(_DynamicsTask):
         """The loss on the validation data."""
         parts = self._validation_batches()
         return {"validation_loss": sum(share * float(self.loss(module, part)) for share, part in parts)}
+
+
+def _num_rows(batch: Batch) -> int:
+    return batch["q"].shape[0]
+
+
+def _num_particles(batch: Batch) -> int:
+    """Particles that exist, over all systems."""
+    mask = batch.get("particles.mask")
+    return batch["particles.masses"].numel() if mask is None else int(mask.sum())
+
+
+def _points(data: Batch, rows: Int[Tensor, " P"], times: Int[Tensor, " P"]) -> Batch:
+    """Point ``times[k]`` of chunk ``rows[k]`` as system k."""
+    rows, times = rows.to(data["q"].device), times.to(data["q"].device)
+    points = {name: data[name][rows, times] for name in ("q", "force")}
+    rest = {name: tensor for name, tensor in data.items() if name not in ("q", "p", "force")}
+    return {**points, **select(rest, rows)}
 
 
 def _hamiltonian(module: nn.Module) -> Hamiltonian:

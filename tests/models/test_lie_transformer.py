@@ -63,15 +63,33 @@ def test_standardised_inputs(make_model, make_system):
     assert same(shifted(q, other), plain(q, particles))
 
 
-def test_masses_weigh_sources_and_energies(make_model, make_system):
+@pytest.mark.parametrize(
+    "geometry", [{}, {"num_frames": 2}, {"num_moments": 2}, {"num_frames": 1, "chirality": True}]
+)
+@pytest.mark.parametrize("cutoff", [0.0, 3.0])
+def test_masses_weigh_sources(make_model, make_system, geometry, cutoff):
     """Equivalence principle: others see two coincident halves of a body as they see the whole."""
     q, particles = make_system(2, count=4)
     weights = {"source_weight": "masses", "readout_weight": "masses"}
-    model = make_model(dim=2, use_masses=False, num_layers=1, num_frames=0, **weights)
+    options = {"num_frames": 0, "cutoff": cutoff, **geometry, **weights}
+    model = make_model(dim=2, use_masses=False, num_layers=1, **options)
+
+    def energies(q, masses):
+        particles = Particles(masses=masses)
+        neighbours = neighbour_matrix(q, particles, cutoff=cutoff) if cutoff else None
+        return model(q, particles, neighbours)
+
     halves = torch.cat([q, q[:, :1]], 1)
     masses = torch.cat([particles.masses[:, :1] / 2, particles.masses[:, 1:], particles.masses[:, :1] / 2], 1)
-    whole = model(q, Particles(masses=particles.masses))
-    assert same(model(halves, Particles(masses=masses))[:, 1:4], whole[:, 1:4])
+    whole = energies(q, particles.masses)
+    assert same(energies(halves, masses)[:, 1:4], whole[:, 1:4])
+
+
+def test_energies_are_weighed_by_masses(make_model, make_system):
+    q, particles = make_system(2, count=4)
+    weights = {"source_weight": "masses", "readout_weight": "masses"}
+    model = make_model(dim=2, use_masses=False, num_layers=1, num_frames=0, **weights)
+    whole = model(q, particles)
     heavier = particles.masses * torch.tensor([1.0, 1.0, 1.0, 3.0], dtype=q.dtype)
     assert same(model(q, Particles(masses=heavier))[:, 3], 3 * whole[:, 3])
 
@@ -171,6 +189,10 @@ def test_registry_names_and_errors():
 
     with pytest.raises(ValueError, match=r"model name 'lie_transformer' is taken by .*LieTransformer"):
         register_model(Other)
+    Other.__qualname__ = "LieTransformer"  # of another module
+    with pytest.raises(ValueError, match=r"taken by lie_sim.models.lie_transformer.LieTransformer: choose"):
+        register_model(Other)
+    assert register_model(LieTransformer) is LieTransformer
     with pytest.raises(NotImplementedError, match="Other must implement forward"):
         Other().energy(torch.zeros(1, 1, 2), Particles(masses=torch.ones(1, 1)))
     broken = Other()

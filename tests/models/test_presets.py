@@ -6,11 +6,19 @@ import pytest
 import torch
 from torch.nn.functional import layer_norm, silu
 
-from lie_sim.models import PAPER_PRESETS, LieTransformer, LieTransformerConfig, paper_preset, parameter_count
+from lie_sim.models import (
+    PAPER_PRESETS,
+    FullyConnectedConfig,
+    LieTransformer,
+    LieTransformerConfig,
+    paper_preset,
+    parameter_count,
+)
 from lie_sim.neighbors import neighbour_matrix
 from lie_sim.state import Particles
 
 ROUNDING = 1e-12
+NAN, INFINITE = float("nan"), float("inf")
 PARAMETERS = {"springs-T2": 841_641, "springs-SE2": 139_353, "shapes": 10_028_081, "qm9": 55_549_761}
 
 
@@ -104,8 +112,22 @@ def test_unknown_preset_and_option():
         ({"readout_weight": "charges"}, "unknown readout_weight 'charges'"),
         ({"num_attributes": 2, "attribute_mean": (0.0,)}, "attribute_mean has 1 values for num_attributes=2"),
         ({"length_scale": 0.0}, "length_scale must be positive"),
-        ({"cutoff": -1.0}, "cutoff, num_attributes and num_species must be >= 0"),
-        ({"num_layers": 0}, "num_layers >= 1"),
+        ({"num_attributes": 2, "attribute_mean": (0.0, INFINITE)}, r"attribute_mean must be finite, got"),
+        ({"num_attributes": 2, "attribute_std": (1.0, NAN)}, "attribute_std must be finite, got"),
+        (
+            {"num_attributes": 2, "attribute_std": (1.0, 0.0)},
+            r"attribute_std\[1\] must be positive and finite",
+        ),
+        ({"mass_mean": NAN}, "mass_mean must be finite, got nan"),
+        (
+            {"num_lifts": 2},
+            "num_lifts is for lifting='haar' and would have no effect with 'frame': leave it 1",
+        ),
+        (
+            {"lifting": "finite", "group": "C4", "squash": 7.0},
+            "squash is for lifting='haar' .* with 'finite'",
+        ),
+        ({"lifting": "finite", "group": "C4", "pose": "log"}, "pose is for lifting='haar' .* with 'finite'"),
         ({"group": "SE(2)"}, "leave group empty"),
         ({"lifting": "finite"}, "needs a group name"),
         ({"lifting": "haar", "group": "T(2)", "cutoff": 1.0}, "describes all pairs: leave cutoff 0"),
@@ -114,6 +136,40 @@ def test_unknown_preset_and_option():
 def test_impossible_configurations_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         LieTransformerConfig(**options)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, NAN, INFINITE])
+@pytest.mark.parametrize("name", ["length_scale", "energy_scale", "mass_std", "mean_neighbours"])
+def test_scales_must_be_positive_and_finite(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be positive and finite, got {value}"):
+        LieTransformerConfig(**{name: value})
+
+
+@pytest.mark.parametrize("value", [-1.0, NAN, INFINITE])
+@pytest.mark.parametrize("name", ["cutoff", "squash", "softening", "epsilon"])
+def test_lengths_must_not_be_negative(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be finite and not negative, got {value}"):
+        LieTransformerConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("least", "names"),
+    [
+        (0, ["num_attributes", "num_species", "num_frames", "num_moments", "content_features"]),
+        (1, ["dim", "num_lifts", "num_radial", "width", "num_heads", "num_layers", "kernel_hidden"]),
+    ],
+)
+def test_counts_have_a_least_value(least, names):
+    for name in names:
+        with pytest.raises(ValueError, match=f"{name} must be at least {least}, got {least - 1}"):
+            LieTransformerConfig(**{name: least - 1})
+        LieTransformerConfig(**{"lifting": "haar", "group": "SE(2)", name: least})
+
+
+@pytest.mark.parametrize("value", [0.0, NAN, INFINITE])
+def test_energy_scale_of_the_fully_connected_network(value):
+    with pytest.raises(ValueError, match="energy_scale must be positive and finite"):
+        FullyConnectedConfig(energy_scale=value)
 
 
 @pytest.mark.parametrize(

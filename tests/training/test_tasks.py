@@ -77,12 +77,55 @@ def test_validation_of_the_true_potential() -> None:
     assert found["rollout_mse"] < YOSHIDA_ERROR
 
 
-def test_validation_in_parts_is_the_mean_over_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def with_padding(data: Trajectories) -> Trajectories:
+    """One particle more in every system, which exists in the first third of them only (as a copy at rest)."""
+    more = lambda x: torch.cat([x, x[..., :1, :]], -2)  # noqa: E731
+    masses = torch.cat([data.particles.masses, data.particles.masses[:, :1]], 1)
+    mask = torch.ones_like(masses, dtype=torch.bool)
+    mask[len(data) // 3 :, -1] = False
+    particles = Particles(masses, attributes=more(data.particles.attributes), mask=mask)
+    return Trajectories(more(data.q), more(data.p), data.times, particles)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("make", [DerivativeTask, RolloutTask])
+def test_validation_in_parts_is_the_mean_over_all(
+    monkeypatch: pytest.MonkeyPatch, make: type[Any], masked: bool
+) -> None:
+    """Also where the parts hold different numbers of particles, and where a part ends within a chunk."""
     data, module = chunks(), Hamiltonian(Exact(1.2))
-    task = DerivativeTask(data, data)
+    if masked:
+        data = with_padding(data)
+        options: dict[str, Any] = {"width": 8, "num_heads": 2, "num_layers": 1, "num_attributes": 1}
+        module = Hamiltonian(LieTransformer.default(**options)).double()
+    task = make(data, data)
     whole = task.validate(module)
-    monkeypatch.setattr("lie_sim.training.dynamics._VALIDATION_BATCH", 5)
-    assert task.validate(module) == pytest.approx(whole, rel=ROUNDING)
+    for size in (3, 5, 7):
+        monkeypatch.setattr("lie_sim.training.dynamics._VALIDATION_BATCH", size)
+        assert task.validate(module) == pytest.approx(whole, rel=ROUNDING)
+
+
+def test_validation_of_forces_is_the_loss_at_all_points() -> None:
+    data, module = with_padding(chunks()), Hamiltonian(LieTransformer.default(num_attributes=1)).double()
+    task = DerivativeTask(data, data, points_per_chunk=0)
+    expected = task.loss(module, everything(task)).item()
+    assert task.validate(module)["validation_loss"] == pytest.approx(expected, rel=ROUNDING)
+
+
+def test_validation_never_computes_more_points_at_once_than_its_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+
+    class Watched(Exact):
+        def forward(self, q: Tensor, particles: Particles, neighbours: Any = None) -> Tensor:
+            sizes.append(len(q))
+            return super().forward(q, particles, neighbours)
+
+    monkeypatch.setattr("lie_sim.training.dynamics._VALIDATION_BATCH", 7)
+    data = chunks()
+    DerivativeTask(data, data).validate(Hamiltonian(Watched()))
+    assert max(sizes) == 7
 
 
 @pytest.mark.parametrize("count", [1, 2, 0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,18 @@ from lie_sim.experiments import Experiment, experiment_class, experiment_names, 
 from lie_sim.plain import to_plain
 
 _MAY_CHANGE = {"training.checkpoint_every"}
+_OF_A_RUN = (
+    "experiment.toml",
+    "training.toml",
+    "metrics.jsonl",
+    "checkpoints",
+    "model",
+    "results.json",
+    "report_data.json",
+    "report.html",
+    "figures",
+    "nonfinite_step_[0-9]*",
+)
 
 
 def named_experiment(argv: Sequence[str], *, command: str) -> type[Experiment[Any]] | None:
@@ -86,6 +99,28 @@ def check_same_options(folder: Path, experiment: Experiment[Any]) -> None:
             f"{folder} holds a run with other options: {'; '.join(changed)}. "
             "Use the same options, another run directory, or --restart"
         )
+
+
+def remove_run(folder: Path, experiment: Experiment[Any], *, also: Sequence[str] = ()) -> None:
+    """Remove the run in a directory for another to begin there: what a run writes, and nothing else.
+
+    A directory that is no run is left alone.
+
+    Args:
+        folder: the run directory.
+        experiment: the run that is to begin. Its module is built first, so that options that make none
+            leave the old run as it is.
+        also: further files of that kind of run.
+    """
+    if not is_run(folder):
+        return
+    experiment.build()
+    for pattern in (*_OF_A_RUN, *also):
+        for path in folder.glob(pattern):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -38,6 +38,8 @@ from lie_sim.report import ReportData, Table, write_report
 from lie_sim.training import TrainingConfig, fit_scales, train
 
 OURS, PAPER, CONNECTED, FREE = "LieTransformer", "paper's preset, T(2)", "fully connected", "free motion"
+COMPARISON = "comparison.json"
+"""The table, in the run directory; everything else there is of our model's run."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def run_demo(
         scores |= {name: future.result() for name, future in baselines.items()}
     scores[FREE] = _free_motion(experiment)
     rows = {name: _row(score) for name, score in scores.items()}
-    write_atomically(folder / "comparison.json", (json.dumps(rows, indent=2) + "\n").encode())
+    write_atomically(folder / COMPARISON, (json.dumps(rows, indent=2) + "\n").encode())
     report = _with_comparison(ReportData.load(folder / "report_data.json"), scores)
     report.save(folder / "report_data.json")
     write_report(report, folder)

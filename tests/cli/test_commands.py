@@ -76,12 +76,57 @@ def test_restart_removes_the_run_and_nothing_else(
     springs_run: Path, tmp_path: Path, lie_sim: Run, untrained: list[tuple[Path, Any]]
 ) -> None:
     folder = shutil.copytree(springs_run, tmp_path / "run")
+    (folder / "nonfinite_step_7").mkdir()
+    (folder / "nonfinite_step_7" / "batch.safetensors").write_text("evidence")
     (folder / "notes.txt").write_text("mine")
+    (folder / "nonfinite_step_notes.txt").write_text("mine")
     stopped = lie_sim("train", "springs", folder, "--num-train", 9, "--restart")
-    assert [path.name for path in folder.iterdir() if path.suffix != ".safetensors"] == ["notes.txt"]
+    kept = {path.name for path in folder.iterdir() if path.suffix != ".safetensors"}
+    assert kept == {"notes.txt", "nonfinite_step_notes.txt"}
     assert [(directory, config.num_train) for directory, config in untrained] == [(folder, 9)]
     assert stopped.code == 130
     assert stopped.err == f"lie-sim train: stopped. To go on: lie-sim train springs {folder} --num-train 9\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--num-train", "many"), "expected a whole number"),
+        (("--training.max-steps", "0"), "a run needs an end"),
+        (("--model.lifting", "foo"), "unknown lifting"),
+        (("--num-train", "0"), "at least 1"),
+        (("--model.num-heads", "5"), "5"),
+    ],
+)
+def test_restart_with_impossible_options_keeps_the_run(
+    words: tuple[str, str], message: str, springs_run: Path, tmp_path: Path, lie_sim: Run
+) -> None:
+    folder = shutil.copytree(springs_run, tmp_path / "run")
+    before = {path.relative_to(folder) for path in folder.rglob("*")}
+    failed = lie_sim("train", "springs", folder, "--restart", "--no-progress", *words)
+    assert (failed.code, failed.err.count("\n")) == (2, 1), failed
+    assert message in failed.err
+    assert {path.relative_to(folder) for path in folder.rglob("*")} == before
+
+
+def test_demo_restart_removes_the_demonstration_and_nothing_else(
+    springs_run: Path, tmp_path: Path, lie_sim: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(springs_run, tmp_path / "run", ignore=shutil.ignore_patterns("rollout*"))
+    (folder / "comparison.json").write_text("{}")
+    (folder / "notes.txt").write_text("mine")
+
+    def run_demo(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo_module, "run_demo", run_demo)
+    refused = lie_sim("demo", folder, "--num-train", 9)
+    assert refused.code == 2
+    assert "--restart" in refused.err
+    assert (folder / "comparison.json").exists()
+    stopped = lie_sim("demo", folder, "--restart", "--num-train", 9)
+    assert stopped.err == f"lie-sim demo: stopped. To go on: lie-sim demo {folder} --num-train 9\n"
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
 def test_restart_leaves_a_directory_that_is_no_run(

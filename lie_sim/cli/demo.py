@@ -41,7 +41,7 @@ def demo(argv: Sequence[str]) -> None:
     check_same_options(options.run_dir, experiment)
     with resumable(["demo", *without_restart(argv)]):
         rows = run_demo(options.run_dir, options.settings, progress=options.progress)
-    columns = ["parameters", "cpu_seconds", "mse5", "mse100", "diverged_share"]
+    columns = ["parameters", "cpu_seconds", "mse5", f"mse{options.settings.long_steps}", "diverged_share"]
     header = ("model", "".join(f"{name:>16}" for name in columns))
     show(
         [

@@ -76,7 +76,8 @@ def model_folder(path: Path) -> Path:
 def check_same_options(folder: Path, experiment: Experiment[Any]) -> None:
     """Refuse to continue a run with other options, before any data are made or any file is touched.
 
-    A directory whose run never wrote a checkpoint holds nothing to continue, and is free.
+    Options that only concern the evaluation (``evaluation_only`` of the experiment) may change. A directory
+    whose run never wrote a checkpoint holds nothing to continue, and is free.
 
     Raises:
         ConfigError: the directory holds another run.
@@ -89,10 +90,11 @@ def check_same_options(folder: Path, experiment: Experiment[Any]) -> None:
             f"{folder} holds a run of {existing.name!r}, not of {experiment.name!r}: choose another directory"
         )
     before, now = _flat(to_plain(existing.config)), _flat(to_plain(experiment.config))
+    may_change = _MAY_CHANGE | getattr(experiment, "evaluation_only", frozenset())
     changed = [
         f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in _MAY_CHANGE
+        if before.get(key) != now.get(key) and key not in may_change
     ]
     if changed:
         raise ConfigError(

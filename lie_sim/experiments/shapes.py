@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -86,6 +87,8 @@ class ShapesExperiment(Experiment[ShapesConfig]):
 
     name = "shapes"
     Config = ShapesConfig
+    evaluation_only: ClassVar[frozenset[str]] = frozenset({"num_test"})
+    """Options that training and its data do not depend on; they may change in a run that is there."""
 
     @cached_property
     def splits(self) -> dict[str, Constellations]:

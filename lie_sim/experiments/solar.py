@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -103,6 +104,8 @@ class SolarExperiment(Experiment[SolarConfig]):
 
     name = "solar"
     Config = SolarConfig
+    evaluation_only: ClassVar[frozenset[str]] = frozenset({"test_end", "method"})
+    """Options that training and its data do not depend on; they may change in a run that is there."""
 
     @cached_property
     def _windows(self) -> tuple[Trajectories, Trajectories]:

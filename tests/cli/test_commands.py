@@ -6,6 +6,7 @@ import json
 import shutil
 import tomllib
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lie_sim.checkpoint import load_model, save_model
 from lie_sim.cli import demo as demo_module
 from lie_sim.data import Trajectories
 from lie_sim.errors import NonFiniteError
-from lie_sim.experiments import SpringsExperiment
+from lie_sim.experiments import SpringsExperiment, experiment_class, experiment_names
 from lie_sim.models import LieTransformerClassifier, LieTransformerConfig
 from lie_sim.rollout import rollout as integrate
 from lie_sim.state import PhaseState
@@ -86,6 +87,29 @@ def test_restart_removes_the_run_and_nothing_else(
     assert [(directory, config.num_train) for directory, config in untrained] == [(folder, 9)]
     assert stopped.code == 130
     assert stopped.err == f"lie-sim train: stopped. To go on: lie-sim train springs {folder} --num-train 9\n"
+
+
+@pytest.mark.parametrize("name", experiment_names())
+def test_options_of_the_evaluation_are_options_that_the_training_does_not_see(name: str) -> None:
+    cls = experiment_class(name)
+    declared = cls.evaluation_only  # type: ignore[attr-defined]
+    assert declared
+    assert declared <= {field.name for field in fields(cls.Config)} - {"training", "model", "data_seed"}
+
+
+def test_options_of_the_evaluation_may_change(
+    springs_run: Path, tiny: list[str], tmp_path: Path, lie_sim: Run
+) -> None:
+    folder = shutil.copytree(springs_run, tmp_path / "run")
+    model = load_model(folder / "model").state_dict()
+    done = lie_sim("train", "springs", folder, *tiny, "--num-test", 3, "--long-steps", 12)
+    assert (done.code, done.err) == (0, "")
+    assert "mse12_last" in done.out
+    assert set(json.loads((folder / "results.json").read_text())) >= {"mse12", "mse12_last"}
+    values = tomllib.loads((folder / "experiment.toml").read_text())
+    assert (values["num_test"], values["long_steps"]) == (3, 12)
+    after = load_model(folder / "model").state_dict()
+    assert all(torch.equal(after[name], model[name]) for name in model)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +220,7 @@ def test_info(springs_run: Path, tmp_path: Path, lie_sim: Run) -> None:
     assert facts["symmetry"] == "E(2), exact"
     assert facts["steps"] == "3"
     results = json.loads((springs_run / "results.json").read_text())
-    assert facts["mse100"] == f"{results['mse100']:.4g}"
+    assert facts["mse10"] == f"{results['mse10']:.4g}"
     options = tomllib.loads(shown.out.split("\nconfiguration\n")[1])
     assert (options["num_train"], options["model"]["width"], options["training"]["max_steps"]) == (8, 8, 3)
     alone = lie_sim("info", springs_run / "model")
@@ -300,5 +324,6 @@ def test_demo_passes_its_options_on(tmp_path: Path, lie_sim: Run, monkeypatch: p
     done = lie_sim("demo", tmp_path, "--cpu-seconds", 2, "--no-progress")
     assert (done.code, done.err) == (0, "")
     assert calls == [(tmp_path, 2.0, False)]
+    assert "mse100" in done.out
     assert [line.split()[0] for line in done.out.splitlines()] == ["model", "ours", "theirs", "report"]
     assert "1e-06" in done.out

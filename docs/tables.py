@@ -162,7 +162,7 @@ def springs_step(result: Result) -> str:
         ]
         for key, (name, time, memory) in contestants.items()
     ]
-    return table(["", "CPU s per step", "peak MB", "faster", "smaller"], rows) + source(result)
+    return table(["", "CPU s per step", "peak MB", "faster", "less memory"], rows) + source(result)
 
 
 def shapes(result: Result) -> str:

@@ -38,13 +38,13 @@ class RolloutOptions:
 
     Args:
         model: run directory, or folder of a model.
-        steps: number of steps.
+        steps: number of steps, at least 1.
         system: draw initial states from this system; by default that of the run (a solar run starts where its
             training years end).
         initial: trajectories file whose first states to start from, in place of a system.
         num_systems: how many initial states to draw.
         seed: of the initial states.
-        step_size: length of a step, in the unit of time; by default that of the data the states come from.
+        step_size: length of a step, positive, in the unit of time; by default that of the data the states come from.
         method: integrator; by default that of the run, or pefrl.
         substeps: integrator steps per step.
         save_every: keep every so many-th state; divides the number of steps.
@@ -145,6 +145,10 @@ def _check(options: RolloutOptions, out: Path) -> None:
     if options.method is not None and options.method not in _METHODS:
         hint = suggestion(options.method, _METHODS)
         raise UsageError(f"unknown method {options.method!r}; there are {', '.join(_METHODS)}{hint}")
+    if options.steps < 1:
+        raise UsageError(f"--steps must be at least 1, got {options.steps}")
+    if options.step_size is not None and options.step_size <= 0:
+        raise UsageError(f"--step-size must be positive, got {options.step_size}")
     if options.initial is not None and options.system is not None:
         raise UsageError("give --initial or --system, not both")
     if out.is_dir():

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from lie_sim.data import Constellations, constellation_splits
+from lie_sim.errors import ConfigError
 from lie_sim.experiments.base import Evaluation, Experiment, register_experiment
 from lie_sim.models import LieTransformerClassifier, LieTransformerConfig
 from lie_sim.report import ReportData, Table
@@ -79,6 +80,11 @@ class ShapesConfig:
     data_seed: int = 0
     model: LieTransformerConfig = field(default_factory=shapes_model)
     training: TrainingConfig = field(default_factory=shapes_training)
+
+    def __post_init__(self) -> None:
+        for name in ("num_train", "num_validation", "num_test"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1 cloud, got {getattr(self, name)}")
 
 
 @register_experiment

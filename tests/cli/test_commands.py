@@ -24,6 +24,7 @@ from lie_sim.state import PhaseState
 from lie_sim.systems import Springs
 
 Run = Callable[..., Any]
+HUGE = "9" * 30
 
 
 @pytest.fixture
@@ -287,7 +288,20 @@ def test_rollout_mistakes(springs_run: Path, tmp_path: Path, lie_sim: Run) -> No
         ((springs_run, "--initial", springs_run / "report.html"), "not a complete safetensors file"),
         ((springs_run, "--out", tmp_path), "is a directory"),
         ((springs_run, "--steps", 5, "--save-every", 2), "multiple of save_every"),
-        ((springs_run, "--steps", -5), "num_steps"),
+        ((springs_run, "--steps", -5), "--steps: expected a whole number from 0"),
+        ((springs_run, "--steps", 0), "--steps must be at least 1"),
+        ((springs_run, "--steps", "1e30"), "expected a whole number"),
+        ((springs_run, "--steps", HUGE), "--steps: expected a whole number from 0 to 2^63 - 1"),
+        ((springs_run, "--step-size", 0), "--step-size must be positive, got 0.0"),
+        ((springs_run, "--step-size", -0.1), "--step-size must be positive, got -0.1"),
+        ((springs_run, "--step-size", "nan"), "--step-size: expected a finite number, got nan"),
+        ((springs_run, "--step-size", "inf"), "--step-size: expected a finite number, got inf"),
+        ((springs_run, "--seed", HUGE), "--seed: expected a whole number from 0 to 2^63 - 1"),
+        ((springs_run, "--seed", -1), "--seed: expected a whole number from 0 to 2^63 - 1, got -1"),
+        ((springs_run, "--substeps", 0), "substeps"),
+        ((springs_run, "--substeps", HUGE), "--substeps: expected a whole number"),
+        ((springs_run, "--save-every", 0), "save_every"),
+        ((springs_run, "--num-systems", HUGE), "--num-systems: expected a whole number"),
         ((springs_run, "--num-systems", 0), "num_systems"),
         ((springs_run, "--system", "gravity", "--steps", 2), "attributes per particle"),
         ((springs_run / "model",), "does not say where to start"),

@@ -1,6 +1,6 @@
 """``lie-sim rollout``: long trajectories from a trained model, as a file of trajectories.
 
-energy drift of a system = max_t |H(t) − H(0)| / |H(0)|,     H the model's own energy
+energy change of a system = max_t |H(t) − H(0)| / mean kinetic energy,     H the model's own energy
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lie_sim.experiments.dynamics import BATCH
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.integrators import methods
 from lie_sim.models import EnergyModel
-from lie_sim.rollout import Rollout
+from lie_sim.rollout import Rollout, energy_change
 from lie_sim.rollout import rollout as integrate
 from lie_sim.state import Particles, PhaseState
 from lie_sim.systems import build_system, system_names
@@ -108,25 +108,31 @@ def rollout(argv: Sequence[str]) -> None:
     count, _, size, dim = path.q.shape
     print(f"{count} systems of {size} particles in {dim} dimensions")
     print(f"{options.steps:,} steps of {start.step_size:g} with {start.method}")
-    show([*summary(path).items(), ("written", out)], indent="  ")
+    show([*summary(path, start.particles).items(), ("written", out)], indent="  ")
 
 
-def summary(path: Rollout) -> dict[str, str]:
-    """Energy drift of the systems that stayed finite, and how many did not.
+def summary(path: Rollout, particles: Particles) -> dict[str, str]:
+    """Energy change of the systems that stayed finite and moved, and how many systems did not stay finite.
 
     Example:
-        >>> still = torch.zeros(2, 3, 1, 2)
+        >>> q, p = torch.zeros(2, 3, 1, 2), torch.ones(2, 3, 1, 2)  # a kinetic energy of 1
         >>> energy = torch.tensor([[2.0, 2.1, 2.0], [1.0, torch.nan, torch.nan]])
-        >>> summary(Rollout(torch.arange(3.0), still, still, energy, torch.tensor([False, True])))
-        {'energy drift': 'median 5.0e-02, largest 5.0e-02', 'diverged': '1 of 2 (50.0%)'}
+        >>> path = Rollout(torch.arange(3.0), q, p, energy, torch.tensor([False, True]))
+        >>> list(summary(path, Particles(masses=torch.ones(2, 1))).values())
+        ['median 1.0e-01, largest 1.0e-01', '1 of 2 (50.0%)']
     """
-    energy = path.energy[~path.diverged].double()
-    drift = ((energy - energy[:, :1]) / energy[:, :1].abs()).abs().amax(1)
+    change = energy_change(path, particles)[~path.diverged].abs().amax(1)
+    change = change[change.isfinite()]
     known = (
-        f"median {float(drift.median()):.1e}, largest {float(drift.max()):.1e}" if len(drift) else "unknown"
+        f"median {float(change.median()):.1e}, largest {float(change.max()):.1e}"
+        if len(change)
+        else "unknown"
     )
     count, total = int(path.diverged.sum()), len(path.diverged)
-    return {"energy drift": known, "diverged": f"{count} of {total} ({count / total:.1%})"}
+    return {
+        "energy change / mean kinetic energy": known,
+        "diverged": f"{count} of {total} ({count / total:.1%})",
+    }
 
 
 def _hamiltonian(folder: Path) -> Hamiltonian:

@@ -15,12 +15,14 @@ import torch
 
 from lie_sim.checkpoint import load_model, save_model
 from lie_sim.cli import demo as demo_module
+from lie_sim.cli.rollout import summary
 from lie_sim.data import Trajectories
 from lie_sim.errors import NonFiniteError
 from lie_sim.experiments import SpringsExperiment, experiment_class, experiment_names
 from lie_sim.models import LieTransformerClassifier, LieTransformerConfig
+from lie_sim.rollout import Rollout, energy_change
 from lie_sim.rollout import rollout as integrate
-from lie_sim.state import PhaseState
+from lie_sim.state import Particles, PhaseState
 from lie_sim.systems import Springs
 
 Run = Callable[..., Any]
@@ -264,8 +266,16 @@ def test_rollout_writes_the_trajectories_of_the_library(springs_run: Path, lie_s
     assert "3 systems of 6 particles in 2 dimensions" in done.out
     assert "0 of 3 (0.0%)" in done.out
     assert found.metadata["system"] == "springs"
-    drift = ((expected.energy - expected.energy[:, :1]) / expected.energy[:, :1]).abs().max()
-    assert f"largest {float(drift):.1e}" in done.out
+    change = energy_change(expected, particles).abs().max()
+    assert "energy change / mean kinetic energy  median" in done.out
+    assert f"largest {float(change):.1e}" in done.out
+
+
+def test_rollout_of_systems_at_rest_has_no_scale_for_its_energy() -> None:
+    rest = torch.zeros(2, 3, 1, 2)
+    path = Rollout(torch.arange(3.0), rest, rest, torch.ones(2, 3), torch.zeros(2, dtype=torch.bool))
+    found = summary(path, Particles(masses=torch.ones(2, 1)))
+    assert found == {"energy change / mean kinetic energy": "unknown", "diverged": "0 of 2 (0.0%)"}
 
 
 def test_rollout_from_a_file(springs_run: Path, tmp_path: Path, lie_sim: Run) -> None:

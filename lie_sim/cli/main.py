@@ -1,6 +1,6 @@
 """The entry point: choose the command, explain failures in one line, return the exit code.
 
-A command's module is imported when it runs, so that ``lie-sim --help`` waits for as little as possible.
+A command's module, and torch with it, is imported when it runs: ``lie-sim --help`` waits for neither.
 """
 
 from __future__ import annotations

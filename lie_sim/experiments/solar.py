@@ -11,6 +11,7 @@ Reference: Folkner, Williams, Boggs, IPN Progress Report 42-178 (2009), for DE42
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
@@ -157,12 +158,12 @@ class SolarExperiment(Experiment[SolarConfig]):
         """Twenty years ahead: position errors of the model, Newton, circles and straight lines."""
         assert isinstance(module, Hamiltonian)
         truth, system = self.future, SolarSystem()
-        module.double()
-        learned = score_rollout(module, truth, method=self.config.method, progress=progress)
+        precise = copy.deepcopy(module).double()  # the caller's module stays as it is
+        learned = score_rollout(precise, truth, method=self.config.method, progress=progress)
         newton = score_rollout(system, truth, method=self.config.method)
         start = truth.state(0)
         predictions = {
-            "LieTransformer": learned.predicted.q,
+            "LieTransformer": learned.predicted.q.to(truth.q),  # from the device of the module
             "Newton, same integrator and step": newton.predicted.q,
             "circular orbits": circular_orbits(start, truth.particles, truth.times),
             "constant velocity": constant_velocity(start, truth.particles, truth.times),
@@ -195,7 +196,7 @@ class SolarExperiment(Experiment[SolarConfig]):
             trajectories=self._views(truth, predictions["LieTransformer"][0]),
             error_curves={name: curve(truth.times, error.square().mean(1)) for name, error in errors.items()},
             energy_curves=energy_curves(system, truth, learned, newton),
-            equivariance=self._symmetries(module.potential, truth),
+            equivariance=self._symmetries(precise.potential, truth),
             comparison=_table(system.bodies, errors),
             time_unit="day",
         )

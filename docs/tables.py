@@ -162,7 +162,7 @@ def springs_step(result: Result) -> str:
         ]
         for key, (name, time, memory) in contestants.items()
     ]
-    return table(["", "CPU s per step", "peak MB", "faster", "smaller"], rows) + source(result)
+    return table(["", "CPU s per step", "peak MB", "faster", "less memory"], rows) + source(result)
 
 
 def shapes(result: Result) -> str:
@@ -213,9 +213,16 @@ BLOCKS: dict[str, tuple[str, Callable[[Result], str]]] = {
             {
                 "energy_oscillation_learned": "oscillation of the learned energy, peak to peak, in units of \\|H\\|",
                 "energy_oscillation_true": "the same for the true Hamiltonian",
+                **{
+                    f"energy_oscillation_over_kinetic_{key}": f"energy change / mean kinetic energy, peak to peak, {h}"
+                    for key, h in (("learned", "learned Hamiltonian"), ("true", "true Hamiltonian"))
+                },
                 "energy_error_over_true_h": "ratio of the two",
                 "energy_trend_over_oscillation": "change from the first half to the second, per oscillation",
-                "true_energy_along_learned_rms": "error of the true energy along the learned trajectories, rms",
+                "true_energy_along_learned_rms": "error of the true energy along the learned trajectories, rms, "
+                "in units of \\|H\\|",
+                "true_energy_along_learned_over_kinetic_rms": "energy change / mean kinetic energy, rms, of the true "
+                "Hamiltonian along the learned trajectories",
                 "energy_diverged_share": "systems that diverged",
             },
             share=("energy_diverged_share",),

@@ -37,11 +37,11 @@ def _leaves_behind(tensors: list[Tensor]) -> list[Tensor]:
     seen = set()
     while waiting:
         node = waiting.pop()
-        if node is None or node in seen:
+        if node in seen:
             continue
         seen.add(node)
         leaf = getattr(node, "variable", None)
         if isinstance(leaf, Tensor):
             found.setdefault(id(leaf), leaf)
-        waiting.extend(parent for parent, _ in node.next_functions)
+        waiting.extend(parent for parent, _ in node.next_functions if parent is not None)
     return list(found.values())

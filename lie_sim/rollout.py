@@ -200,6 +200,38 @@ def mean_squared_error(
     )
 
 
+def energy_change(
+    rollout: Rollout, particles: Particles, *, energy: Float[Tensor, "B T"] | None = None
+) -> Float[Tensor, "B T"]:
+    """Change of an energy along trajectories, in units of their own mean kinetic energy.
+
+        (E(t) − E(0)) / ⟨ Σ_i |p_i|² / (2 m_i) ⟩,      ⟨·⟩ the mean over the saved times that are finite
+
+    The zero of a potential is arbitrary, so |E(0)| would be no scale.
+
+    Args:
+        rollout: the trajectories.
+        particles: what the particles are, shape (B, N, ·).
+        energy: E at the same times, shape (B, T); None takes the energy of the model that made them.
+
+    Returns:
+        Shape (B, T), float64; NaN once a system has diverged, and for one that is at rest throughout.
+
+    Example:
+        >>> q, p = torch.zeros(1, 2, 1, 1), torch.tensor([2.0, 4.0]).reshape(1, 2, 1, 1)
+        >>> path = Rollout(torch.arange(2.0), q, p, torch.tensor([[7.0, 8.0]]), torch.tensor([False]))
+        >>> energy_change(path, Particles(masses=torch.ones(1, 1)))
+        tensor([[0.0000, 0.2000]], dtype=torch.float64)
+    """
+    values = (rollout.energy if energy is None else energy).double()
+    particles = particles.to(device=rollout.p.device, dtype=torch.float64)
+    terms = rollout.p.double().square().sum(-1) / (2 * particles.masses[:, None])
+    if particles.mask is not None:
+        terms = torch.where(particles.mask[:, None], terms, 0.0)
+    scale = terms.sum(-1).nanmean(1, keepdim=True)
+    return (values - values[:, :1]) / torch.where(scale > 0, scale, torch.nan)
+
+
 class _Chunk:
     """Systems that advance together, with the memory for their trajectories."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib.util
 import json
 import re
+import sys
 import tomllib
 import traceback
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 TEXTS = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md"]
+PARTS = ("lie_sim", "integrators", "calculators", "distributed")
 README_EXAMPLE_LINES = 20
 README_LINES = 90
 
@@ -156,6 +159,27 @@ def test_every_dependency_is_explained() -> None:
     ]
     names = {re.split(r"[<>=]", requirement)[0] for requirement in needed} | {"setuptools"}
     assert set(first_column(DOCS / "dependencies.md")) == names
+
+
+def test_dependencies_to_run_are_those_that_the_package_imports() -> None:
+    needed = {
+        re.split(r"[<>=]", text)[0].replace("-", "_") for text in pyproject()["project"]["dependencies"]
+    }
+    read_as_data, for_empty_parts = {"de421"}, {"ase", "ray"}
+    files = [path for part in PARTS for path in (ROOT / part).rglob("*.py")]
+    assert len(files) > 50
+    imported = {name for path in files for name in imports(path)} - {"lie_sim"} - set(sys.stdlib_module_names)
+    assert imported | read_as_data | for_empty_parts == needed
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names of the modules that a file imports."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return {
+        name.split(".")[0]
+        for name in plain | {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    }
 
 
 def pyproject() -> dict[str, Any]:

@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 
+import lie_sim
+
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("integrators", "calculators", "distributed")
 IMPORT_CPU_SECONDS = 3.0
-"""Most that ``import lie_sim`` may add to ``import torch``; measured: 0.1 to 0.2 s (torch itself: 2.0 to 2.5 s)."""
+"""Most that all public names may add to ``import torch``; measured: 0.1 to 0.2 s (torch itself: 2.0 to 2.5 s)."""
 
 in_checkout = pytest.mark.skipif(
     not (ROOT / "pyproject.toml").exists(), reason="no pyproject.toml: these tests run away from the checkout"
@@ -171,7 +173,7 @@ def state():
     }
 
 before, modules, clock = state(), set(sys.modules), time.process_time()
-import lie_sim
+from lie_sim import *
 seconds = time.process_time() - clock
 print(json.dumps({"before": before, "after": state(), "seconds": seconds, "new": sorted(set(sys.modules) - modules)}))
 """
@@ -194,4 +196,40 @@ def test_import_loads_neither_ray_nor_plotting_nor_ase(import_effects: dict[str,
 
 def test_import_is_fast(import_effects: dict[str, Any]) -> None:
     seconds = import_effects["seconds"]
-    assert seconds < IMPORT_CPU_SECONDS, f"import lie_sim took {seconds:.2f} CPU-s > {IMPORT_CPU_SECONDS}"
+    assert seconds < IMPORT_CPU_SECONDS, (
+        f"from lie_sim import * took {seconds:.2f} CPU-s > {IMPORT_CPU_SECONDS}"
+    )
+
+
+LAZY = """
+import json, sys
+import lie_sim
+
+early = sorted({"torch", "numpy", "tyro"} & set(sys.modules))
+listed = sorted(set(lie_sim.__all__) - set(dir(lie_sim)))
+module = lie_sim.systems.__name__
+by_name = {name: getattr(lie_sim, name) for name in lie_sim.__all__}
+starred = {}
+exec("from lie_sim import *", starred)
+same = all(starred[name] is value for name, value in by_name.items())
+homes = {name: getattr(value, "__module__", None) for name, value in by_name.items()}
+print(json.dumps({"early": early, "unlisted": listed, "module": module, "same": same, "homes": homes}))
+"""
+
+
+def test_public_names_are_imported_at_their_first_use(tmp_path: Path) -> None:
+    found = answer(LAZY, tmp_path)
+    assert found["early"] == [], "import lie_sim alone should wait for nothing"
+    assert found["unlisted"] == []
+    assert found["module"] == "lie_sim.systems"
+    assert found["same"]
+    homes = found["homes"]
+    assert homes.pop("__version__") is None
+    assert set(homes) == set(lie_sim._HOME), "the lazy names are not those of __all__"
+    assert all(home.startswith(f"lie_sim.{lie_sim._HOME[name]}") for name, home in homes.items())
+
+
+def test_unknown_names_are_refused_as_usual() -> None:
+    with pytest.raises(AttributeError, match="module 'lie_sim' has no attribute 'LieTransfomer'"):
+        lie_sim.LieTransfomer  # type: ignore[attr-defined]  # noqa: B018
+    assert not hasattr(lie_sim, "__wrapped__")

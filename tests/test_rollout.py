@@ -14,7 +14,7 @@ from lie_sim import GeneralHamiltonian, Hamiltonian, LieTransformer, Particles, 
 from lie_sim.integrators import SystemDynamics, integrate
 from lie_sim.models.base import EnergyModel
 from lie_sim.neighbors import NeighbourMatrix, neighbour_matrix
-from lie_sim.rollout import Rollout, mean_squared_error, rollout
+from lie_sim.rollout import Rollout, energy_change, mean_squared_error, rollout
 from lie_sim.systems import Springs
 
 SYSTEM = Springs(num_particles=3)
@@ -250,3 +250,29 @@ def test_energies_that_cannot_be_split_are_refused() -> None:
     mixed = GeneralHamiltonian(lambda q, p, particles: (q * p).sum((1, 2)))
     with pytest.raises(TypeError):
         rollout(mixed, state, particles, step_size=0.01, num_steps=1)
+
+
+def test_energy_changes_are_in_units_of_the_mean_kinetic_energy() -> None:
+    state, particles = springs()
+    path = rollout(SYSTEM, state, particles, step_size=0.05, num_steps=20, method="leapfrog")
+    kinetic = torch.stack([SYSTEM.kinetic_energy(path.p[:, k], particles) for k in range(21)], 1)
+    expected = (path.energy - path.energy[:, :1]) / kinetic.mean(1, keepdim=True)
+    assert torch.allclose(energy_change(path, particles), expected, rtol=0, atol=1e-14)
+    shifted = energy_change(path, particles, energy=path.energy - 100)  # the zero is arbitrary
+    assert torch.allclose(shifted, expected, rtol=0, atol=1e-10)
+
+
+def test_energy_changes_of_diverged_resting_and_padded_systems() -> None:
+    state, particles = runaway_batch()
+    path = RUN(state, particles)
+    change = energy_change(path, particles)
+    assert torch.equal(change.isnan(), path.energy.isnan())
+    assert bool(path.energy[1].isnan().any())
+    still = replace(path, p=torch.zeros_like(path.p))
+    assert bool(energy_change(still, particles).isnan().all())
+    masses = torch.cat([particles.masses, torch.zeros(4, 1, dtype=torch.float64)], 1)  # no particle, no mass
+    mask = torch.tensor([[True, True, False]]).expand(4, -1)
+    nobody = torch.zeros_like(path.p[:, :, :1])
+    padded = replace(path, q=torch.cat([path.q, nobody], 2), p=torch.cat([path.p, nobody], 2))
+    found = energy_change(padded, Particles(masses=masses, mask=mask))
+    assert torch.equal(found.nan_to_num(), change.nan_to_num())

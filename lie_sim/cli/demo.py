@@ -10,9 +10,9 @@ from typing import Annotated
 import tyro
 
 from lie_sim.cli.parsing import Inlined, parse
-from lie_sim.cli.runs import check_same_options, show
-from lie_sim.cli.train import resumable
-from lie_sim.experiments.demo import DemoConfig, run_demo
+from lie_sim.cli.runs import check_same_options, remove_run, show
+from lie_sim.cli.train import resumable, without_restart
+from lie_sim.experiments.demo import COMPARISON, DemoConfig, run_demo
 
 
 @dataclass(frozen=True)
@@ -23,20 +23,25 @@ class DemoOptions:
         run_dir: where the run is kept.
         settings: the demonstration.
         progress: show progress bars.
+        restart: remove the demonstration that is in the directory, and begin again.
     """
 
     run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")] = Path("runs/demo")
     settings: Inlined[DemoConfig] = field(default_factory=DemoConfig)
     progress: bool = True
+    restart: bool = False
 
 
 def demo(argv: Sequence[str]) -> None:
     """Run the demonstration and print its table."""
     options = parse(DemoOptions, argv, prog="lie-sim demo", default=DemoOptions())
-    check_same_options(options.run_dir, options.settings.experiment())
-    with resumable(["demo", *argv]):
+    experiment = options.settings.experiment()
+    if options.restart:
+        remove_run(options.run_dir, experiment, also=[COMPARISON])
+    check_same_options(options.run_dir, experiment)
+    with resumable(["demo", *without_restart(argv)]):
         rows = run_demo(options.run_dir, options.settings, progress=options.progress)
-    columns = ["parameters", "cpu_seconds", "mse5", "mse100", "diverged_share"]
+    columns = ["parameters", "cpu_seconds", "mse5", f"mse{options.settings.long_steps}", "diverged_share"]
     header = ("model", "".join(f"{name:>16}" for name in columns))
     show(
         [

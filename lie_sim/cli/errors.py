@@ -40,6 +40,19 @@ def exit_code(error: BaseException) -> int:
     return 2 if isinstance(error, (UsageError, ValueError, *_INPUT)) else 1
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was the problem; torch says so on the CPU by the text of a RuntimeError only.
+
+    Example:
+        >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"))
+        True
+        >>> is_out_of_memory(RuntimeError("shapes differ"))
+        False
+    """
+    words = ("allocate memory", "out of memory", "storage size calculation overflowed")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
 def one_line(error: BaseException) -> str:
     r"""The message of a failure, in one line and in words of the command line.
 

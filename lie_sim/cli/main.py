@@ -1,6 +1,6 @@
 """The entry point: choose the command, explain failures in one line, return the exit code.
 
-A command's module is imported when it runs, so that ``lie-sim --help`` waits for as little as possible.
+A command's module, and torch with it, is imported when it runs: ``lie-sim --help`` waits for neither.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import lie_sim
-from lie_sim.cli.errors import EXPECTED, UsageError, exit_code, one_line, suggestion
+from lie_sim.cli.errors import EXPECTED, UsageError, exit_code, is_out_of_memory, one_line, suggestion
 
 COMMANDS = {
     "demo": ("demo", "compare four ways to predict springs; minutes"),
@@ -26,6 +26,8 @@ COMMANDS = {
     "config": ("info", "print the default options of an experiment as TOML"),
 }
 """Name to (module, summary); the module has a function of the command's name."""
+
+_LESS = "ask for fewer systems or steps, or a smaller model"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,6 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EXPECTED as error:
         print(f"lie-sim {command}".rstrip() + f": {one_line(error)}", file=sys.stderr)
         return exit_code(error)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"lie-sim {command}: there is not enough memory: {_LESS}", file=sys.stderr)
+        return 1
     return 0
 
 

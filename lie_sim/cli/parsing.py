@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -18,6 +19,9 @@ import tyro
 from lie_sim.cli.errors import UsageError, suggestion
 
 T = TypeVar("T")
+
+LARGEST = 2**63 - 1
+"""Largest whole number of any option: sizes and seeds of torch have 64 bits."""
 
 _NUMBER = re.compile(r"-(\d|\.\d|inf$)")
 _CONVERSIONS = (
@@ -38,7 +42,8 @@ def parse(cls: type[T], argv: Sequence[str], *, prog: str, default: T | None = N
             needed where a field is itself a dataclass.
 
     Raises:
-        UsageError: a word is no option, an option has no value or a wrong one.
+        UsageError: a word is no option, an option has no value or a wrong one. Whole numbers are counts and
+            seeds, from 0 to :data:`LARGEST`; others are finite (a run is kept as JSON and TOML).
         SystemExit: help was asked for, and shown.
 
     Example:
@@ -64,6 +69,8 @@ def parse(cls: type[T], argv: Sequence[str], *, prog: str, default: T | None = N
         raise UsageError(_explanation(messages.getvalue())) from None
     if rest:
         raise UsageError(f"unexpected argument {rest[0]!r}; see {prog} --help")
+    for name, value in _numbers(options):
+        _check_number(name, value)
     return options
 
 
@@ -91,6 +98,27 @@ def option_names(options: Any, prefix: str = "") -> list[str]:
         elif tyro.conf.Positional not in marks:
             names += [f"--{prefix}{name}", f"--{prefix}no-{name}"][: 2 if isinstance(value, bool) else 1]
     return names
+
+
+def _numbers(options: Any, prefix: str = "") -> Iterator[tuple[str, int | float]]:
+    """Every number in an instance of a dataclass, with the name of its option."""
+    hints = get_type_hints(type(options), include_extras=True)
+    for field in fields(options):
+        value, name = getattr(options, field.name), field.name.replace("_", "-")
+        if is_dataclass(value):
+            yield from _numbers(
+                value, prefix if _NAMELESS in _marks(hints[field.name]) else f"{prefix}{name}."
+            )
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int | float) and not isinstance(number, bool):
+                yield f"--{prefix}{name}", number
+
+
+def _check_number(name: str, value: int | float) -> None:
+    if isinstance(value, int) and not 0 <= value <= LARGEST:
+        raise UsageError(f"{name}: expected a whole number from 0 to 2^63 - 1, got {value}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{name}: expected a finite number, got {value}")
 
 
 _NAMELESS = tyro.conf.arg(name="")

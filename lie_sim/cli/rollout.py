@@ -1,6 +1,6 @@
 """``lie-sim rollout``: long trajectories from a trained model, as a file of trajectories.
 
-energy drift of a system = max_t |H(t) − H(0)| / |H(0)|,     H the model's own energy
+energy change of a system = max_t |H(t) − H(0)| / mean kinetic energy,     H the model's own energy
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lie_sim.experiments.dynamics import BATCH
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.integrators import splitting_methods
 from lie_sim.models import EnergyModel
-from lie_sim.rollout import Rollout
+from lie_sim.rollout import Rollout, energy_change
 from lie_sim.rollout import rollout as integrate
 from lie_sim.state import Particles, PhaseState
 from lie_sim.systems import build_system, system_names
@@ -38,13 +38,13 @@ class RolloutOptions:
 
     Args:
         model: run directory, or folder of a model.
-        steps: number of steps.
+        steps: number of steps, at least 1.
         system: draw initial states from this system; by default that of the run (a solar run starts where its
             training years end).
         initial: trajectories file whose first states to start from, in place of a system.
         num_systems: how many initial states to draw.
         seed: of the initial states.
-        step_size: length of a step, in the unit of time; by default that of the data the states come from.
+        step_size: length of a step, positive, in the unit of time; by default that of the data the states come from.
         method: integrator; by default that of the run, or pefrl.
         substeps: integrator steps per step.
         save_every: keep every so many-th state; divides the number of steps.
@@ -108,25 +108,31 @@ def rollout(argv: Sequence[str]) -> None:
     count, _, size, dim = path.q.shape
     print(f"{count} systems of {size} particles in {dim} dimensions")
     print(f"{options.steps:,} steps of {start.step_size:g} with {start.method}")
-    show([*summary(path).items(), ("written", out)], indent="  ")
+    show([*summary(path, start.particles).items(), ("written", out)], indent="  ")
 
 
-def summary(path: Rollout) -> dict[str, str]:
-    """Energy drift of the systems that stayed finite, and how many did not.
+def summary(path: Rollout, particles: Particles) -> dict[str, str]:
+    """Energy change of the systems that stayed finite and moved, and how many systems did not stay finite.
 
     Example:
-        >>> still = torch.zeros(2, 3, 1, 2)
+        >>> q, p = torch.zeros(2, 3, 1, 2), torch.ones(2, 3, 1, 2)  # a kinetic energy of 1
         >>> energy = torch.tensor([[2.0, 2.1, 2.0], [1.0, torch.nan, torch.nan]])
-        >>> summary(Rollout(torch.arange(3.0), still, still, energy, torch.tensor([False, True])))
-        {'energy drift': 'median 5.0e-02, largest 5.0e-02', 'diverged': '1 of 2 (50.0%)'}
+        >>> path = Rollout(torch.arange(3.0), q, p, energy, torch.tensor([False, True]))
+        >>> list(summary(path, Particles(masses=torch.ones(2, 1))).values())
+        ['median 1.0e-01, largest 1.0e-01', '1 of 2 (50.0%)']
     """
-    energy = path.energy[~path.diverged].double()
-    drift = ((energy - energy[:, :1]) / energy[:, :1].abs()).abs().amax(1)
+    change = energy_change(path, particles)[~path.diverged].abs().amax(1)
+    change = change[change.isfinite()]
     known = (
-        f"median {float(drift.median()):.1e}, largest {float(drift.max()):.1e}" if len(drift) else "unknown"
+        f"median {float(change.median()):.1e}, largest {float(change.max()):.1e}"
+        if len(change)
+        else "unknown"
     )
     count, total = int(path.diverged.sum()), len(path.diverged)
-    return {"energy drift": known, "diverged": f"{count} of {total} ({count / total:.1%})"}
+    return {
+        "energy change / mean kinetic energy": known,
+        "diverged": f"{count} of {total} ({count / total:.1%})",
+    }
 
 
 def _hamiltonian(folder: Path) -> Hamiltonian:
@@ -145,6 +151,10 @@ def _check(options: RolloutOptions, out: Path) -> None:
     if options.method is not None and options.method not in _METHODS:
         hint = suggestion(options.method, _METHODS)
         raise UsageError(f"unknown method {options.method!r}; there are {', '.join(_METHODS)}{hint}")
+    if options.steps < 1:
+        raise UsageError(f"--steps must be at least 1, got {options.steps}")
+    if options.step_size is not None and options.step_size <= 0:
+        raise UsageError(f"--step-size must be positive, got {options.step_size}")
     if options.initial is not None and options.system is not None:
         raise UsageError("give --initial or --system, not both")
     if out.is_dir():

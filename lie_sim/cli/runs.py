@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,18 @@ from lie_sim.experiments import Experiment, experiment_class, experiment_names, 
 from lie_sim.plain import to_plain
 
 _MAY_CHANGE = {"training.checkpoint_every"}
+_OF_A_RUN = (
+    "experiment.toml",
+    "training.toml",
+    "metrics.jsonl",
+    "checkpoints",
+    "model",
+    "results.json",
+    "report_data.json",
+    "report.html",
+    "figures",
+    "nonfinite_step_[0-9]*",
+)
 
 
 def named_experiment(argv: Sequence[str], *, command: str) -> type[Experiment[Any]] | None:
@@ -62,7 +75,8 @@ def model_folder(path: Path) -> Path:
 def check_same_options(folder: Path, experiment: Experiment[Any]) -> None:
     """Refuse to continue a run with other options, before any data are made or any file is touched.
 
-    A directory whose run never wrote a checkpoint holds nothing to continue, and is free.
+    Options that only concern the evaluation (``evaluation_only`` of the experiment) may change. A directory
+    whose run never wrote a checkpoint holds nothing to continue, and is free.
 
     Raises:
         ConfigError: the directory holds another run.
@@ -75,16 +89,39 @@ def check_same_options(folder: Path, experiment: Experiment[Any]) -> None:
             f"{folder} holds a run of {existing.name!r}, not of {experiment.name!r}: choose another directory"
         )
     before, now = _flat(to_plain(existing.config)), _flat(to_plain(experiment.config))
+    may_change = _MAY_CHANGE | getattr(experiment, "evaluation_only", frozenset())
     changed = [
         f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in _MAY_CHANGE
+        if before.get(key) != now.get(key) and key not in may_change
     ]
     if changed:
         raise ConfigError(
             f"{folder} holds a run with other options: {'; '.join(changed)}. "
             "Use the same options, another run directory, or --restart"
         )
+
+
+def remove_run(folder: Path, experiment: Experiment[Any], *, also: Sequence[str] = ()) -> None:
+    """Remove the run in a directory for another to begin there: what a run writes, and nothing else.
+
+    A directory that is no run is left alone.
+
+    Args:
+        folder: the run directory.
+        experiment: the run that is to begin. Its module is built first, so that options that make none
+            leave the old run as it is.
+        also: further files of that kind of run.
+    """
+    if not is_run(folder):
+        return
+    experiment.build()
+    for pattern in (*_OF_A_RUN, *also):
+        for path in folder.glob(pattern):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

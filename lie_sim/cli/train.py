@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import shutil
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,23 +15,11 @@ import tyro
 
 from lie_sim.cli.errors import StoppedError
 from lie_sim.cli.parsing import Inlined, parse
-from lie_sim.cli.runs import check_same_options, is_run, named_experiment, show
+from lie_sim.cli.runs import check_same_options, named_experiment, remove_run, show
 from lie_sim.errors import ConfigError, TrainingInterrupted
 from lie_sim.experiments import Experiment, read_results
 from lie_sim.plain import from_plain
 from lie_sim.training import TrainingResult
-
-_OF_A_RUN = (
-    "experiment.toml",
-    "training.toml",
-    "metrics.jsonl",
-    "checkpoints",
-    "model",
-    "results.json",
-    "report_data.json",
-    "report.html",
-    "figures",
-)
 
 
 @dataclass(frozen=True)
@@ -62,12 +49,17 @@ def train(argv: Sequence[str]) -> None:
     defaults = TrainOptions(Path("runs", cls.name), _settings(cls, argv[1:]))
     options = parse(TrainOptions, argv[1:], prog=f"lie-sim train {cls.name}", default=defaults)
     experiment, folder = cls(options.settings), options.run_dir
-    if options.restart and is_run(folder):
-        _remove_run(folder)
+    if options.restart:
+        remove_run(folder, experiment)
     check_same_options(folder, experiment)
-    with resumable(["train", *(word for word in argv if word != "--restart")]):
+    with resumable(["train", *without_restart(argv)]):
         result = experiment.run(folder, progress=options.progress)
     _summarise(experiment, result, folder)
+
+
+def without_restart(words: Sequence[str]) -> list[str]:
+    """The words of a command that goes on with what it began."""
+    return [word for word in words if word != "--restart"]
 
 
 @contextmanager
@@ -111,16 +103,6 @@ def read_settings(path: Path, cls: type[Experiment[Any]]) -> object:
     if name != cls.name:
         raise ConfigError(f"{path} holds options of {name!r}, not of {cls.name!r}")
     return from_plain(cls.Config, values, source=str(path))
-
-
-def _remove_run(folder: Path) -> None:
-    """Remove what a run writes, and nothing else."""
-    for name in _OF_A_RUN:
-        path = folder / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _summarise(experiment: Experiment[Any], result: TrainingResult, folder: Path) -> None:

@@ -2,7 +2,8 @@
 
     short rollout   mean square of (q, p) − truth over the points of a chunk, the first one included
     long rollout    the same over ``long_steps + 1`` points, and at the last one
-    energy          (H(t) − H(0)) / |H(0)|: the learned H along its own trajectories, and the true H along them
+    energy          (H(t) − H(0)) / mean kinetic energy: the learned H along its own trajectories, and the true H
+                    along them (:func:`lie_sim.rollout.energy_change`)
 
 Shape letters: B systems, T times, N particles, d space dimension.
 """
@@ -19,7 +20,7 @@ from lie_sim.data import Trajectories
 from lie_sim.experiments.base import curve
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.report.data import Curve
-from lie_sim.rollout import Rollout, RolloutError, mean_squared_error, rollout
+from lie_sim.rollout import Rollout, RolloutError, energy_change, mean_squared_error, rollout
 from lie_sim.state import PhaseState
 from lie_sim.systems import System
 
@@ -93,7 +94,7 @@ def score_rollout(
 def energy_curves(
     system: System, truth: Trajectories, learned: RolloutScores, exact: RolloutScores
 ) -> dict[str, Curve]:
-    """Root-mean-square relative energy errors against time, as the reports show them.
+    """Root-mean-square energy changes against time, in units of the mean kinetic energy, as the reports show them.
 
     Args:
         system: the true energy.
@@ -102,32 +103,33 @@ def energy_curves(
         exact: rollout of ``system`` with the same integrator and step.
     """
     energies = {
-        "learned H, own trajectory": relative_change(learned.predicted.energy),
-        "true H, learned trajectory": relative_energy(system, learned.predicted, truth),
-        "true H, same integrator": relative_change(exact.predicted.energy),
+        "learned H, own trajectory": energy_change(learned.predicted, truth.particles),
+        "true H, learned trajectory": energy_change_along(system, learned.predicted, truth),
+        "true H, same integrator": energy_change(exact.predicted, truth.particles),
     }
     return {name: curve(learned.error.times, root_mean_square(values)) for name, values in energies.items()}
 
 
-def relative_energy(system: Hamiltonian | System, path: Rollout, truth: Trajectories) -> Float[Tensor, "B T"]:
-    """(E(t) − E(0)) / |E(0)| of an energy function along given trajectories, shape (B, T)."""
-    truth = _like(system, truth)
+def energy_change_along(
+    system: Hamiltonian | System, path: Rollout, truth: Trajectories
+) -> Float[Tensor, "B T"]:
+    """Change of an energy function along given trajectories, in units of their mean kinetic energy.
+
+    Args:
+        system: the energy function.
+        path: the trajectories; they may lie on another device than ``truth``.
+        truth: whose particles they are; its dtype is that of the calculation.
+
+    Returns:
+        Shape (B, T), float64, on the device of the path.
+    """
+    truth = truth.to(device=path.q.device) if isinstance(system, System) else _like(system, truth)
     energies = []
     with torch.no_grad():
         for time in range(path.q.shape[1]):
-            state = PhaseState(q=path.q[:, time].to(truth.q.dtype), p=path.p[:, time].to(truth.q.dtype))
+            state = PhaseState(q=path.q[:, time].to(truth.q), p=path.p[:, time].to(truth.q))
             energies.append(system.energy(state, truth.particles))
-    return relative_change(torch.stack(energies, 1))
-
-
-def relative_change(energy: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
-    """(E(t) − E(0)) / |E(0)|.
-
-    Example:
-        >>> relative_change(torch.tensor([[2.0, 3.0]]))
-        tensor([[0.0000, 0.5000]])
-    """
-    return (energy - energy[:, :1]) / energy[:, :1].abs()
+    return energy_change(path, truth.particles, energy=torch.stack(energies, 1).to(path.q.device))
 
 
 def root_mean_square(values: Float[Tensor, "B T"]) -> Float[Tensor, " T"]:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from lie_sim.data import Constellations, constellation_splits
+from lie_sim.errors import ConfigError
 from lie_sim.experiments.base import Evaluation, Experiment, register_experiment
 from lie_sim.models import LieTransformerClassifier, LieTransformerConfig
 from lie_sim.report import ReportData, Table
@@ -80,6 +82,11 @@ class ShapesConfig:
     model: LieTransformerConfig = field(default_factory=shapes_model)
     training: TrainingConfig = field(default_factory=shapes_training)
 
+    def __post_init__(self) -> None:
+        for name in ("num_train", "num_validation", "num_test"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1 cloud, got {getattr(self, name)}")
+
 
 @register_experiment
 class ShapesExperiment(Experiment[ShapesConfig]):
@@ -87,6 +94,8 @@ class ShapesExperiment(Experiment[ShapesConfig]):
 
     name = "shapes"
     Config = ShapesConfig
+    evaluation_only: ClassVar[frozenset[str]] = frozenset({"num_test"})
+    """Options that training and its data do not depend on; they may change in a run that is there."""
 
     @cached_property
     def splits(self) -> dict[str, Constellations]:

@@ -11,8 +11,10 @@ Reference: Folkner, Williams, Boggs, IPN Progress Report 42-178 (2009), for DE42
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,14 +22,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lie_sim.data import Trajectories, solar_trajectories
+from lie_sim.errors import ConfigError
 from lie_sim.experiments.base import Evaluation, Experiment, curve, register_experiment
 from lie_sim.experiments.dynamics import energy_curves, score_rollout
 from lie_sim.experiments.symmetry import before_and_after
 from lie_sim.hamiltonian import Hamiltonian
+from lie_sim.integrators import get_method
 from lie_sim.models import EnergyModel, LieTransformer, LieTransformerConfig
 from lie_sim.report import EquivarianceRow, ReportData, Table, TrajectoryView
 from lie_sim.systems import SolarSystem
 from lie_sim.systems.baselines import circular_orbits, constant_velocity
+from lie_sim.systems.solar import FIRST_DAY, LAST_DAY, julian_date
 from lie_sim.training import TrainingConfig, dynamics_task, fit_scales
 from lie_sim.training.tasks import TensorTask
 
@@ -78,7 +83,7 @@ class SolarConfig:
     """Options of the solar-system experiment.
 
     Args:
-        train_start: first day of the training data (calendar date).
+        train_start: first day of the training data (calendar date; the ephemeris covers 1900 to 2199).
         train_end: last day of it, and start of the prediction.
         test_end: last day of the prediction.
         step_days: time step of data and prediction.
@@ -97,6 +102,25 @@ class SolarConfig:
     model: LieTransformerConfig = field(default_factory=solar_model)
     training: TrainingConfig = field(default_factory=solar_training)
 
+    def __post_init__(self) -> None:
+        try:
+            get_method(self.method)
+            start, end, last = map(julian_date, (self.train_start, self.train_end, self.test_end))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        if not FIRST_DAY <= start < end < last <= LAST_DAY:
+            raise ConfigError(
+                "train_start, train_end and test_end must follow each other, between 1899-12-04 and 2200-02-01; "
+                f"got {self.train_start}, {self.train_end} and {self.test_end}"
+            )
+        if not 0 < self.step_days <= last - end:
+            raise ConfigError(
+                f"step_days must be positive and at most the {last - end:g} days of the prediction, "
+                f"got {self.step_days}"
+            )
+        if not 0 <= self.validation_share < 1:
+            raise ConfigError(f"validation_share must be from 0 to below 1, got {self.validation_share}")
+
 
 @register_experiment
 class SolarExperiment(Experiment[SolarConfig]):
@@ -104,6 +128,8 @@ class SolarExperiment(Experiment[SolarConfig]):
 
     name = "solar"
     Config = SolarConfig
+    evaluation_only: ClassVar[frozenset[str]] = frozenset({"test_end", "method"})
+    """Options that training and its data do not depend on; they may change in a run that is there."""
 
     @cached_property
     def _windows(self) -> tuple[Trajectories, Trajectories]:
@@ -133,12 +159,12 @@ class SolarExperiment(Experiment[SolarConfig]):
         """Twenty years ahead: position errors of the model, Newton, circles and straight lines."""
         assert isinstance(module, Hamiltonian)
         truth, system = self.future, SolarSystem()
-        module.double()
-        learned = score_rollout(module, truth, method=self.config.method, progress=progress)
+        precise = copy.deepcopy(module).double()  # the caller's module stays as it is
+        learned = score_rollout(precise, truth, method=self.config.method, progress=progress)
         newton = score_rollout(system, truth, method=self.config.method)
         start = truth.state(0)
         predictions = {
-            "LieTransformer": learned.predicted.q,
+            "LieTransformer": learned.predicted.q.to(truth.q),  # from the device of the module
             "Newton, same integrator and step": newton.predicted.q,
             "circular orbits": circular_orbits(start, truth.particles, truth.times),
             "constant velocity": constant_velocity(start, truth.particles, truth.times),
@@ -171,7 +197,7 @@ class SolarExperiment(Experiment[SolarConfig]):
             trajectories=self._views(truth, predictions["LieTransformer"][0]),
             error_curves={name: curve(truth.times, error.square().mean(1)) for name, error in errors.items()},
             energy_curves=energy_curves(system, truth, learned, newton),
-            equivariance=self._symmetries(module.potential, truth),
+            equivariance=self._symmetries(precise.potential, truth),
             comparison=_table(system.bodies, errors),
             time_unit="day",
         )

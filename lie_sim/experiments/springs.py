@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 
@@ -53,7 +54,7 @@ class SpringsConfig:
         num_train: training systems, one chunk each.
         num_validation: validation systems.
         num_test: test systems.
-        long_steps: steps of the long rollout.
+        long_steps: steps of the long rollout, more than the five points of a chunk; they name its results.
         data_seed: of all data.
         model: the potential.
         training: the training run.
@@ -69,8 +70,8 @@ class SpringsConfig:
 
     def __post_init__(self) -> None:
         longest = len(Springs().default_times()) - 1
-        if not 1 <= self.long_steps <= longest:
-            raise ConfigError(f"long_steps must be from 1 to {longest}, got {self.long_steps}")
+        if not POINTS < self.long_steps <= longest:
+            raise ConfigError(f"long_steps must be from {POINTS + 1} to {longest}, got {self.long_steps}")
 
 
 @register_experiment
@@ -85,6 +86,8 @@ class SpringsExperiment(Experiment[SpringsConfig]):
 
     name = "springs"
     Config = SpringsConfig
+    evaluation_only: ClassVar[frozenset[str]] = frozenset({"num_test", "long_steps"})
+    """Options that training and its data do not depend on; they may change in a run that is there."""
 
     @cached_property
     def dataset(self) -> DatasetConfig:
@@ -124,8 +127,8 @@ class SpringsExperiment(Experiment[SpringsConfig]):
         free = free_motion_scores(long_truth)
         results = {
             "mse5": short.mean,
-            "mse100": long.mean,
-            "mse100_last": long.last,
+            f"mse{self.config.long_steps}": long.mean,
+            f"mse{self.config.long_steps}_last": long.last,
             "diverged_share": long.diverged_share,
         }
         report = ReportData(

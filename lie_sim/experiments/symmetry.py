@@ -27,8 +27,8 @@ def invariance_error(
     Args:
         model: any energy model.
         symmetry: name of a group of :mod:`lie_sim.groups`, such as ``"SE(3)"``.
-        q: positions, shape (B, N, d), B ≥ 2.
-        particles: what the particles are.
+        q: positions, shape (B, N, d), B ≥ 2, on the device of the model.
+        particles: what the particles are, likewise.
         seed: of the random elements.
     """
     moved = random_transform(group(symmetry), q, torch.Generator(q.device).manual_seed(seed))
@@ -52,12 +52,16 @@ def before_and_after(
 def symmetry_rows(
     model: EnergyModel, symmetries: list[str], q: Tensor, particles: Particles, *, when: str
 ) -> list[EquivarianceRow]:
-    """The invariance error for several symmetries in both float types, as rows of a report."""
-    rows = []
+    """The invariance error for several symmetries in both float types, as rows of a report.
+
+    The model may lie on another device than the positions; it is measured where it lies.
+    """
+    rows, device = [], next(model.parameters()).device
     for dtype, tolerance in TOLERANCES.items():
-        cast = copy.deepcopy(model).to(dtype)
+        cast, positions = copy.deepcopy(model).to(dtype), q.to(device=device, dtype=dtype)
+        there = particles.to(device=device, dtype=dtype)
         for symmetry in symmetries:
-            error = invariance_error(cast, symmetry, q.to(dtype), particles.to(dtype=dtype))
+            error = invariance_error(cast, symmetry, positions, there)
             rows.append(
                 EquivarianceRow(
                     symmetry=symmetry,

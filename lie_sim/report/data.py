@@ -157,7 +157,7 @@ class ReportData:
             learning_rate.
         trajectories: systems to animate.
         error_curves: model name to (times, mean squared error), both of shape (T,).
-        energy_curves: curve name to (times, relative energy error), both of shape (T,).
+        energy_curves: curve name to (times, energy change / mean kinetic energy), both of shape (T,).
         equivariance: measured symmetry errors.
         comparison: models side by side.
         configuration: nested dictionary of plain values, shown as TOML.

@@ -70,7 +70,9 @@ def _figures(data: ReportData) -> dict[str, Figure]:
     if data.error_curves:
         figures["error_curves"] = _curves_figure(data, data.error_curves, "mean squared error")
     if data.energy_curves:
-        figures["energy_curves"] = _curves_figure(data, data.energy_curves, "relative energy error, absolute")
+        figures["energy_curves"] = _curves_figure(
+            data, data.energy_curves, "energy change / mean kinetic energy"
+        )
     for number, view in enumerate(data.trajectories, start=1):
         figures[f"trajectory_{number}"] = _trajectory_figure(view)
     return figures

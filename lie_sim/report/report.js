@@ -98,5 +98,5 @@ setTheme(document.documentElement.dataset.theme);
 const playerRoot = document.getElementById("player");
 if (playerRoot) player = new TrajectoryPlayer(playerRoot, report.trajectories);
 showCurves("error", "mean squared error");
-showCurves("energy", "relative energy error");
+showCurves("energy", "energy change / mean kinetic energy");
 showLearning();

@@ -15,6 +15,7 @@ from lie_sim.files import write_atomically
 from lie_sim.plain import from_plain, to_plain
 
 T = TypeVar("T")
+_LARGEST_SEED = 2**63 - 1  # of torch.manual_seed, and of a whole number in TOML
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ class TrainingConfig:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not 0 <= self.seed <= _LARGEST_SEED:
+            raise ConfigError(f"seed must be from 0 to 2^63 - 1, got {self.seed}")
         for name, value in (
             ("ema_decay", self.ema_decay),
             ("betas[0]", self.betas[0]),

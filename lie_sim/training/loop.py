@@ -86,7 +86,8 @@ def train(
         run_directory: where to keep the run; None keeps nothing (and a stopped run cannot be resumed).
         progress: show a progress bar.
         resume: ``"auto"`` continues the run of the directory if there is one, ``"required"`` insists on it,
-            ``"restart"`` deletes what is there and begins again.
+            ``"restart"`` begins again: it deletes the checkpoints and empties the metrics. The model of the old
+            run stays until the new one is finished, its ``nonfinite_step_*`` for good.
 
     Returns:
         The module with its best averaged weights, and how the run ended.
@@ -94,8 +95,9 @@ def train(
     Raises:
         NonFiniteError: a loss or gradient became NaN or infinite.
         TrainingInterrupted: Ctrl-C; with a run directory, a checkpoint was written.
-        ConfigError: the directory holds a run with other options.
-        CheckpointError: the directory holds a run of another model or other data, or nothing to resume.
+        ConfigError: the directory holds a run with other options (never with ``"restart"``).
+        CheckpointError: the directory holds a run of another model or other data (never with ``"restart"``),
+            or nothing to resume.
 
     Example:
         >>> from lie_sim import LieTransformer

@@ -6,6 +6,7 @@ import json
 import shutil
 import tomllib
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,18 @@ import torch
 
 from lie_sim.checkpoint import load_model, save_model
 from lie_sim.cli import demo as demo_module
+from lie_sim.cli.rollout import summary
 from lie_sim.data import Trajectories
 from lie_sim.errors import NonFiniteError
-from lie_sim.experiments import SpringsExperiment
+from lie_sim.experiments import SpringsExperiment, experiment_class, experiment_names
 from lie_sim.models import LieTransformerClassifier, LieTransformerConfig
+from lie_sim.rollout import Rollout, energy_change
 from lie_sim.rollout import rollout as integrate
-from lie_sim.state import PhaseState
+from lie_sim.state import Particles, PhaseState
 from lie_sim.systems import Springs
 
 Run = Callable[..., Any]
+HUGE = "9" * 30
 
 
 @pytest.fixture
@@ -76,12 +80,80 @@ def test_restart_removes_the_run_and_nothing_else(
     springs_run: Path, tmp_path: Path, lie_sim: Run, untrained: list[tuple[Path, Any]]
 ) -> None:
     folder = shutil.copytree(springs_run, tmp_path / "run")
+    (folder / "nonfinite_step_7").mkdir()
+    (folder / "nonfinite_step_7" / "batch.safetensors").write_text("evidence")
     (folder / "notes.txt").write_text("mine")
+    (folder / "nonfinite_step_notes.txt").write_text("mine")
     stopped = lie_sim("train", "springs", folder, "--num-train", 9, "--restart")
-    assert [path.name for path in folder.iterdir() if path.suffix != ".safetensors"] == ["notes.txt"]
+    kept = {path.name for path in folder.iterdir() if path.suffix != ".safetensors"}
+    assert kept == {"notes.txt", "nonfinite_step_notes.txt"}
     assert [(directory, config.num_train) for directory, config in untrained] == [(folder, 9)]
     assert stopped.code == 130
     assert stopped.err == f"lie-sim train: stopped. To go on: lie-sim train springs {folder} --num-train 9\n"
+
+
+@pytest.mark.parametrize("name", experiment_names())
+def test_options_of_the_evaluation_are_options_that_the_training_does_not_see(name: str) -> None:
+    cls = experiment_class(name)
+    declared = cls.evaluation_only  # type: ignore[attr-defined]
+    assert declared
+    assert declared <= {field.name for field in fields(cls.Config)} - {"training", "model", "data_seed"}
+
+
+def test_options_of_the_evaluation_may_change(
+    springs_run: Path, tiny: list[str], tmp_path: Path, lie_sim: Run
+) -> None:
+    folder = shutil.copytree(springs_run, tmp_path / "run")
+    model = load_model(folder / "model").state_dict()
+    done = lie_sim("train", "springs", folder, *tiny, "--num-test", 3, "--long-steps", 12)
+    assert (done.code, done.err) == (0, "")
+    assert "mse12_last" in done.out
+    assert set(json.loads((folder / "results.json").read_text())) >= {"mse12", "mse12_last"}
+    values = tomllib.loads((folder / "experiment.toml").read_text())
+    assert (values["num_test"], values["long_steps"]) == (3, 12)
+    after = load_model(folder / "model").state_dict()
+    assert all(torch.equal(after[name], model[name]) for name in model)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--num-train", "many"), "expected a whole number"),
+        (("--training.max-steps", "0"), "a run needs an end"),
+        (("--model.lifting", "foo"), "unknown lifting"),
+        (("--num-train", "0"), "at least 1"),
+        (("--model.num-heads", "5"), "5"),
+    ],
+)
+def test_restart_with_impossible_options_keeps_the_run(
+    words: tuple[str, str], message: str, springs_run: Path, tmp_path: Path, lie_sim: Run
+) -> None:
+    folder = shutil.copytree(springs_run, tmp_path / "run")
+    before = {path.relative_to(folder) for path in folder.rglob("*")}
+    failed = lie_sim("train", "springs", folder, "--restart", "--no-progress", *words)
+    assert (failed.code, failed.err.count("\n")) == (2, 1), failed
+    assert message in failed.err
+    assert {path.relative_to(folder) for path in folder.rglob("*")} == before
+
+
+def test_demo_restart_removes_the_demonstration_and_nothing_else(
+    springs_run: Path, tmp_path: Path, lie_sim: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(springs_run, tmp_path / "run", ignore=shutil.ignore_patterns("rollout*"))
+    (folder / "comparison.json").write_text("{}")
+    (folder / "notes.txt").write_text("mine")
+
+    def run_demo(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo_module, "run_demo", run_demo)
+    refused = lie_sim("demo", folder, "--num-train", 9)
+    assert refused.code == 2
+    assert "--restart" in refused.err
+    assert (folder / "comparison.json").exists()
+    stopped = lie_sim("demo", folder, "--restart", "--num-train", 9)
+    assert stopped.err == f"lie-sim demo: stopped. To go on: lie-sim demo {folder} --num-train 9\n"
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
 def test_restart_leaves_a_directory_that_is_no_run(
@@ -151,7 +223,7 @@ def test_info(springs_run: Path, tmp_path: Path, lie_sim: Run) -> None:
     assert facts["symmetry"] == "E(2), exact"
     assert facts["steps"] == "3"
     results = json.loads((springs_run / "results.json").read_text())
-    assert facts["mse100"] == f"{results['mse100']:.4g}"
+    assert facts["mse10"] == f"{results['mse10']:.4g}"
     options = tomllib.loads(shown.out.split("\nconfiguration\n")[1])
     assert (options["num_train"], options["model"]["width"], options["training"]["max_steps"]) == (8, 8, 3)
     alone = lie_sim("info", springs_run / "model")
@@ -194,8 +266,16 @@ def test_rollout_writes_the_trajectories_of_the_library(springs_run: Path, lie_s
     assert "3 systems of 6 particles in 2 dimensions" in done.out
     assert "0 of 3 (0.0%)" in done.out
     assert found.metadata["system"] == "springs"
-    drift = ((expected.energy - expected.energy[:, :1]) / expected.energy[:, :1]).abs().max()
-    assert f"largest {float(drift):.1e}" in done.out
+    change = energy_change(expected, particles).abs().max()
+    assert "energy change / mean kinetic energy  median" in done.out
+    assert f"largest {float(change):.1e}" in done.out
+
+
+def test_rollout_of_systems_at_rest_has_no_scale_for_its_energy() -> None:
+    rest = torch.zeros(2, 3, 1, 2)
+    path = Rollout(torch.arange(3.0), rest, rest, torch.ones(2, 3), torch.zeros(2, dtype=torch.bool))
+    found = summary(path, Particles(masses=torch.ones(2, 1)))
+    assert found == {"energy change / mean kinetic energy": "unknown", "diverged": "0 of 2 (0.0%)"}
 
 
 def test_rollout_from_a_file(springs_run: Path, tmp_path: Path, lie_sim: Run) -> None:
@@ -218,7 +298,20 @@ def test_rollout_mistakes(springs_run: Path, tmp_path: Path, lie_sim: Run) -> No
         ((springs_run, "--initial", springs_run / "report.html"), "not a complete safetensors file"),
         ((springs_run, "--out", tmp_path), "is a directory"),
         ((springs_run, "--steps", 5, "--save-every", 2), "multiple of save_every"),
-        ((springs_run, "--steps", -5), "num_steps"),
+        ((springs_run, "--steps", -5), "--steps: expected a whole number from 0"),
+        ((springs_run, "--steps", 0), "--steps must be at least 1"),
+        ((springs_run, "--steps", "1e30"), "expected a whole number"),
+        ((springs_run, "--steps", HUGE), "--steps: expected a whole number from 0 to 2^63 - 1"),
+        ((springs_run, "--step-size", 0), "--step-size must be positive, got 0.0"),
+        ((springs_run, "--step-size", -0.1), "--step-size must be positive, got -0.1"),
+        ((springs_run, "--step-size", "nan"), "--step-size: expected a finite number, got nan"),
+        ((springs_run, "--step-size", "inf"), "--step-size: expected a finite number, got inf"),
+        ((springs_run, "--seed", HUGE), "--seed: expected a whole number from 0 to 2^63 - 1"),
+        ((springs_run, "--seed", -1), "--seed: expected a whole number from 0 to 2^63 - 1, got -1"),
+        ((springs_run, "--substeps", 0), "substeps"),
+        ((springs_run, "--substeps", HUGE), "--substeps: expected a whole number"),
+        ((springs_run, "--save-every", 0), "save_every"),
+        ((springs_run, "--num-systems", HUGE), "--num-systems: expected a whole number"),
         ((springs_run, "--num-systems", 0), "num_systems"),
         ((springs_run, "--system", "gravity", "--steps", 2), "attributes per particle"),
         ((springs_run / "model",), "does not say where to start"),
@@ -255,5 +348,6 @@ def test_demo_passes_its_options_on(tmp_path: Path, lie_sim: Run, monkeypatch: p
     done = lie_sim("demo", tmp_path, "--cpu-seconds", 2, "--no-progress")
     assert (done.code, done.err) == (0, "")
     assert calls == [(tmp_path, 2.0, False)]
+    assert "mse100" in done.out
     assert [line.split()[0] for line in done.out.splitlines()] == ["model", "ours", "theirs", "report"]
     assert "1e-06" in done.out

@@ -108,6 +108,29 @@ def test_options_override_the_file(lie_sim: Run, tmp_path: Path) -> None:
         ("train springs --config {here}/shapes.toml", "holds options of 'shapes', not of 'springs'"),
         ("train springs --model.lifting foo", "unknown lifting 'foo'; choose one of frame, haar, finite"),
         ("train springs --training.max-steps 0", "a run needs an end"),
+        ("train springs --training.clip-norm inf", "--training.clip-norm: expected a finite number, got inf"),
+        ("train springs --model.epsilon nan", "--model.epsilon: expected a finite number, got nan"),
+        ("train springs --model.num-frames -1", "--model.num-frames: expected a whole number from 0 to 2^63"),
+        ("train springs --model.width {huge}", "--model.width: expected a whole number from 0 to 2^63"),
+        ("train springs --data-seed {huge}", "--data-seed: expected a whole number from 0 to 2^63"),
+        ("train springs --training.seed {huge}", "seed must be from 0 to 2^63 - 1, got 9"),
+        ("train springs --training.seed -1", "seed must be from 0 to 2^63 - 1, got -1"),
+        ("train springs --config {here}/infinite.toml", "--training.clip-norm: expected a finite number"),
+        ("train shapes --num-test 0", "num_test must be at least 1 cloud, got 0"),
+        ("train shapes --num-train {huge}", "--num-train: expected a whole number"),
+        ("train solar --validation-share 1e30", "validation_share must be from 0 to below 1"),
+        ("train solar --validation-share -1", "validation_share must be from 0 to below 1"),
+        ("train solar --step-days 0", "step_days must be positive"),
+        ("train solar --step-days 1e30", "step_days must be positive and at most the 7305 days"),
+        ("train solar --test-end 1999-01-01", "must follow each other"),
+        ("train solar --test-end 2300-01-01", "between 1899-12-04 and 2200-02-01"),
+        ("train solar --test-end banana", "a date must look like"),
+        ("train solar --method frogleap", "frogleap"),
+        ("demo {here}/demo --seed {huge}", "--seed: expected a whole number from 0 to 2^63 - 1"),
+        ("demo {here}/demo --seed -1", "--seed: expected a whole number from 0 to 2^63 - 1"),
+        ("demo {here}/demo --cpu-seconds nan", "--cpu-seconds: expected a finite number, got nan"),
+        ("demo {here}/demo --cpu-seconds 0", "a run needs an end"),
+        ("demo {here}/demo --num-test {huge}", "--num-test: expected a whole number"),
         ("config springs --num-train 3", "unknown option --num-train"),
         ("evaluate {here}/none", "not a run directory"),
         ("report {here}/none", "evaluate the run first"),
@@ -123,7 +146,8 @@ def test_a_mistake_is_one_line(command: str, message: str, lie_sim: Run, tmp_pat
     (tmp_path / "wrong_type.toml").write_text('num_train = "many"\n')
     (tmp_path / "not.toml").write_text("num_train: 3\n")
     (tmp_path / "shapes.toml").write_text('experiment = "shapes"\n')
-    words = [word.format(here=tmp_path) for word in command.split()]
+    (tmp_path / "infinite.toml").write_text("[training]\nclip_norm = inf\n")
+    words = [word.format(here=tmp_path, huge="9" * 30) for word in command.split()]
     failed = lie_sim(*words)
     assert (failed.code, failed.out) == (2, "")
     assert message.format(here=tmp_path) in failed.err
@@ -131,6 +155,31 @@ def test_a_mistake_is_one_line(command: str, message: str, lie_sim: Run, tmp_pat
     assert failed.err.endswith("\n")
     assert failed.err.count("\n") == 1
     assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")],
+)
+def test_too_little_memory_is_one_line(
+    error: Exception, lie_sim: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def config(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("lie_sim.cli.info.config", config)
+    failed = lie_sim("config", "springs")
+    assert (failed.code, failed.err.count("\n")) == (1, 1)
+    assert failed.err.startswith("lie-sim config: there is not enough memory")
+
+
+def test_other_failures_show_where_they_happened(lie_sim: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def config(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("lie_sim.cli.info.config", config)
+    with pytest.raises(RuntimeError, match="a bug"):
+        lie_sim("config", "springs")
 
 
 def test_exit_codes() -> None:

@@ -22,6 +22,7 @@ def test_four_models_are_compared(tmp_path: Path) -> None:
     assert list(rows) == [OURS, PAPER, CONNECTED, FREE]
     assert (rows[OURS]["parameters"], rows[PAPER]["parameters"]) == (11_979, 841_641)
     for name, row in rows.items():
+        assert "mse10" in row
         assert 0 < row["mse5"] < 1  # a second of training is little: nothing is said about the order
         assert (row["cpu_seconds"] >= 1) == (name != FREE)
     assert json.loads((tmp_path / "comparison.json").read_bytes()) == rows

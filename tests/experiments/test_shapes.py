@@ -33,6 +33,12 @@ def test_moving_the_clouds_changes_no_answer(experiment: ShapesExperiment, tmp_p
     assert results["accuracy_drop_se2"] == 0
 
 
+def test_more_test_clouds_leave_the_training_as_it_is(experiment: ShapesExperiment) -> None:
+    more = ShapesExperiment(replace(experiment.config, num_test=20))
+    assert more.task().digest() == experiment.task().digest()
+    assert more.splits["test"].digest() != experiment.splits["test"].digest()
+
+
 class Oracle(nn.Module):
     """Scores that name the given counts."""
 

@@ -51,6 +51,14 @@ def test_training_ends_where_the_prediction_begins(experiment: SolarExperiment) 
     assert torch.equal(experiment.future.q[0, 0], truth.q[-1])
 
 
+def test_another_end_or_integrator_of_the_prediction_leaves_the_training_as_it_is(
+    experiment: SolarExperiment,
+) -> None:
+    other = SolarExperiment(replace(experiment.config, test_end="2000-02-01", method="pefrl"))
+    assert {"test_end", "method"} == other.evaluation_only
+    assert other.task().digest() == experiment.task().digest()
+
+
 def test_position_errors_are_distances() -> None:
     q = torch.zeros(1, 2, 3, 3)
     q[0, 1, 2] = torch.tensor([3.0, 4.0, 0.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,8 +29,8 @@ def test_a_run_leaves_results_report_and_model(springs_run: Path) -> None:
     assert {"experiment.toml", "training.toml", "metrics.jsonl", "model", "checkpoints"} <= names
     assert {"results.json", "report_data.json", "report.html", "figures"} <= names
     results = json.loads((springs_run / "results.json").read_bytes())
-    assert set(results) == {"mse5", "mse100", "mse100_last", "diverged_share"}
-    assert 0 < results["mse5"] < results["mse100"] < results["mse100_last"]
+    assert set(results) == {"mse5", "mse10", "mse10_last", "diverged_share"}
+    assert 0 < results["mse5"] < results["mse10"] < results["mse10_last"]
 
 
 def test_the_report_shows_all_parts(springs_run: Path) -> None:
@@ -58,6 +59,22 @@ def test_a_finished_run_is_continued_without_a_step(springs_run: Path, tiny_spri
     before = (springs_run / "metrics.jsonl").read_bytes()
     assert SpringsExperiment(tiny_springs).run(springs_run, progress=False).steps == 4
     assert (springs_run / "metrics.jsonl").read_bytes() == before
+
+
+def test_the_evaluation_of_a_finished_run_may_change(
+    springs_run: Path, tiny_springs: SpringsConfig, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(springs_run, tmp_path / "run")
+    other = SpringsExperiment(replace(tiny_springs, num_test=3, long_steps=12))
+    assert set(other.evaluation_only) == {"num_test", "long_steps"}
+    result = other.run(folder, progress=False)
+    weights, before = result.module.state_dict(), load_model(springs_run / "model").state_dict()
+    assert all(torch.equal(weights[name], before[name]) for name in before)
+    results = json.loads((folder / "results.json").read_bytes())
+    assert set(results) == {"mse5", "mse12", "mse12_last", "diverged_share"}
+    assert open_run(folder).config == other.config
+    report = ReportData.load(folder / "report_data.json")
+    assert (len(report.trajectories), report.configuration["long_steps"]) == (3, 12)
 
 
 def test_the_directory_of_another_experiment_is_refused(springs_run: Path) -> None:
@@ -112,5 +129,7 @@ def test_free_motion_is_a_straight_line(tiny_springs: SpringsConfig) -> None:
 
 
 def test_a_rollout_longer_than_the_data_is_refused_before_training() -> None:
-    with pytest.raises(ConfigError, match="long_steps must be from 1 to 499, got 600"):
+    with pytest.raises(ConfigError, match="long_steps must be from 6 to 499, got 600"):
         SpringsConfig(long_steps=600)
+    with pytest.raises(ConfigError, match="got 5"):  # mse5 is the error of a chunk
+        SpringsConfig(long_steps=5)

@@ -51,6 +51,8 @@ def test_missing_file(tmp_path: Path) -> None:
         {"betas": (0.9, 1.0)},
         {"clip_norm": -1.0},
         {"min_learning_rate_ratio": 2.0},
+        {"seed": -1},
+        {"seed": 2**63},
         {"patience": 1, "validate_every": 0},
     ],
 )

@@ -230,9 +230,13 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
 
 def test_restart_begins_again(tmp_path: Path) -> None:
     quiet(hamiltonian(), dynamics(), QUICK, tmp_path)
+    (tmp_path / "nonfinite_step_7").mkdir()
     result = quiet(hamiltonian(), dynamics(), replace(QUICK, max_steps=3), tmp_path, resume="restart")
     assert result.steps == 3
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [2, 3]
+    assert model_metadata(tmp_path / "model")["steps"] == 3
+    assert [path.stem for path in sorted((tmp_path / "checkpoints").iterdir())][-1] == "step_000000003"
+    assert (tmp_path / "nonfinite_step_7").is_dir()
 
 
 def test_another_run_is_not_resumed(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import signal
 import sys
@@ -23,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from record import record
 
 from lie_sim import Hamiltonian, LieTransformer
 from lie_sim.data import make_trajectories
@@ -30,8 +30,6 @@ from lie_sim.data.storage import load_tensors, tensors_digest
 from lie_sim.systems import Springs
 from lie_sim.training import TrainingConfig, dynamics_task, read_metrics, train
 from lie_sim.training.run_state import checkpoints
-
-RESULTS = Path(__file__).parent / "results" / "kill_and_resume.json"
 
 
 def run_training(folder: Path, steps: int) -> None:
@@ -106,7 +104,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--dry-run", action="store_true", help="do not write the result")
     options = parser.parse_args()
     torch.set_num_threads(1)
     moments, runs = random.Random(options.seed), []
@@ -127,21 +125,21 @@ def main() -> int:
                 runs[-1]["equal"],
             )
     identical = all(all(run["equal"].values()) for run in runs)
-    result = {
-        "question": "does a killed and resumed run end with the weights of an undisturbed one?",
-        "identical": identical,
-        "kills": sum(len(run["kills"]) for run in runs),
+    kills = sum(len(run["kills"]) for run in runs)
+    print(f"{kills} kills in {len(runs)} runs, all identical: {identical}")
+    figures = {
+        "kills": kills,
+        "identical": float(identical),
+        "half_written_files": sum(kill["half_written"] for run in runs for kill in run["kills"]),
+    }
+    details = {
         "runs": runs,
         "undisturbed_seconds": duration,
         "steps": options.steps,
         "seed": options.seed,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"{result['kills']} kills in {len(runs)} runs, all identical: {identical}")
+    if not options.dry_run:
+        record("kill_and_resume", figures, threads=torch.get_num_threads(), details=details)
     return 0 if identical else 1
 
 

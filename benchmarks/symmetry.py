@@ -127,7 +127,7 @@ FORCE_CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "frames 3-D, coulomb": (3, {"radial": "coulomb"}),
     "C4": (2, {"lifting": "finite", "group": "C4"}),
     "D3": (2, {"lifting": "finite", "group": "D3"}),
-    "T": (3, {"lifting": "finite", "group": "T"}),
+    "T": (3, {"lifting": "finite", "group": "T", "width": 4, "kernel_hidden": 4}),
     "T(2)": (2, {"lifting": "haar", "group": "T(2)"}),
     "T(3)": (3, {"lifting": "haar", "group": "T(3)"}),
     "SO(2)": (2, {"lifting": "haar", "group": "SO(2)", "centre": True}),
@@ -182,7 +182,7 @@ def random_batches(dim: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
 def finite_share(dim: int, options: dict[str, Any], dtype: torch.dtype, count: int) -> float:
     """Share of the batches whose forces are all finite; four are computed together."""
     torch.manual_seed(0)
-    hamiltonian = Hamiltonian(perturbed(LieTransformer.default(dim=dim, **SMALL, **options))).to(dtype)
+    hamiltonian = Hamiltonian(perturbed(LieTransformer.default(dim=dim, **{**SMALL, **options}))).to(dtype)
     finite = 0
     parts = (tensor.split(4) for tensor in random_batches(dim, count))
     for q, masses, mask in zip(*parts, strict=True):

@@ -187,21 +187,18 @@ def shapes(result: Result) -> str:
 
 def kill_and_resume(result: Result) -> str:
     """How often a run was killed, and what became of it."""
-    kills = [kill for run in result["runs"] for kill in run["kills"]]
+    runs = result["details"]["runs"]
+    kills = [kill for run in runs for kill in run["kills"]]
     rows = [
         ["processes killed (SIGKILL, at a random moment)", str(len(kills))],
-        ["runs that they belonged to", str(len(result["runs"]))],
+        ["runs that they belonged to", str(len(runs))],
         ["kills in the middle of writing a checkpoint", str(sum(kill["half_written"] > 0 for kill in kills))],
         [
             "runs with step, checkpoint, weights and metrics equal to the undisturbed run, bit for bit",
-            str(sum(all(run["equal"].values()) for run in result["runs"])),
+            str(sum(all(run["equal"].values()) for run in runs)),
         ],
     ]
-    versions = f"torch {result['torch']}, Python {result['python']}"
-    return (
-        table(["", "number"], rows)
-        + f"\n`python benchmarks/kill_and_resume.py`; {result['threads']} thread; {versions}.\n"
-    )
+    return table(["", "number"], rows) + source(result)
 
 
 BLOCKS: dict[str, tuple[str, Callable[[Result], str]]] = {

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,18 +40,8 @@ FIXED_POINT_BITS = 44
 _LARGEST = 2.0**62
 
 
-class _Arithmetic(Protocol):
-    """How a state is held and changed."""
-
-    def encode(self, x: Tensor) -> Tensor: ...
-
-    def decode(self, x: Tensor) -> Tensor: ...
-
-    def add(self, x: Tensor, rate: Tensor, duration: float | Tensor) -> Tensor: ...
-
-
 class _FloatingPoint:
-    """Ordinary numbers: undone up to rounding."""
+    """How a state is held and changed: here as ordinary numbers, undone up to rounding."""
 
     def encode(self, x: Tensor) -> Tensor:
         return x
@@ -207,7 +197,7 @@ class _ReversibleRun(torch.autograd.Function):
 
 
 def _forth(
-    run: _Run, numbers: _Arithmetic, q: Tensor, p: Tensor
+    run: _Run, numbers: _FloatingPoint | _FixedPoint, q: Tensor, p: Tensor
 ) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:
     """Saved states, and the last one as it is held."""
     state, saved = [numbers.encode(q), numbers.encode(p)], []
@@ -230,7 +220,7 @@ def _forth(
 class _WayBack:
     """The state as it is undone, and the slopes of the loss with respect to it, the steps and the leaves."""
 
-    def __init__(self, run: _Run, numbers: _Arithmetic, end: Sequence[Tensor]) -> None:
+    def __init__(self, run: _Run, numbers: _FloatingPoint | _FixedPoint, end: Sequence[Tensor]) -> None:
         self.run, self.numbers, self.state = run, numbers, list(end)
         self.slopes = [torch.zeros_like(numbers.decode(x)) for x in end]
         self.step_slopes = [torch.zeros_like(step) for step in run.steps]

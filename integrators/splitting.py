@@ -61,6 +61,7 @@ class SplittingMethod(Method):
         reversible: whether a step of −h undoes a step of h.
 
     Example:
+        >>> from lie_sim.integrators import get_method
         >>> method = get_method("leapfrog")
         >>> method.order, method.kicks, method.drifts, method.forces_per_step
         (2, (0.5, 0.5), (1.0,), 1)

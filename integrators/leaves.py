@@ -27,10 +27,10 @@ def graph_leaves(dynamics: Any, q: Tensor, p: Tensor) -> tuple[Tensor, ...]:
     with torch.enable_grad():
         probes = [x.detach().requires_grad_(True) for x in (q, p)]
         values = [dynamics.force(probes[0]), dynamics.velocity(probes[1])]
-    return tuple(leaf for leaf in _leaves_behind(values) if all(leaf is not probe for probe in probes))
+    return tuple(leaf for leaf in leaves_behind(values) if all(leaf is not probe for probe in probes))
 
 
-def _leaves_behind(tensors: list[Tensor]) -> list[Tensor]:
+def leaves_behind(tensors: list[Tensor]) -> list[Tensor]:
     """Every leaf of the graph, each once, in the order found; a tensor that is a leaf itself included."""
     found: dict[int, Tensor] = {id(x): x for x in tensors if x.requires_grad and x.grad_fn is None}
     waiting = [x.grad_fn for x in tensors if x.grad_fn is not None]

@@ -83,6 +83,18 @@ class Method(ABC):
             q, p and the memory after the last step.
         """
 
+    def check_state(self, q: Tensor, p: Tensor) -> None:
+        """Refuse a state of the wrong shape.
+
+        Raises:
+            TypeError: q and p are not of one shape, or not of one dtype and device.
+        """
+        if q.shape != p.shape or q.dtype != p.dtype or q.device != p.device:
+            raise TypeError(
+                f"{self.name} needs y0 = (q, p), two tensors of one shape; got {[tuple(q.shape), tuple(p.shape)]}, "
+                f"{q.dtype} on {q.device} and {p.dtype} on {p.device}"
+            )
+
     def options(self) -> dict[str, Any]:
         """The options and their values."""
         return {field.name: getattr(self, field.name) for field in self._option_fields()}

@@ -1,12 +1,12 @@
-"""One door to every solver: torchdiffeq's signature and methods, and the splitting methods beside them.
+"""One door to every solver: torchdiffeq's signature and methods, and the methods of this package beside them.
 
-    dy/dt = f(t, y);      splitting methods:  y = (q, p),  f = (v(p), F(q))
+    dy/dt = f(t, y);      methods of this package:  y = (q, p)
 
-A splitting method refuses a right-hand side that it cannot split. In particular it never sees the augmented
+A method refuses a right-hand side that lacks what it needs. In particular a splitting method never sees the augmented
 system of a continuous adjoint, one flat vector that could be cut in half by mistake without any sign of it
 but a wrong gradient.
 
-Shape letters: T output times.
+Shape letters: T output times, B batch, N particles, d space dimension.
 Reference: Chen, "torchdiffeq", 2018, https://github.com/rtqichen/torchdiffeq.
 """
 
@@ -17,50 +17,60 @@ from typing import Any
 
 import torch
 import torchdiffeq
-from jaxtyping import Float
 from torch import Tensor
 
+from lie_sim.integrators.events import find_events
+from lie_sim.integrators.gradients import ADJOINTS, run
 from lie_sim.integrators.method import Method
 from lie_sim.integrators.registry import get_method, is_method, methods
-
-UNIFORM_GRID_ULPS = 4
-"""Times within so many rounding errors of equal spacing are taken as equally spaced."""
+from lie_sim.integrators.schedule import schedule
 
 State = Tensor | tuple[Tensor, ...]
 
 
 def odeint(
-    func: Callable[[Tensor, Any], Any],
+    func: Any,
     y0: State,
-    t: Float[Tensor, " T"],
+    t: Tensor,
     *,
     rtol: float | Tensor = 1e-7,
     atol: float | Tensor = 1e-9,
     method: str | Method | None = None,
     options: dict[str, Any] | None = None,
     event_fn: Callable[..., Tensor] | None = None,
+    adjoint: str = "autograd",
 ) -> Any:
-    """Solve an initial value problem; ``torchdiffeq.odeint`` with splitting methods added.
+    """Solve an initial value problem; ``torchdiffeq.odeint`` with the methods of this package added.
 
     Args:
         func: for a splitting method, a Hamiltonian bound to its particles (or its ``vector_field``), or any
-            object with ``force(q)`` and ``velocity(p)``; for the others any ``f(t, y)``.
-        y0: state at ``t[0]``; (q, p) for a splitting method.
-        t: times, strictly monotonic, shape (T,).
+            object with ``force(q)`` and ``velocity(p)``; other methods say what they need; for torchdiffeq's
+            any ``f(t, y)``.
+        y0: state at ``t[0]``; (q, p) for a method of this package.
+        t: times, strictly monotonic, shape (T,). Methods of this package also take (T, B): times of each system.
         rtol: for adaptive methods of torchdiffeq; the others ignore it.
         atol: likewise.
-        method: a splitting method (``lie_sim.integrators.methods()``), or a method of torchdiffeq; None means
-            its default.
-        options: for a splitting method only ``{"step_size": h}``: each interval between two times is cut into
-            the whole number of equal steps nearest to its length over h, at least one; without it, into one.
-        event_fn: for torchdiffeq's methods only.
+        method: a method of this package (``lie_sim.integrators.methods()``), or of torchdiffeq; None means
+            torchdiffeq's default.
+        options: for a method of this package: ``step_size`` h, one for all or one per system, shape (B,) (each
+            interval between two times is cut into the whole number of equal steps nearest to its length over h,
+            at least one; without it, into one); ``fixed_point=True`` with the reversible adjoint of a splitting
+            method; and the options of the method itself.
+        event_fn: stop where ``event_fn(t, y)`` changes sign. For a method of this package it returns one number
+            per system, shape (B,); each system stops at its own event while the others go on, at t[1] at the
+            latest. For torchdiffeq's methods see there.
+        adjoint: how gradients are computed. "autograd" keeps the graph of every step; "checkpoint" recomputes it in
+            √n segments; "reversible" steps back, in constant memory; all three are exact for the discrete
+            steps. "continuous" is torchdiffeq's ``odeint_adjoint``, for its methods.
 
     Returns:
-        As torchdiffeq: y at the times, times first; for (q, p) the pair of (T, …) tensors.
+        As torchdiffeq: y at the times, times first; for (q, p) the pair of (T, …) tensors. With ``event_fn`` the
+        event times, shape (B,) (inf where there was none), and the states at the start and at the end.
 
     Raises:
-        TypeError: a splitting method cannot split ``func``, or ``y0`` is not (q, p).
-        ValueError: an option is unknown or impossible.
+        TypeError: ``func`` lacks what the method calls, or ``y0`` is not (q, p).
+        ValueError: the times, an option or the adjoint is impossible.
+        ReversalError: in the backward pass of ``adjoint="reversible"``, if stepping back misses the start.
 
     Example:
         >>> from lie_sim.integrators import SystemDynamics
@@ -74,23 +84,31 @@ def odeint(
         >>> q.shape, bool((q - reference[0]).abs().max() < 1e-4)
         (torch.Size([11, 2, 3, 2]), True)
     """
+    if adjoint not in ADJOINTS:
+        raise ValueError(f"adjoint must be one of {', '.join(ADJOINTS)}; got {adjoint!r}")
     if is_method(method):
         assert method is not None
-        if event_fn is not None:
+        if adjoint == "continuous":
             raise ValueError(
-                f"{_name(method)} has no events: leave out event_fn, or use a torchdiffeq method"
+                f"{_name(method)} solves no adjoint equation, its steps are differentiated exactly: use "
+                'adjoint="reversible", "checkpoint" or "autograd", or a method of torchdiffeq'
             )
-        return _odeint_splitting(func, y0, t, method, options)
+        return _own(func, y0, t, method, options, event_fn, adjoint)
+    if adjoint in ("reversible", "checkpoint"):
+        raise ValueError(
+            f'adjoint={adjoint!r} is for methods of lie_sim; torchdiffeq\'s have "autograd" and "continuous"'
+        )
+    solver = torchdiffeq.odeint_adjoint if adjoint == "continuous" else torchdiffeq.odeint
     tolerances = {"rtol": rtol, "atol": atol}
     return _passed_through(
-        torchdiffeq.odeint, func, y0, t, method=method, options=options, event_fn=event_fn, **tolerances
+        solver, func, y0, t, method=method, options=options, event_fn=event_fn, **tolerances
     )
 
 
 def odeint_adjoint(
-    func: Callable[[Tensor, Any], Any],
+    func: Any,
     y0: State,
-    t: Float[Tensor, " T"],
+    t: Tensor,
     *,
     rtol: float | Tensor = 1e-7,
     atol: float | Tensor = 1e-9,
@@ -105,12 +123,14 @@ def odeint_adjoint(
 ) -> Any:
     """Like :func:`odeint`; torchdiffeq's methods get their gradients from the continuous adjoint equation.
 
-    A splitting method differentiates its own steps by autograd instead: the gradient is exact for the
-    discrete map and reaches every parameter, so ``adjoint_params`` is not needed; memory grows with time.
+    A method of this package differentiates its own steps instead: it steps back if it is reversible, in constant
+    memory, and recomputes segments of √n steps if it is not. The gradient is exact for the discrete map and
+    reaches every parameter, so ``adjoint_params`` is not needed.
 
     Raises:
-        ValueError: an adjoint option (other than ``adjoint_params``) is given with a splitting method, or
-            ``adjoint_method`` is one: the adjoint system is not separable.
+        ValueError: an adjoint option (other than ``adjoint_params``) is given with a method of this package, or
+            ``adjoint_method`` is one: the adjoint system is not one that it can step.
+        ReversalError: in the backward pass, if stepping back misses the start.
 
     Example:
         >>> from lie_sim.integrators import SystemDynamics
@@ -133,8 +153,8 @@ def odeint_adjoint(
     if is_method(adjoint_method):
         raise ValueError(
             f"adjoint_method={adjoint_method!r} would give wrong gradients: the adjoint system is not "
-            "separable; use it as method (its gradients are then exact), or choose a torchdiffeq method for "
-            "the adjoint"
+            "Hamiltonian in (q, p); use it as method (its gradients are then exact), or choose a torchdiffeq method "
+            "for the adjoint"
         )
     if not is_method(method):
         given |= {"adjoint_params": adjoint_params, "rtol": rtol, "atol": atol}
@@ -155,7 +175,11 @@ def odeint_adjoint(
             f"{_name(method)} solves no adjoint equation, its steps are differentiated exactly: leave out "
             f"{', '.join(unwanted)}, or choose a torchdiffeq method"
         )
-    return odeint(func, y0, t, method=method, options=options, event_fn=event_fn)
+    chosen = get_method(method)
+    adjoint = "reversible" if chosen.reversible and not chosen.stochastic else "checkpoint"
+    if event_fn is not None:
+        adjoint = "autograd"
+    return odeint(func, y0, t, method=method, options=options, event_fn=event_fn, adjoint=adjoint)
 
 
 def _name(method: str | Method) -> str:
@@ -172,58 +196,54 @@ def _passed_through(solver: Callable[..., Any], *args: Any, method: Any, **keywo
         raise
 
 
-def _odeint_splitting(
-    func: object, y0: State, t: Tensor, method: str | Method, options: dict[str, Any] | None
-) -> tuple[Tensor, Tensor]:
-    h, own_options = _checked_options(options, method)
-    chosen = get_method(method, **own_options)
-    dynamics, memory = chosen.dynamics(func), None
+def _own(
+    func: object,
+    y0: State,
+    t: Tensor,
+    name: str | Method,
+    options: dict[str, Any] | None,
+    event_fn: Callable[..., Tensor] | None,
+    adjoint: str,
+) -> Any:
+    step_size, fixed_point, of_the_method = _split_options(options, name)
+    method = get_method(name, **of_the_method)
     q, p = _checked_state(y0, method)
-    saved = [(q, p)]
-    for step_size, num_steps in _steps(t, h):
-        q, p, memory = chosen.advance(dynamics, q, p, step_size=step_size, num_steps=num_steps, memory=memory)
-        saved.append((q, p))
-    return torch.stack([q for q, _ in saved]), torch.stack([p for _, p in saved])
+    dynamics = method.dynamics(func)
+    if event_fn is not None:
+        if adjoint != "autograd" or fixed_point:
+            raise ValueError('event_fn goes with adjoint="autograd"')
+        return find_events(method, dynamics, (q, p), t, event_fn, step_size=step_size)
+    if t.ndim == 2 and t.shape[1] != q.shape[0]:
+        raise ValueError(
+            f"t of shape {tuple(t.shape)} has times for {t.shape[1]} systems, but q holds {q.shape[0]}"
+        )
+    pieces = schedule(t, step_size)
+    if not pieces:
+        return q[None], p[None]
+    later = run(method, dynamics, q, p, pieces, adjoint=adjoint, fixed_point=fixed_point)
+    return torch.cat([q[None], later[0]]), torch.cat([p[None], later[1]])
 
 
-def _checked_state(y0: State, method: str | Method) -> tuple[Tensor, Tensor]:
-    if isinstance(y0, Tensor) or len(y0) != 2 or y0[0].shape != y0[1].shape:
+def _checked_state(y0: State, method: Method) -> tuple[Tensor, Tensor]:
+    if isinstance(y0, Tensor) or len(y0) != 2:
         got = tuple(y0.shape) if isinstance(y0, Tensor) else [tuple(part.shape) for part in y0]
-        raise TypeError(f"{_name(method)} needs y0 = (q, p), two tensors of one shape; got {got}")
-    return y0[0], y0[1]
+        raise TypeError(f"{method.name} needs y0 = (q, p), two tensors of one shape; got {got}")
+    q, p = y0
+    method.check_state(q, p)
+    return q, p
 
 
-def _checked_options(
+def _split_options(
     options: dict[str, Any] | None, method: str | Method
-) -> tuple[float | None, dict[str, Any]]:
-    """The step size, and the options of the method itself."""
+) -> tuple[float | Tensor | None, bool, dict[str, Any]]:
+    """The step size, whether to use fixed point, and the options of the method itself."""
     given = dict(options or {})
-    step_size = given.pop("step_size", None)
+    step_size, fixed_point = given.pop("step_size", None), bool(given.pop("fixed_point", False))
     known = get_method(method).options()
     unknown = [str(name) for name in given if name not in known]
     if unknown:
         raise ValueError(
-            f"{_name(method)} has no option {', '.join(unknown)}; its options are {', '.join(['step_size', *known])}"
+            f"{_name(method)} has no option {', '.join(unknown)}; "
+            f"its options are {', '.join(['step_size', 'fixed_point', *known])}"
         )
-    if step_size is not None and not float(step_size) > 0:
-        raise ValueError(f"step_size must be positive (t gives the direction of time), got {step_size}")
-    return (None if step_size is None else float(step_size)), given
-
-
-def _steps(t: Tensor, step_size: float | None) -> list[tuple[float | Tensor, int]]:
-    """Step length and number of steps of every interval; all have one length if t is equally spaced."""
-    times = t.detach().to("cpu", torch.float64)
-    lengths = times.diff()
-    if t.ndim != 1 or len(t) < 1 or not (bool((lengths > 0).all()) or bool((lengths < 0).all())):
-        raise ValueError(
-            f"t must be strictly increasing or decreasing, shape (T,); got shape {tuple(t.shape)}"
-        )
-    even = torch.linspace(float(times[0]), float(times[-1]), len(times), dtype=torch.float64)
-    rounding = UNIFORM_GRID_ULPS * torch.finfo(t.dtype).eps * float(times.abs().max())
-    if len(times) > 1 and bool(((times - even).abs() <= rounding).all()):
-        lengths = torch.full_like(lengths, float(times[-1] - times[0]) / len(lengths))
-    counts = [
-        1 if step_size is None else max(1, round(abs(length) / step_size)) for length in lengths.tolist()
-    ]
-    exact: list[float | Tensor] = list(t.diff()) if t.requires_grad else lengths.tolist()
-    return [(length / count, count) for length, count in zip(exact, counts, strict=True)]
+    return step_size, fixed_point, given

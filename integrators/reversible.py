@@ -31,7 +31,7 @@ from torch import Tensor
 
 from lie_sim.errors import NonFiniteError, ReversalError
 from lie_sim.integrators.leaves import graph_leaves
-from lie_sim.integrators.method import add_scaled, broadcast_step
+from lie_sim.integrators.method import Method, add_scaled, broadcast_step
 from lie_sim.integrators.schedule import Piece
 from lie_sim.integrators.splitting import SplittingMethod
 
@@ -181,7 +181,9 @@ class _ReversibleRun(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         run, (q, p, *end) = ctx.run, ctx.saved_tensors
         if torch.is_grad_enabled():
-            return None, *_differentiable_gradients(run, q, p, cotangents)
+            return None, *differentiable_gradients(
+                run.method, run.dynamics, run.pieces, (q, p), (*run.steps, *run.leaves), cotangents
+            )
         numbers = _FixedPoint(q) if run.fixed_point else _FloatingPoint()
         back = _WayBack(run, numbers, end)
         remaining = len(cotangents[0])
@@ -192,7 +194,8 @@ class _ReversibleRun(torch.autograd.Function):
             else:
                 back.undo(*flow)
         back.settle()
-        _check_start(back, (q, p), exact=run.fixed_point)
+        rounded = [numbers.decode(numbers.encode(x)) for x in (q, p)]
+        check_start([numbers.decode(x) for x in back.state], rounded, exact=run.fixed_point)
         return None, *back.slopes, *back.step_slopes, *back.leaf_slopes
 
 
@@ -276,23 +279,29 @@ class _OpenRate:
     cotangent: Tensor
 
 
-def _check_start(back: _WayBack, start: tuple[Tensor, Tensor], *, exact: bool) -> None:
-    found = [back.numbers.decode(x) for x in back.state]
-    size = max(float(x.abs().amax()) for x in start) if start[0].numel() else 0.0
-    error = max(
-        (
-            float((a - back.numbers.decode(back.numbers.encode(b))).abs().nan_to_num(0.0).amax())
-            for a, b in zip(found, start, strict=True)
-            if a.numel()
-        ),
-        default=0.0,
-    )
+def check_start(found: Sequence[Tensor], start: Sequence[Tensor], *, exact: bool) -> None:
+    """Refuse a way back that does not end where the run began; systems that diverged are left out.
+
+    Args:
+        found: q and p that stepping back arrived at.
+        start: q and p at the start of the run.
+        exact: whether they must agree to the bit; else to the root of the machine precision.
+
+    Raises:
+        ReversalError: they differ by more.
+    """
+    if not start[0].numel():
+        return
+    size = float(torch.stack([x.abs().nan_to_num(0.0, 0.0).amax() for x in start]).amax())
+    errors = [(a - b).abs().nan_to_num(0.0).amax() for a, b in zip(found, start, strict=True)]
+    error = float(torch.stack(errors).amax())
     allowed = 0.0 if exact else torch.finfo(start[0].dtype).eps ** 0.5 * size
     if error > allowed:
         advice = (
-            "the force is not deterministic: set the number of threads, use deterministic kernels"
+            "the force is not deterministic: fix the number of threads and use deterministic kernels"
             if exact
-            else 'the motion is too chaotic for this length: use options={"fixed_point": True} or adjoint="checkpoint"'
+            else 'the motion is too chaotic for this length: options={"fixed_point": True} of a splitting method '
+            'returns exactly, and adjoint="checkpoint" does not step back'
         )
         raise ReversalError(
             f"stepping back missed the initial state by {error:.2g} (allowed {allowed:.2g}), so the gradient would be "
@@ -300,23 +309,40 @@ def _check_start(back: _WayBack, start: tuple[Tensor, Tensor], *, exact: bool) -
         )
 
 
-def _differentiable_gradients(
-    run: _Run, q: Tensor, p: Tensor, cotangents: Sequence[Tensor]
+def differentiable_gradients(
+    method: Method,
+    dynamics: Any,
+    pieces: Sequence[Piece],
+    start: tuple[Tensor, Tensor],
+    others: Sequence[Tensor],
+    cotangents: Sequence[Tensor],
 ) -> tuple[Tensor | None, ...]:
-    """The same gradients by plain autograd, which can differentiate them again."""
+    """The same gradients by plain autograd, which can differentiate them again.
+
+    Args:
+        method: any method.
+        dynamics: what ``method.dynamics`` returned.
+        pieces: the schedule.
+        start: q and p, as nodes of the graph.
+        others: steps and leaves.
+        cotangents: of the saved positions and momenta.
+
+    Returns:
+        Slopes with respect to q, p and the others; None where a tensor needs none.
+    """
     saved, memory = [], None
-    x, y = q.view_as(q), p.view_as(p)
-    inputs = (x, y, *run.steps, *run.leaves)
-    for piece in run.pieces:
-        x, y, memory = run.method.advance(
-            run.dynamics, x, y, step_size=piece.step, num_steps=piece.num_steps, memory=memory
+    q, p = start
+    for piece in pieces:
+        q, p, memory = method.advance(
+            dynamics, q, p, step_size=piece.step, num_steps=piece.num_steps, memory=memory
         )
         if piece.save:
-            saved.append((x, y))
+            saved.append((q, p))
     outputs = [torch.stack(part) for part in zip(*saved, strict=True)]
+    inputs = (*start, *others)
     wanted = [i for i, tensor in enumerate(inputs) if tensor.requires_grad]
     found = torch.autograd.grad(
-        outputs, [inputs[i] for i in wanted], cotangents, create_graph=True, allow_unused=True
+        outputs, [inputs[i] for i in wanted], list(cotangents), create_graph=True, allow_unused=True
     )
     slopes: list[Tensor | None] = [None] * len(inputs)
     for i, slope in zip(wanted, found, strict=True):

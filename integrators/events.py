@@ -1,0 +1,187 @@
+"""Events: stop each system where a function of its state changes sign.
+
+    g(t_b + τ, Φ_τ(z_b)) = 0,      0 < τ ≤ h,      z_b the last state before the change of sign
+
+The sign is watched at every step; a system whose event has come waits with steps of length 0 while the others go on.
+Then all events are located together, on the discrete map itself: Φ_τ is one step of length τ, halved and
+interpolated until τ is exact to rounding. The time carries a gradient by the implicit function theorem,
+
+    dτ = − dg|_τ / ġ,      ġ = d g(t_b + τ, Φ_τ(z_b)) / dτ
+
+Shape letters: B batch, N particles, d space dimension.
+Reference: Chen, Amos, Nickel, "Learning neural event functions for ordinary differential equations", ICLR 2021.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lie_sim.integrators.method import Memory, Method
+
+MOST_STEPS = 1_000_000
+_HALVINGS = 60
+"""A double has 53 bits: after so many halvings the bracket is as narrow as it can be."""
+
+EventFunction = Callable[[Tensor, tuple[Tensor, Tensor]], Tensor]
+
+
+@dataclass
+class _Watch:
+    """State and time of each system, and those before the step in which its event came."""
+
+    q: Tensor
+    p: Tensor
+    t: Tensor
+    value: Tensor
+    running: Tensor
+    found: Tensor
+    before: tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def find_events(
+    method: Method,
+    dynamics: Any,
+    y0: tuple[Tensor, Tensor],
+    t: Tensor,
+    event_fn: EventFunction,
+    *,
+    step_size: float | Tensor | None,
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Integrate every system to its event, or to the last time.
+
+    Args:
+        method: a method of this package.
+        dynamics: what ``method.dynamics`` returned.
+        y0: q and p at the start, each (B, N, d).
+        t: start and latest end, shape (2,) or (2, B).
+        event_fn: ``(t, (q, p)) -> (B,)``, with t of shape (B,); its first change of sign is the event.
+        step_size: h > 0, one for all or one per system. An event function that changes its sign twice within one
+            step is not seen.
+
+    Returns:
+        Event times, shape (B,), inf where there was none; and q and p at the start and at the end, (2, B, N, d).
+
+    Raises:
+        ValueError: no step size, not two times, or event values of another shape than (B,).
+    """
+    start, end, h = _checked(t, y0[0], step_size)
+    watch = _watched(method, dynamics, y0, start, end, h, event_fn)
+    tau, (q, p) = _located(method, dynamics, watch, event_fn)
+    event_t = torch.where(watch.found, watch.before[2] + tau, math.inf)
+    shape = (-1, *(1,) * (q.ndim - 1))
+    found = watch.found.reshape(shape)
+    q, p = torch.where(found, q, watch.q), torch.where(found, p, watch.p)
+    return event_t, (torch.stack([y0[0], q]), torch.stack([y0[1], p]))
+
+
+def _checked(t: Tensor, q: Tensor, step_size: float | Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    if step_size is None:
+        raise ValueError('events are looked for at every step: give options={"step_size": h}')
+    if t.ndim not in (1, 2) or len(t) != 2:
+        raise ValueError(
+            f"with event_fn, t is the start and the latest end, shape (2,) or (2, B); got {tuple(t.shape)}"
+        )
+    times = t.to(torch.float64).reshape(2, -1).expand(2, q.shape[0])
+    length = (times[1] - times[0]).detach()
+    h = torch.as_tensor(step_size, dtype=torch.float64, device=q.device).expand(q.shape[0])
+    if not bool((h > 0).all()) or bool((length == 0).any()):
+        raise ValueError("step_size must be positive, and the latest end must differ from the start")
+    count = (length.abs() / h).ceil().clamp(min=1)
+    if float(count.max()) > MOST_STEPS:
+        raise ValueError(
+            f"{int(count.max()):,} steps to the latest end are more than {MOST_STEPS:,}: bring it nearer"
+        )
+    return times[0], times[1], length / count
+
+
+def _watched(
+    method: Method,
+    dynamics: Any,
+    y0: tuple[Tensor, Tensor],
+    start: Tensor,
+    end: Tensor,
+    h: Tensor,
+    event_fn: EventFunction,
+) -> _Watch:
+    q, p = y0
+    value = _values(event_fn, start, q, p).detach()
+    none = torch.zeros_like(value, dtype=torch.bool)
+    watch = _Watch(q, p, start, value, ~none, none, (q, p, start, h))
+    memory: Memory | None = None
+    for _ in range(round(float(((end - start).detach() / h).max()))):
+        step = torch.where(watch.running, h, 0.0)
+        q, p, memory = method.advance(dynamics, watch.q, watch.p, step_size=step, num_steps=1, memory=memory)
+        _observe(watch, q, p, step, (end - h / 2).detach(), event_fn)
+        if not bool(watch.running.any()):
+            break
+    return watch
+
+
+def _observe(
+    watch: _Watch, q: Tensor, p: Tensor, step: Tensor, last: Tensor, event_fn: EventFunction
+) -> None:
+    t = watch.t + step
+    value = _values(event_fn, t, q, p).detach()
+    crossed = watch.running & (watch.value != 0) & (value * watch.value <= 0)
+    before = (watch.q, watch.p, watch.t, step)
+    q0, p0, t0, h = (_choose(crossed, new, old) for new, old in zip(before, watch.before, strict=True))
+    watch.before = (q0, p0, t0, h)
+    watch.found = watch.found | crossed
+    over = t.detach() * step.sign() >= last * step.sign()
+    watch.running = watch.running & ~crossed & ~over
+    watch.q, watch.p, watch.t, watch.value = q, p, t, value
+
+
+def _located(
+    method: Method, dynamics: Any, watch: _Watch, event_fn: EventFunction
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """The times after the bracket's start, and the states there; both with their gradients."""
+    q, p, t, h = watch.before
+    with torch.no_grad():
+        first = _values(event_fn, t, q, p)
+        low, high = torch.zeros_like(h), h.clone()
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            x, y, _ = method.advance(dynamics, q, p, step_size=middle, num_steps=1)
+            same = _values(event_fn, t + middle, x, y) * first > 0
+            low, high = torch.where(same, middle, low), torch.where(same, high, middle)
+    tau = high.detach()
+    if torch.is_grad_enabled():
+        tau = _with_gradient(method, dynamics, watch, tau, event_fn)
+    x, y, _ = method.advance(dynamics, q, p, step_size=tau, num_steps=1)
+    return tau, (x, y)
+
+
+def _with_gradient(
+    method: Method, dynamics: Any, watch: _Watch, tau: Tensor, event_fn: EventFunction
+) -> Tensor:
+    q, p, t, _ = watch.before
+    free = tau.clone().requires_grad_(True)
+    x, y, _ = method.advance(dynamics, q, p, step_size=free, num_steps=1)
+    value = _values(event_fn, t + free, x, y)
+    if not value.requires_grad:
+        return tau
+    (rate,) = torch.autograd.grad(value.sum(), free, retain_graph=True)
+    x, y, _ = method.advance(dynamics, q, p, step_size=tau, num_steps=1)
+    value = _values(event_fn, t + tau, x, y)
+    usable = watch.found & (rate != 0)
+    return tau - torch.where(usable, (value - value.detach()) / torch.where(usable, rate, 1.0), 0.0)
+
+
+def _values(event_fn: EventFunction, t: Tensor, q: Tensor, p: Tensor) -> Tensor:
+    values = event_fn(t, (q, p))
+    if values.shape != q.shape[:1]:
+        raise ValueError(
+            f"event_fn must return one number per system, shape ({q.shape[0]},); got {tuple(values.shape)}"
+        )
+    return values.to(torch.float64)
+
+
+def _choose(which: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    return torch.where(which.reshape(-1, *(1,) * (new.ndim - 1)), new, old)

@@ -9,6 +9,7 @@ from lie_sim.integrators.ode import odeint, odeint_adjoint
 from lie_sim.integrators.registry import get_method, is_method, methods, splitting_methods
 from lie_sim.integrators.splitting import SplittingMethod
 from lie_sim.integrators.stepper import advance, integrate
+from lie_sim.integrators.torchdiffeq_plugin import register_torchdiffeq, unregister_torchdiffeq
 
 __all__ = [
     "Memory",
@@ -23,6 +24,8 @@ __all__ = [
     "methods",
     "odeint",
     "odeint_adjoint",
+    "register_torchdiffeq",
     "separable_dynamics",
     "splitting_methods",
+    "unregister_torchdiffeq",
 ]

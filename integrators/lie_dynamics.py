@@ -98,7 +98,7 @@ class RigidBodyDynamics:
         """Torques along the body axes (and forces in space), shape (…, 3) or (…, 6)."""
         return wrench(self.potential, g)
 
-    def angular_velocity(self, mu: Vectors) -> Vectors:
+    def angular_velocity(self, mu: Vectors) -> Float[Tensor, "... 3"]:
         """ω = π/I along the body axes, shape (…, 3)."""
         return mu[..., :3] * self.inverse_inertia(mu)
 
@@ -110,7 +110,7 @@ class RigidBodyDynamics:
         """1/m with a last axis of length 1; 0 where the mass is 0; None where the bodies have no positions."""
         return None if self.masses is None else _inverse(self.masses.to(like))
 
-    def algebra_velocity(self, g: Elements, mu: Vectors) -> Vectors:
+    def algebra_velocity(self, g: Elements, mu: Vectors) -> Float[Tensor, "... a"]:
         """Angular velocity (and velocity seen from the body), shape (…, 3) or (…, 6)."""
         inverse_masses, omega = self.inverse_masses(mu), self.angular_velocity(mu)
         if inverse_masses is None:

@@ -76,7 +76,7 @@ class SoftDipoles(RigidBodySystem):
     def kinetic_energy(self, mu: Momenta) -> Float[Tensor, " B"]:
         """Σ (½ Σ π²/I + |p|²/(2m)) of each system, shape (B,)."""
         moving = mu[..., 3:].square().sum((-2, -1)) / (2 * self.mass)
-        return super().kinetic_energy(mu).sum(-1) + moving
+        return self.spin_energy(mu).sum(-1) + moving
 
     def potential(self, g: Poses) -> Float[Tensor, " B"]:
         """Attraction and dipole energy of each system, shape (B,)."""

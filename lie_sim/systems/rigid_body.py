@@ -100,7 +100,8 @@ def random_rotations(shape: tuple[int, ...], generator: torch.Generator) -> Floa
     """
     q, r = torch.linalg.qr(normal_numbers((*shape, 3, 3), generator))
     uniform: Tensor = q * r.diagonal(dim1=-2, dim2=-1).sign()[..., None, :]
-    return uniform * torch.linalg.det(uniform).sign()[..., None, None]
+    handedness: Tensor = torch.linalg.det(uniform).sign()
+    return uniform * handedness[..., None, None]
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,10 @@ class RigidBodySystem(ABC):
 
     def kinetic_energy(self, mu: Momenta) -> Float[Tensor, " B"]:
         """½ Σ π²/I of each system, shape (B,)."""
+        return self.spin_energy(mu)
+
+    def spin_energy(self, mu: Momenta) -> Float[Tensor, "..."]:
+        """½ Σ π²/I of each body, shape (…)."""
         return 0.5 * (mu[..., :3].square() / mu.new_tensor(self.inertia)).sum(-1)
 
     def energy(self, g: Poses, mu: Momenta) -> Float[Tensor, " B"]:

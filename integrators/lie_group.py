@@ -64,16 +64,7 @@ class LieGroupMethod(Method):
         num_steps: int,
         memory: Memory | None = None,
     ) -> tuple[Tensor, Tensor, Memory]:
-        """Do ``num_steps`` steps; nothing is remembered.
-
-        Args:
-            dynamics: what :meth:`dynamics` returned.
-            q: group elements g, shape (B, …, m, m).
-            p: momenta μ, shape (B, …, k).
-            step_size: h, one for all or one per system, shape (B,).
-            num_steps: number of steps, from 0.
-            memory: not used.
-        """
+        """Do ``num_steps`` steps with q = g, shape (B, …, m, m), and p = μ, shape (B, …, k); nothing is remembered."""
         check_state(dynamics.group, q, p)
         h, moved = broadcast_step(step_size, p), has_moved(step_size, q)
         for _ in range(num_steps):

@@ -16,11 +16,11 @@ from lie_sim.systems import FreeRigidBody, HeavyTop, RigidBodySystem, SoftDipole
 from lie_sim.systems.rigid_body import angular_momentum
 
 ORDER_TOLERANCE = 0.1  # on the slope of log(error) over a factor of 4 in the step, above round-off
-POISSON_DEFECT = 1e-12  # measured: up to 2e-15
-REVERSAL_ERROR = 1e-12  # 200 steps; measured: up to 3e-14
-CONSERVED_ERROR = 1e-12  # up to 300 steps; measured: up to 3e-14
+POISSON_DEFECT = 1e-12  # measured: up to 1e-15; rkmk4 1e-6 to 6e-5
+REVERSAL_ERROR = 1e-12  # 200 steps; measured: up to 9e-15, rkmk4 7e-7
+CONSERVED_ERROR = 1e-12  # up to 300 steps; measured: up to 2e-14
 ROUND_OFF = 1e-13
-ENERGY_TREND = 0.05  # of the largest error; measured: up to 0.01, crouch_grossman3 0.6
+ENERGY_TREND = 0.1  # of the largest error; measured: up to 0.04, crouch_grossman3 0.96
 SPLITTINGS = [method for method in methods() if isinstance(method, RigidBodySplitting)]
 ALL = pytest.mark.parametrize("method", SPLITTINGS, ids=lambda method: method.name)
 FREE, TOP, DIPOLES = FreeRigidBody(), HeavyTop(weight=1.5, centre=(0.6, 0.0, 0.8)), SoftDipoles(num_bodies=3)
@@ -85,7 +85,7 @@ def test_step_is_a_poisson_map(system: RigidBodySystem, method: Method) -> None:
 
 @SYSTEMS
 def test_poisson_test_notices_rkmk4(system: RigidBodySystem) -> None:
-    assert poisson_defect(system, get_method("rkmk4")) > 1e6 * POISSON_DEFECT
+    assert poisson_defect(system, get_method("rkmk4")) > 1e5 * POISSON_DEFECT
 
 
 def test_map_of_the_free_momentum_is_lie_poisson() -> None:
@@ -171,7 +171,7 @@ def trend(errors: Tensor) -> float:
 def test_energy_error_has_no_trend(method: Method) -> None:
     stages = len(method.weights)
     errors = energy_errors(TOP, 0.1 * stages, 300 // stages, method)
-    assert errors.abs().max() < 0.2  # measured: 0.03 and 0.05
+    assert errors.abs().max() < 0.02  # measured: 0.006 and 0.002
     assert trend(errors) < ENERGY_TREND, f"{trend(errors):.3f}"
 
 
@@ -179,11 +179,15 @@ def test_energy_test_notices_the_drift_of_crouch_grossman3() -> None:
     assert trend(energy_errors(TOP, 0.2, 40, "crouch_grossman3")) > 5 * ENERGY_TREND
 
 
+@pytest.fixture(scope="module")
+def exact() -> tuple[Tensor, Tensor]:
+    """Dipoles at the time 1 by another family, with a step so short that its error does not count."""
+    return run(DIPOLES, *drawn(DIPOLES, 1), 1 / 256, 256, "commutator_free4")
+
+
 @ALL
-def test_order_on_se3_is_as_declared(method: Method) -> None:
-    """Against commutator_free4, another family, with a step so short that its error does not count."""
+def test_order_on_se3_is_as_declared(method: Method, exact: tuple[Tensor, Tensor]) -> None:
     g, mu = drawn(DIPOLES, 1)
-    exact = run(DIPOLES, g, mu, 1 / 512, 512, "commutator_free4")
 
     def error(num_steps: int) -> float:
         found = run(DIPOLES, g, mu, 1 / num_steps, num_steps, method)
@@ -284,6 +288,14 @@ def test_padding_stays_where_it_is(name: str) -> None:
     assert later.isfinite().all()
     assert momentum.isfinite().all()
     assert (later[:, 1] - g[:, 1]).abs().max() < ROUND_OFF
+
+
+def test_single_precision_does_not_stretch_the_momentum() -> None:
+    """Rounding of cos θ in every step would change |π| by 2e-8 per step, always with the same sign."""
+    g, mu = (x.float() for x in drawn(FREE, 16))
+    _, momentum = run(FREE, g, mu, 0.05, 2000, "rigid_body_splitting")
+    change = (momentum.double().norm(dim=-1) / mu.double().norm(dim=-1) - 1).abs().max().item()
+    assert change < 1e-5, f"{change:.1e}"  # measured: 4e-6; with cos θ: 3e-5
 
 
 def test_single_precision_stays_single() -> None:

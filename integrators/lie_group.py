@@ -54,6 +54,9 @@ class LieGroupMethod(Method):
         """Anything with ``group``, ``algebra_velocity`` and ``momentum_rate``, or a system of rigid bodies."""
         return lie_group_dynamics(candidate)
 
+    def check_shapes(self, q: Tensor, p: Tensor) -> None:
+        """Elements and momenta have shapes of their own, which :meth:`advance` compares with the group."""
+
     def advance(
         self,
         dynamics: LieGroupDynamics,

@@ -83,7 +83,7 @@ class Method(ABC):
             q, p and the memory after the last step.
         """
 
-    def check_state(self, q: Tensor, p: Tensor) -> None:
+    def check_shapes(self, q: Tensor, p: Tensor) -> None:
         """Refuse a state of the wrong shape.
 
         Raises:

@@ -229,7 +229,7 @@ def _checked_state(y0: State, method: Method) -> tuple[Tensor, Tensor]:
         got = tuple(y0.shape) if isinstance(y0, Tensor) else [tuple(part.shape) for part in y0]
         raise TypeError(f"{method.name} needs y0 = (q, p), two tensors of one shape; got {got}")
     q, p = y0
-    method.check_state(q, p)
+    method.check_shapes(q, p)
     return q, p
 
 

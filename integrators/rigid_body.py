@@ -101,6 +101,9 @@ class RigidBodySplitting(Method):
             )
         return candidate
 
+    def check_shapes(self, q: Tensor, p: Tensor) -> None:
+        """Elements and momenta have shapes of their own, which :meth:`advance` compares with the group."""
+
     def advance(
         self,
         dynamics: RigidBodyDynamics,

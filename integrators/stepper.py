@@ -19,21 +19,21 @@ from lie_sim.integrators.registry import get_method
 
 def integrate(
     dynamics: Any,
-    q: Float[Tensor, "B N d"],
-    p: Float[Tensor, "B N d"],
+    q: Float[Tensor, "B ..."],
+    p: Float[Tensor, "B ..."],
     *,
     step_size: StepSize,
     num_steps: int,
     method: str | Method = "leapfrog",
     save_every: int = 1,
     create_graph: bool | None = None,
-) -> tuple[Float[Tensor, "B T N d"], Float[Tensor, "B T N d"]]:
+) -> tuple[Float[Tensor, "B T ..."], Float[Tensor, "B T ..."]]:
     """Integrate a system with a constant step.
 
     Args:
         dynamics: a Hamiltonian bound to its particles, or any object with the functions that the method calls;
             ``force(q)`` and ``velocity(p)`` for a splitting method.
-        q: initial positions, shape (B, N, d).
+        q: initial positions, shape (B, N, d), or what else the method moves, such as poses (B, N, 4, 4).
         p: initial momenta, shape (B, N, d).
         step_size: h in the unit of time, one for all or one per system, shape (B,); negative runs backwards.
         num_steps: number of steps, a multiple of ``save_every``.

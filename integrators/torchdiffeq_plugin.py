@@ -123,7 +123,7 @@ class _Solver:
         self.dynamics = self.method.dynamics(user)
         sizes = [shape.numel() for shape in shapes]
         self.q, self.p = (x.reshape(shape) for x, shape in zip(y0.split(sizes), shapes, strict=True))
-        self.method.check_state(self.q, self.p)
+        self.method.check_shapes(self.q, self.p)
 
     @classmethod
     def valid_callbacks(cls) -> set[str]:

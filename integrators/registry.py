@@ -9,12 +9,22 @@ from types import MappingProxyType
 from typing import Any
 
 from lie_sim.integrators.coefficients import SPLITTING_METHODS
+from lie_sim.integrators.kinetic_baths import RESCALING_METHODS
 from lie_sim.integrators.lie_group import LIE_GROUP_METHODS
 from lie_sim.integrators.method import Method
+from lie_sim.integrators.rattle import CONSTRAINED_METHODS
 from lie_sim.integrators.rigid_body import RIGID_BODY_METHODS
 from lie_sim.integrators.splitting import SplittingMethod
+from lie_sim.integrators.thermostats import LANGEVIN_METHODS
 
-_ALL: tuple[Method, ...] = (*SPLITTING_METHODS, *LIE_GROUP_METHODS, *RIGID_BODY_METHODS)
+_ALL: tuple[Method, ...] = (
+    *SPLITTING_METHODS,
+    *LANGEVIN_METHODS,
+    *RESCALING_METHODS,
+    *CONSTRAINED_METHODS,
+    *LIE_GROUP_METHODS,
+    *RIGID_BODY_METHODS,
+)
 _METHODS = MappingProxyType({method.name: method for method in _ALL})
 ALIASES = MappingProxyType({"velocity_verlet": "leapfrog"})
 """Other names of the same methods."""

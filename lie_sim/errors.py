@@ -17,6 +17,10 @@ class ConfigError(LieSimError):
     """A configuration file or option has an unknown key, a wrong type or an impossible value."""
 
 
+class ConvergenceError(LieSimError):
+    """An iteration did not reach its tolerance; the message says where and by how much."""
+
+
 class DataError(LieSimError):
     """A dataset file is missing, damaged, or does not hold what its manifest declares."""
 

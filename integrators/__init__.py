@@ -1,4 +1,4 @@
-"""Integrators for learned and exact Hamiltonians behind torchdiffeq's signature: symplectic, implicit, thermal, rigid."""
+"""Integrators behind torchdiffeq's signature: symplectic, thermal, constrained, on Lie groups; exact or learned."""
 
 if not __name__.startswith("lie_sim."):
     raise ImportError("this folder is the package lie_sim.integrators: write 'import lie_sim.integrators'")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lie_sim import Hamiltonian, Particles
 from lie_sim.errors import NonFiniteError, ReversalError
-from lie_sim.integrators import SystemDynamics, get_method, methods, odeint, odeint_adjoint, splitting_methods
+from lie_sim.integrators import SystemDynamics, methods, odeint, odeint_adjoint, splitting_methods
 from lie_sim.systems import Springs
 
 SPLITTINGS = [method.name for method in splitting_methods() if method.reversible]

@@ -145,8 +145,13 @@ def broadcast_step(step_size: StepSize, like: Tensor) -> float | Tensor:
     return h.reshape(-1, *(1,) * (like.ndim - 1)) if h.ndim else h
 
 
-def add_scaled(x: Tensor, rate: Tensor, duration: float | Tensor) -> Tensor:
-    """Return x + duration · rate by one operation."""
+def add_scaled(x: Tensor, rate: Tensor, duration: float | Tensor, *, in_place: bool = False) -> Tensor:
+    """Return x + duration · rate by one operation.
+
+    Example:
+        >>> add_scaled(torch.tensor([1.0]), torch.tensor([2.0]), 0.5)
+        tensor([2.])
+    """
     if isinstance(duration, Tensor):
-        return torch.addcmul(x, rate, duration)
-    return torch.add(x, rate, alpha=duration)
+        return x.addcmul_(rate, duration) if in_place else torch.addcmul(x, rate, duration)
+    return x.add_(rate, alpha=duration) if in_place else torch.add(x, rate, alpha=duration)

@@ -12,7 +12,7 @@ is a new row in :mod:`lie_sim.integrators.coefficients`: nothing but the coeffic
 The force is evaluated only after q has changed and neighbouring flows of the same kind are joined across step
 borders, so leapfrog costs one force per step, and one more per run. Everything is done by differentiable
 operations: with gradients enabled, autograd gives the exact derivative of the discrete map, with respect to
-the initial state, the step size and every parameter behind the force. Without gradients the buffers are reused.
+the initial state, the step size and every parameter behind the force.
 
 Shape letters: B batch, N particles, d space dimension.
 Reference: Hairer, Lubich, Wanner, "Geometric Numerical Integration", Springer 2006, chapters II and VI.
@@ -27,6 +27,7 @@ from functools import cached_property
 from itertools import chain, zip_longest
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lie_sim.integrators.dynamics import SeparableDynamics, separable_dynamics
@@ -121,15 +122,33 @@ class SplittingMethod(Method):
         memory: Memory | None = None,
     ) -> tuple[Tensor, Tensor, Memory]:
         """Do ``num_steps`` steps; the memory holds the force at q where it is known."""
-        h = broadcast_step(step_size, q)
+        return self.steps(dynamics, q, p, broadcast_step(step_size, q), num_steps, memory)
+
+    def steps(
+        self,
+        dynamics: SeparableDynamics,
+        q: Tensor,
+        p: Tensor,
+        h: float | Tensor,
+        num_steps: int,
+        memory: Memory | None = None,
+    ) -> tuple[Tensor, Tensor, Memory]:
+        """:meth:`advance` with a step that broadcasts against q already.
+
+        Without gradients the momenta are changed in place from the second kick on. The positions never are: a force
+        may keep those it was called with, as one with a list of neighbours does.
+        """
+        in_place, owned = not torch.is_grad_enabled(), False
         force = (memory or {}).get("force")
         for stage in self.joined_stages(num_steps):
-            if stage.is_kick:
-                if force is None:
-                    force = dynamics.force(q)
-                p = add_scaled(p, force, stage.coefficient * h)
-            else:
-                q, force = add_scaled(q, dynamics.velocity(p), stage.coefficient * h), None
+            duration = stage.coefficient * h
+            if not stage.is_kick:
+                q, force = add_scaled(q, dynamics.velocity(p), duration), None
+                continue
+            if force is None:
+                force = dynamics.force(q)
+            p = add_scaled(p, force, duration, in_place=owned)
+            owned = in_place
         return q, p, {} if force is None else {"force": force}
 
     def joined_stages(self, num_steps: int, *, backwards: bool = False) -> Iterator[Stage]:

@@ -3,6 +3,7 @@
 if not __name__.startswith("lie_sim."):
     raise ImportError("this folder is the package lie_sim.integrators: write 'import lie_sim.integrators'")
 
+from lie_sim.integrators.compiled import Compiled
 from lie_sim.integrators.constraints import ConstrainedDynamics, DistanceConstraints
 from lie_sim.integrators.dynamics import SeparableDynamics, SystemDynamics, separable_dynamics
 from lie_sim.integrators.kinetic_baths import CSVR, NoseHooverChain
@@ -24,6 +25,7 @@ __all__ = [
     "CSVR",
     "OBABO",
     "CommutatorFree",
+    "Compiled",
     "ConstrainedDynamics",
     "DistanceConstraints",
     "LangevinMiddle",

@@ -15,7 +15,7 @@ Shape letters: B batch, N particles, d space dimension, K steps of a block.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -27,6 +27,8 @@ from lie_sim.integrators.method import Memory, Method, StepSize, broadcast_step
 from lie_sim.integrators.splitting import SplittingMethod
 
 _Block = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+_BLOCKS: WeakKeyDictionary[Any, dict[Any, _Block]] = WeakKeyDictionary()
+"""Blocks by the dynamics they were traced from, which is kept alive by its users, not by this table."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,6 @@ class Compiled(Method):
     method: Method
     block: int = 8
     backend: str = "inductor"
-    _blocks: WeakKeyDictionary[Any, dict[Any, _Block]] = field(
-        default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
-    )
 
     def __post_init__(self) -> None:
         if not isinstance(self.method, SplittingMethod):
@@ -106,8 +105,8 @@ class Compiled(Method):
             )
 
     def _block(self, dynamics: Any, q: Tensor, p: Tensor, force: Tensor, h: Tensor) -> _Block:
-        key = (q.shape, q.dtype, q.device, h.shape)
-        known = self._blocks.setdefault(dynamics, {})
+        key = (self.method, self.block, self.backend, q.shape, q.dtype, q.device, h.shape)
+        known = _BLOCKS.setdefault(dynamics, {})
         if key not in known:
             known[key] = compile_block(self.method, dynamics, (q, p, force, h), self.block, self.backend)
         return known[key]

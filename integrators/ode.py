@@ -19,6 +19,7 @@ import torch
 import torchdiffeq
 from torch import Tensor
 
+from lie_sim.integrators.compiled import Compiled
 from lie_sim.integrators.events import find_events
 from lie_sim.integrators.gradients import ADJOINTS, run
 from lie_sim.integrators.method import Method
@@ -55,7 +56,7 @@ def odeint(
         options: for a method of this package: ``step_size`` h, one for all or one per system, shape (B,) (each
             interval between two times is cut into the whole number of equal steps nearest to its length over h,
             at least one; without it, into one); ``fixed_point=True`` with the reversible adjoint of a splitting
-            method; and the options of the method itself.
+            method; ``compile=True`` for a splitting method without gradients; and the options of the method itself.
         event_fn: stop where ``event_fn(t, y)`` changes sign. For a method of this package it returns one number
             per system, shape (B,); each system stops at its own event while the others go on, at t[1] at the
             latest. For torchdiffeq's methods see there.
@@ -205,8 +206,9 @@ def _own(
     event_fn: Callable[..., Tensor] | None,
     adjoint: str,
 ) -> Any:
-    step_size, fixed_point, of_the_method = _split_options(options, name)
+    step_size, fixed_point, compiled, of_the_method = _split_options(options, name)
     method = get_method(name, **of_the_method)
+    method = Compiled(method) if compiled else method
     q, p = _checked_state(y0, method)
     dynamics = method.dynamics(func)
     if event_fn is not None:
@@ -235,15 +237,16 @@ def _checked_state(y0: State, method: Method) -> tuple[Tensor, Tensor]:
 
 def _split_options(
     options: dict[str, Any] | None, method: str | Method
-) -> tuple[float | Tensor | None, bool, dict[str, Any]]:
-    """The step size, whether to use fixed point, and the options of the method itself."""
+) -> tuple[float | Tensor | None, bool, bool, dict[str, Any]]:
+    """The step size, whether to use fixed point, whether to compile, and the options of the method itself."""
     given = dict(options or {})
-    step_size, fixed_point = given.pop("step_size", None), bool(given.pop("fixed_point", False))
+    step_size = given.pop("step_size", None)
+    fixed_point, compiled = bool(given.pop("fixed_point", False)), bool(given.pop("compile", False))
     known = get_method(method).options()
     unknown = [str(name) for name in given if name not in known]
     if unknown:
         raise ValueError(
             f"{_name(method)} has no option {', '.join(unknown)}; "
-            f"its options are {', '.join(['step_size', 'fixed_point', *known])}"
+            f"its options are {', '.join(['step_size', 'fixed_point', 'compile', *known])}"
         )
-    return step_size, fixed_point, given
+    return step_size, fixed_point, compiled, given

@@ -14,7 +14,7 @@ from lie_sim import GeneralHamiltonian, Hamiltonian, LieTransformer, Particles, 
 from lie_sim.integrators import SystemDynamics, integrate
 from lie_sim.models.base import EnergyModel
 from lie_sim.neighbors import NeighbourMatrix, neighbour_matrix
-from lie_sim.rollout import Rollout, energy_change, mean_squared_error, rollout
+from lie_sim.rollout import RolloutResult, energy_change, mean_squared_error, rollout
 from lie_sim.systems import Springs
 
 SYSTEM = Springs(num_particles=3)
@@ -191,9 +191,9 @@ def test_progress_is_shown_only_when_wanted(capsys: pytest.CaptureFixture[str]) 
     assert captured.out == ""
 
 
-def by_hand(q: Tensor, diverged: list[bool]) -> Rollout:
+def by_hand(q: Tensor, diverged: list[bool]) -> RolloutResult:
     times = torch.arange(q.shape[1], dtype=torch.float64)
-    return Rollout(times, q, torch.zeros_like(q), q.sum((2, 3)), torch.tensor(diverged))
+    return RolloutResult(times, q, torch.zeros_like(q), q.sum((2, 3)), torch.tensor(diverged))
 
 
 def test_mean_squared_error_by_hand() -> None:

@@ -24,7 +24,7 @@ from lie_sim.experiments.dynamics import BATCH
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.integrators import splitting_methods
 from lie_sim.models import EnergyModel
-from lie_sim.rollout import Rollout, energy_change
+from lie_sim.rollout import RolloutResult, energy_change
 from lie_sim.rollout import rollout as integrate
 from lie_sim.state import Particles, PhaseState
 from lie_sim.systems import build_system, system_names
@@ -111,13 +111,13 @@ def rollout(argv: Sequence[str]) -> None:
     show([*summary(path, start.particles).items(), ("written", out)], indent="  ")
 
 
-def summary(path: Rollout, particles: Particles) -> dict[str, str]:
+def summary(path: RolloutResult, particles: Particles) -> dict[str, str]:
     """Energy change of the systems that stayed finite and moved, and how many systems did not stay finite.
 
     Example:
         >>> q, p = torch.zeros(2, 3, 1, 2), torch.ones(2, 3, 1, 2)  # a kinetic energy of 1
         >>> energy = torch.tensor([[2.0, 2.1, 2.0], [1.0, torch.nan, torch.nan]])
-        >>> path = Rollout(torch.arange(3.0), q, p, energy, torch.tensor([False, True]))
+        >>> path = RolloutResult(torch.arange(3.0), q, p, energy, torch.tensor([False, True]))
         >>> list(summary(path, Particles(masses=torch.ones(2, 1))).values())
         ['median 1.0e-01, largest 1.0e-01', '1 of 2 (50.0%)']
     """

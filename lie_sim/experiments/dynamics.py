@@ -20,7 +20,7 @@ from lie_sim.data import Trajectories
 from lie_sim.experiments.base import curve
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.report.data import Curve
-from lie_sim.rollout import Rollout, RolloutError, energy_change, mean_squared_error, rollout
+from lie_sim.rollout import RolloutError, RolloutResult, energy_change, mean_squared_error, rollout
 from lie_sim.state import PhaseState
 from lie_sim.systems import System
 
@@ -46,7 +46,7 @@ class RolloutScores:
     last: float
     diverged_share: float
     error: RolloutError
-    predicted: Rollout
+    predicted: RolloutResult
 
 
 def score_rollout(
@@ -111,7 +111,7 @@ def energy_curves(
 
 
 def energy_change_along(
-    system: Hamiltonian | System, path: Rollout, truth: Trajectories
+    system: Hamiltonian | System, path: RolloutResult, truth: Trajectories
 ) -> Float[Tensor, "B T"]:
     """Change of an energy function along given trajectories, in units of their mean kinetic energy.
 

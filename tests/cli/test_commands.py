@@ -20,7 +20,7 @@ from lie_sim.data import Trajectories
 from lie_sim.errors import NonFiniteError
 from lie_sim.experiments import SpringsExperiment, experiment_class, experiment_names
 from lie_sim.models import LieTransformerClassifier, LieTransformerConfig
-from lie_sim.rollout import Rollout, energy_change
+from lie_sim.rollout import RolloutResult, energy_change
 from lie_sim.rollout import rollout as integrate
 from lie_sim.state import Particles, PhaseState
 from lie_sim.systems import Springs
@@ -273,7 +273,7 @@ def test_rollout_writes_the_trajectories_of_the_library(springs_run: Path, lie_s
 
 def test_rollout_of_systems_at_rest_has_no_scale_for_its_energy() -> None:
     rest = torch.zeros(2, 3, 1, 2)
-    path = Rollout(torch.arange(3.0), rest, rest, torch.ones(2, 3), torch.zeros(2, dtype=torch.bool))
+    path = RolloutResult(torch.arange(3.0), rest, rest, torch.ones(2, 3), torch.zeros(2, dtype=torch.bool))
     found = summary(path, Particles(masses=torch.ones(2, 1)))
     assert found == {"energy change / mean kinetic energy": "unknown", "diverged": "0 of 2 (0.0%)"}
 

@@ -175,7 +175,7 @@ def test_wrong_arguments_are_named() -> None:
     with pytest.raises(TypeError, match=r"needs y0 = \(q, p\)"):
         solve((q, p, p), GRID)
     with pytest.raises(
-        ValueError, match="leapfrog has no option stepsize; its options are step_size, fixed_point"
+        ValueError, match="leapfrog has no option stepsize; its options are step_size, fixed_point, compile"
     ):
         solve((q, p), GRID, options={"stepsize": 0.1})
     with pytest.raises(ValueError, match="step_size must be positive"):

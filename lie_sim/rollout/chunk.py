@@ -1,0 +1,143 @@
+"""Systems that advance together, each of which may stop being finite without stopping the others.
+
+    (q, p, memory)_{k+1} = Φ_h^{save_every·substeps} (q, p, memory)_k
+
+A system whose state stops being finite, or grows beyond a bound, is NaN from that saved time on. Its place in the batch
+is kept by its (finite) initial state, so that the others are computed the same way, to the bit.
+
+The drift of a system is |H − H₀| over its mean kinetic energy so far, T = ½ Σ p·v: the zero of a learned potential is
+arbitrary, so |H₀| is no scale.
+
+Shape letters: B batch, F frames, N particles, d space dimension.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from lie_sim.integrators import Memory, Method
+from lie_sim.state import PhaseState
+
+
+@runtime_checkable
+class BoundSystem(Protocol):
+    """What a rollout needs beside what its method calls: the energy to report, and the velocity."""
+
+    def velocity(self, p: Tensor) -> Tensor:
+        """∂T/∂p, of the shape of p."""
+
+    def energy(self, state: PhaseState) -> Tensor:
+        """H of each system, shape (B,)."""
+
+
+class Chunk:
+    """Part of a batch: its state, what its method remembers, and who is still alive.
+
+    Args:
+        system: energies and velocities.
+        method: how to advance.
+        dynamics: what the method calls.
+        q: initial positions, shape (B, N, d).
+        p: initial momenta, shape (B, N, d).
+        memory: what the method starts with.
+        bound: largest absolute coordinate or momentum that is taken seriously.
+
+    Raises:
+        ValueError: an initial state is beyond the bound.
+    """
+
+    def __init__(
+        self,
+        system: BoundSystem,
+        method: Method,
+        dynamics: Any,
+        q: Tensor,
+        p: Tensor,
+        *,
+        memory: Memory,
+        bound: float,
+    ) -> None:
+        self.system, self.method, self.dynamics, self.bound = system, method, dynamics, bound
+        self.alive = (q.isfinite() & p.isfinite()).flatten(1).all(1)
+        self._check_start(q, p)
+        self._spare = (q.nan_to_num(0.0, 0.0, 0.0), p.nan_to_num(0.0, 0.0, 0.0))
+        self.q, self.p = self._spare
+        self.memory = memory
+        self.first_energy = self._energy()
+        self.kinetic_sum = self._kinetic()
+        self.frames = 1
+
+    def advance(self, step_size: float, num_steps: int) -> None:
+        """To the next saved time; what diverged on the way is replaced."""
+        q, p, memory = self.method.advance(
+            self.dynamics,
+            self.q,
+            self.p,
+            step_size=step_size,
+            num_steps=num_steps,
+            memory=self.memory or None,
+        )
+        self.alive = self.alive & (self._size(q, p) <= self.bound)  # False for NaN
+        q, p = (self._keep(new, spare) for new, spare in zip((q, p), self._spare, strict=True))
+        self.q, self.p = q, p
+        self.memory = {name: self._keep_memory(value) for name, value in memory.items()}
+        self.kinetic_sum = self.kinetic_sum + self._kinetic()
+        self.frames += 1
+
+    def frame(self) -> tuple[Tensor, Tensor, Tensor]:
+        """q, p and energy now, NaN for what has diverged."""
+        q, p, energy = (self._keep(x, torch.nan) for x in (self.q, self.p, self._energy()))
+        return q, p, energy
+
+    def drift(self, energy: Tensor) -> Tensor:
+        """|H − H₀| over the mean kinetic energy so far, shape (B,); 0 for what has diverged or is at rest."""
+        scale = self.kinetic_sum / self.frames
+        change = (energy.double() - self.first_energy.double()).abs()
+        return torch.where(scale > 0, change / torch.where(scale > 0, scale, 1.0), 0.0).nan_to_num(0.0)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that a continued run needs, by name."""
+        own = {name: getattr(self, name) for name in ("q", "p", "alive", "first_energy", "kinetic_sum")}
+        return {**own, **{f"memory.{name}": value for name, value in self.memory.items()}}
+
+    def restore(self, tensors: dict[str, Tensor], frames: int) -> None:
+        """Continue from what :meth:`tensors` gave after ``frames`` frames."""
+        for name in ("q", "p", "alive", "first_energy", "kinetic_sum"):
+            setattr(self, name, tensors[name].to(self.q.device))
+        prefix = "memory."
+        self.memory = {
+            name.removeprefix(prefix): value.to(self.q.device)
+            for name, value in tensors.items()
+            if name.startswith(prefix)
+        }
+        self.frames = frames
+
+    def _energy(self) -> Tensor:
+        return self.system.energy(PhaseState(q=self.q, p=self.p))
+
+    def _kinetic(self) -> Tensor:
+        return 0.5 * (self.p * self.system.velocity(self.p)).double().flatten(1).sum(1)
+
+    def _keep(self, value: Tensor, spare: Tensor | float) -> Tensor:
+        return torch.where(self.alive.reshape(-1, *(1,) * (value.ndim - 1)), value, spare)
+
+    def _keep_memory(self, value: Tensor) -> Tensor:
+        """Of a system that diverged: anything finite."""
+        of_systems = value.is_floating_point() and value.shape[:1] == self.alive.shape
+        return self._keep(value, 0.0) if of_systems else value
+
+    def _check_start(self, q: Tensor, p: Tensor) -> None:
+        beyond = self.alive & (self._size(q, p) > self.bound)
+        if bool(beyond.any()):
+            largest = float(self._size(q, p)[beyond].max())
+            raise ValueError(
+                f"an initial state has a coordinate or momentum of {largest:.3g}, "
+                f"beyond divergence_bound={self.bound:g}: raise divergence_bound, or use other units"
+            )
+
+    @staticmethod
+    def _size(q: Tensor, p: Tensor) -> Tensor:
+        return torch.maximum(q.flatten(1).abs().amax(1), p.flatten(1).abs().amax(1))

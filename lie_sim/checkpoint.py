@@ -236,6 +236,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(
             f"missing file: no {_MANIFEST} in {folder}; give the folder that save_model wrote"
+            + (f", here {folder / 'model'}" if (folder / "model" / _MANIFEST).is_file() else "")
         )
     try:
         manifest = json.loads(path.read_bytes(), parse_constant=_no_constant, object_pairs_hook=_unique)

@@ -12,9 +12,12 @@ from ase.neighborlist import neighbor_list
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lie_sim.data import Trajectories
+from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.models import LieTransformer
 from lie_sim.neighbors import neighbour_matrix
 from lie_sim.state import Particles
+from lie_sim.training import TrainingConfig, dynamics_task, train
 
 ROUNDING = 1e-9
 SKEW = {
@@ -182,3 +185,39 @@ def test_a_list_made_without_the_mask_does_not_bring_back_padding() -> None:
     careless = neighbour_matrix(q, Particles(masses=masses), cutoff=3.0)
     careful = neighbour_matrix(q, masked, cutoff=3.0)
     torch.testing.assert_close(model(q, masked, careless), model(q, masked, careful))
+
+
+def test_a_model_finds_the_neighbours_of_a_periodic_system_itself() -> None:
+    """Also while particles cross the border: the energy is that of an explicit list, and continuous."""
+    torch.manual_seed(0)
+    model = LieTransformer.default(dim=2, cutoff=1.5, num_layers=1, radial="gaussian").double()
+    q = 3 * torch.rand(2, 6, 2, dtype=torch.float64)
+    cell = (3 * torch.eye(2, dtype=torch.float64)).expand(2, 2, 2)
+    particles = Particles(masses=torch.ones(2, 6, dtype=torch.float64), cell=cell)
+    explicit = model.energy(q, particles, neighbour_matrix(q, particles, cutoff=1.5))
+    assert torch.equal(model.energy(q, particles), explicit)
+    moved = q + torch.tensor([3.0, -6.0], dtype=torch.float64)
+    assert float((model.energy(moved, particles) - explicit).detach().abs().max()) < 1e-12
+    path = torch.linspace(-0.01, 0.01, 41, dtype=torch.float64)  # the first particle crosses x = 0
+    energies = [
+        model.energy(torch.cat([x.expand(1, 1, 2), q[:1, 1:]], 1), particles[:1]).detach() for x in path
+    ]
+    steps = torch.cat(energies).diff().abs()
+    assert float(steps.max()) < 3 * float(steps.median())
+
+
+def test_a_periodic_system_can_be_trained() -> None:
+    generator = torch.Generator().manual_seed(0)
+    times = torch.linspace(0, 0.1, 5, dtype=torch.float64)
+    p = torch.randn(6, 1, 4, 2, generator=generator, dtype=torch.float64).expand(6, 5, 4, 2)
+    q = 3 * torch.rand(6, 1, 4, 2, generator=generator, dtype=torch.float64) + times[:, None, None] * p
+    p = p + times[:, None, None] * q.sin()
+    cell = (3 * torch.eye(2, dtype=torch.float64)).expand(6, 2, 2)
+    data = Trajectories(q, p, times, Particles(masses=torch.ones(6, 4, dtype=torch.float64), cell=cell))
+    for loss in ("derivatives", "rollout"):
+        config = TrainingConfig(max_steps=2, batch_size=2, loss=loss)
+        model = LieTransformer.default(
+            dim=2, cutoff=1.2, num_layers=1, radial="gaussian", width=8, num_heads=2
+        )
+        result = train(Hamiltonian(model), dynamics_task(config, data[:4], data[4:]), config, progress=False)
+        assert result.steps == 2

@@ -11,7 +11,7 @@ import tyro
 
 from lie_sim.cli.parsing import Inlined, parse
 from lie_sim.cli.runs import check_same_options, remove_run, show
-from lie_sim.cli.train import resumable, without_restart
+from lie_sim.cli.train import resumable
 from lie_sim.experiments.demo import COMPARISON, DemoConfig, run_demo
 
 
@@ -39,14 +39,22 @@ def demo(argv: Sequence[str]) -> None:
     if options.restart:
         remove_run(options.run_dir, experiment, also=[COMPARISON])
     check_same_options(options.run_dir, experiment)
-    with resumable(["demo", *without_restart(argv)]):
+    with resumable(options.run_dir, ["demo", *argv]):
         rows = run_demo(options.run_dir, options.settings, progress=options.progress)
     columns = ["parameters", "cpu_seconds", "mse5", f"mse{options.settings.long_steps}", "diverged_share"]
     header = ("model", "".join(f"{name:>16}" for name in columns))
     show(
         [
             header,
-            *((name, "".join(f"{row[column]:16.4g}" for column in columns)) for name, row in rows.items()),
+            *(
+                (name, "".join(_cell(column, row[column]) for column in columns))
+                for name, row in rows.items()
+            ),
         ]
     )
     show([("report", options.run_dir / "report.html")])
+
+
+def _cell(column: str, value: float) -> str:
+    """A number of the table; parameters are counted, not measured."""
+    return f"{value:16,.0f}" if column == "parameters" else f"{value:16.4g}"

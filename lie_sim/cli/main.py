@@ -66,14 +66,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _use_threads(words: list[str]) -> list[str]:
+    """Set the number of threads and return the words without ``--threads N``.
+
+    One thread unless told otherwise, by the option or by OMP_NUM_THREADS: the operations of these models are small, and
+    several threads would mostly wait for each other.
+    """
+    count, rest = os.environ.get("OMP_NUM_THREADS") or "1", list(words)
+    for position, word in enumerate(words):
+        if word == "--threads" or word.startswith("--threads="):
+            pair = [word] if "=" in word else words[position : position + 2]
+            count, rest = (
+                pair[-1].removeprefix("--threads="),
+                words[:position] + words[position + len(pair) :],
+            )
+    if not count.isdigit() or not 1 <= int(count) <= 1024:
+        raise UsageError(f"--threads must be a whole number from 1 to 1024, got {count!r}")
+    torch = importlib.import_module("torch")
+    torch.set_num_threads(int(count))
+    return rest
+
+
 def _dispatch(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help"):
         print(_help())
     elif words[0] == "--version":
         print(f"lie-sim {lie_sim.__version__}")
     elif words[0] in COMMANDS:
+        rest = _use_threads(words[1:])
         module = importlib.import_module(f"lie_sim.cli.{COMMANDS[words[0]][0]}")
-        getattr(module, words[0])(words[1:])
+        getattr(module, words[0])(rest)
     else:
         kind = "option" if words[0].startswith("-") else "command"
         hint = suggestion(words[0], [*COMMANDS, "--help", "--version"])
@@ -89,6 +111,7 @@ def _help() -> str:
             *(f"  {name:{width}}  {summary}" for name, (_, summary) in COMMANDS.items()),
             "",
             "lie-sim COMMAND --help shows the options of a command; lie-sim --version shows the version.",
+            "Every command takes --threads N (default: OMP_NUM_THREADS, or 1); more pay for large models only.",
         ]
     )
 

@@ -5,6 +5,7 @@ energy change of a system = max_t |H(t) − H(0)| / mean kinetic energy,     H t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,7 +45,7 @@ class RolloutOptions:
         initial: trajectories file whose first states to start from, in place of a system.
         num_systems: how many initial states to draw.
         seed: of the initial states.
-        step_size: length of a step, positive, in the unit of time; by default that of the data the states come from.
+        step_size: length of a step, positive, in the unit of time; by default that of the run's data, or of the file.
         method: integrator; by default that of the run, or pefrl.
         substeps: integrator steps per step.
         save_every: keep every so many-th state; divides the number of steps.
@@ -164,7 +165,7 @@ def _check(options: RolloutOptions, out: Path) -> None:
 
 def _start(options: RolloutOptions, run: Experiment[Any] | None) -> Start:
     if options.initial is not None:
-        return _from_trajectories(options, Trajectories.load(options.initial))
+        return _from_file(options, Trajectories.load(options.initial), run)
     if options.system is None and isinstance(run, SolarExperiment):
         return _from_trajectories(options, run.future, method=run.config.method)
     name = options.system or (run.name if run else "")
@@ -183,6 +184,21 @@ def _start(options: RolloutOptions, run: Experiment[Any] | None) -> Start:
     step_size = float(times[1] - times[0]) if options.step_size is None else options.step_size
     metadata = {"system": name, "options": system.options(), "seed": options.seed}
     return Start(state, particles, step_size, options.method or "pefrl", metadata)
+
+
+def _from_file(options: RolloutOptions, data: Trajectories, run: Experiment[Any] | None) -> Start:
+    """The first states of a file, with the time step of the run's own data where it is known."""
+    start = _from_trajectories(options, data)
+    if options.step_size is not None or run is None or run.name not in system_names():
+        return start
+    times = build_system(run.name).default_times()
+    own = float(times[1] - times[0])
+    if not math.isclose(own, start.step_size, rel_tol=1e-6):
+        print(
+            f"step {own:g}, as in the run's data (the states of {options.initial} are {start.step_size:g} apart); "
+            "--step-size sets another"
+        )
+    return replace(start, step_size=own)
 
 
 def _from_trajectories(options: RolloutOptions, data: Trajectories, *, method: str = "pefrl") -> Start:

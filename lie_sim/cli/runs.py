@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,8 @@ def named_experiment(argv: Sequence[str], *, command: str) -> type[Experiment[An
     if argv[0] in ("-h", "--help"):
         print(f"usage: lie-sim {command} EXPERIMENT [...]\n\nExperiments: {names}.")
         print(f"lie-sim {command} EXPERIMENT --help shows the options.")
+        if command == "train":
+            print("lie-sim train --resume RUN_DIR goes on with a run that was stopped, with its own options.")
         return None
     if argv[0] not in experiment_names():
         hint = suggestion(argv[0], experiment_names())
@@ -63,13 +66,23 @@ def model_folder(path: Path) -> Path:
             return folder
     if is_run(path):
         raise UsageError(
-            f"the run {path} has no model yet: finish it with lie-sim train {open_run(path).name} {path}"
+            f"the run {path} has no complete model: finish it, or write the model again, with {resume_command(path)}"
         )
     if not path.exists():
         raise UsageError(f"{path} does not exist: give a run directory or the folder of a model")
     raise UsageError(
         f"{path} is neither a run directory nor a model: it has no experiment.toml and no model.json"
     )
+
+
+def resume_command(folder: Path) -> str:
+    """The command that goes on with a run, with the options that it has.
+
+    Example:
+        >>> resume_command(Path("my runs"))
+        "lie-sim train --resume 'my runs'"
+    """
+    return shlex.join(["lie-sim", "train", "--resume", str(folder)])
 
 
 def check_same_options(folder: Path, experiment: Experiment[Any]) -> None:
@@ -98,7 +111,7 @@ def check_same_options(folder: Path, experiment: Experiment[Any]) -> None:
     if changed:
         raise ConfigError(
             f"{folder} holds a run with other options: {'; '.join(changed)}. "
-            "Use the same options, another run directory, or --restart"
+            f"Use the same options ({resume_command(folder)} does), another run directory, or --restart"
         )
 
 

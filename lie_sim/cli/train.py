@@ -13,11 +13,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from lie_sim.cli.errors import StoppedError
+from lie_sim.cli.errors import StoppedError, UsageError
 from lie_sim.cli.parsing import Inlined, parse
-from lie_sim.cli.runs import check_same_options, named_experiment, remove_run, show
-from lie_sim.errors import ConfigError, TrainingInterrupted
-from lie_sim.experiments import Experiment, read_results
+from lie_sim.cli.runs import check_same_options, is_run, named_experiment, remove_run, resume_command, show
+from lie_sim.errors import ConfigError, NonFiniteError, TrainingInterrupted
+from lie_sim.experiments import Experiment, open_run, read_results
 from lie_sim.plain import from_plain
 from lie_sim.training import TrainingResult
 
@@ -43,6 +43,9 @@ class TrainOptions:
 
 def train(argv: Sequence[str]) -> None:
     """Train, evaluate, report, and print a summary."""
+    if argv and argv[0] == "--resume":
+        _resume(argv[1:])
+        return
     cls = named_experiment(argv, command="train")
     if cls is None:
         return
@@ -52,8 +55,23 @@ def train(argv: Sequence[str]) -> None:
     if options.restart:
         remove_run(folder, experiment)
     check_same_options(folder, experiment)
-    with resumable(["train", *without_restart(argv)]):
-        result = experiment.run(folder, progress=options.progress)
+    _run(experiment, folder, ["train", *argv], progress=options.progress)
+
+
+def _resume(argv: Sequence[str]) -> None:
+    """Go on with the run of a directory, with its own options."""
+    finder = argparse.ArgumentParser(prog="lie-sim train --resume", add_help=False, exit_on_error=False)
+    finder.add_argument("--no-progress", action="store_true")
+    known, rest = finder.parse_known_args(list(argv))
+    if len(rest) != 1 or rest[0].startswith("-"):
+        raise UsageError("give one run directory: lie-sim train --resume RUN_DIR [--no-progress]")
+    folder = Path(rest[0])
+    _run(open_run(folder), folder, ["train", "--resume", *argv], progress=not known.no_progress)
+
+
+def _run(experiment: Experiment[Any], folder: Path, words: Sequence[str], *, progress: bool) -> None:
+    with resumable(folder, words):
+        result = experiment.run(folder, progress=progress)
     _summarise(experiment, result, folder)
 
 
@@ -63,11 +81,16 @@ def without_restart(words: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def resumable(words: Sequence[str]) -> Iterator[None]:
-    """Turn Ctrl-C into a message that says which command goes on from there.
+def resumable(folder: Path, words: Sequence[str]) -> Iterator[None]:
+    """Turn Ctrl-C into a message that says which command goes on from there, a failure into one that begins again.
+
+    Args:
+        folder: the run directory.
+        words: the command as it was given; it is the one to repeat where no run has begun, or where it does more
+            than train.
 
     Example:
-        >>> with resumable(["train", "springs"]):
+        >>> with resumable(Path("nowhere"), ["train", "springs", "--restart"]):
         ...     raise KeyboardInterrupt
         Traceback (most recent call last):
         lie_sim.cli.errors.StoppedError: stopped. To go on: lie-sim train springs
@@ -76,7 +99,11 @@ def resumable(words: Sequence[str]) -> Iterator[None]:
         yield
     except (TrainingInterrupted, KeyboardInterrupt) as error:
         done = str(error).partition(". To resume")[0] or "stopped"
-        raise StoppedError(f"{done}. To go on: {shlex.join(['lie-sim', *words])}") from None
+        repeat = words[:1] != ["train"] or not is_run(folder)
+        command = shlex.join(["lie-sim", *without_restart(words)]) if repeat else resume_command(folder)
+        raise StoppedError(f"{done}. To go on: {command}") from None
+    except NonFiniteError as error:
+        raise NonFiniteError(f"{error}; to begin again here with other options, add --restart") from error
 
 
 def _settings(cls: type[Experiment[Any]], argv: Sequence[str]) -> object:

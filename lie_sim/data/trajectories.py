@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lie_sim.data.storage import load_tensors, save_tensors, tensors_digest
+from lie_sim.errors import DataError
 from lie_sim.state import Particles, PhaseState
 from lie_sim.systems.base import System
 
@@ -90,6 +91,23 @@ class Trajectories:
         if float((steps - step).abs().max()) > _UNIFORM * abs(float(step)) + rounding:
             raise ValueError(f"times are not uniform: steps run from {steps.min():g} to {steps.max():g}")
         return float(step)
+
+    def require_finite(self) -> None:
+        """Refuse numbers that are not finite, before anything is learned from them.
+
+        Raises:
+            DataError: a position, momentum or time is NaN or infinite; the message says where.
+        """
+        if not bool(self.times.isfinite().all()):
+            raise DataError("a time of the trajectories is not finite")
+        for name, x in (("q", self.q), ("p", self.p)):
+            bad = (~x.isfinite()).nonzero()
+            if len(bad):
+                system, time, particle, axis = bad[0].tolist()
+                raise DataError(
+                    f"{len(bad):,} numbers of {name} are not finite, the first at system {system}, time {time}, "
+                    f"particle {particle}, coordinate {axis}: leave these systems out, or mend them"
+                )
 
     def state(self, index: int) -> PhaseState:
         """All systems at the time ``times[index]``."""

@@ -11,6 +11,7 @@ A run directory holds
 
 from __future__ import annotations
 
+import copy
 import tomllib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import tomli_w
+import torch
 from torch import Tensor, nn
 
 from lie_sim.checkpoint import load_model
@@ -85,11 +87,13 @@ class Experiment(ABC, Generic[C]):
     def run(self, directory: str | Path, *, progress: bool = True) -> TrainingResult:
         """Train in a run directory, continuing what is there, then evaluate and write the report."""
         folder = Path(directory)
-        folder.mkdir(parents=True, exist_ok=True)
         self._check_name(folder)
+        module, task = self.build(), self.task()
         if not checkpoints(folder / "checkpoints"):
+            self._try(module, task)
+            folder.mkdir(parents=True, exist_ok=True)
             self._note_options(folder)
-        result = train(self.build(), self.task(), self.training, folder, progress=progress)
+        result = train(module, task, self.training, folder, progress=progress)
         self._note_options(folder)  # those that may change in a run that is continued
         self.evaluate_run(folder, result.module, progress=progress)
         return result
@@ -107,6 +111,14 @@ class Experiment(ABC, Generic[C]):
         found.report.save(folder / "report_data.json")
         write_report(found.report, folder)
         return found
+
+    def _try(self, module: nn.Module, task: Task) -> None:
+        """One loss of two samples, so that a model that does not fit the data is refused before anything is written."""
+        dtype = self.training.torch_dtype()
+        device = next(module.parameters()).device
+        trial = task.to(dtype=dtype, device=device)
+        batch = trial.batch(torch.arange(min(2, trial.num_samples)), torch.Generator().manual_seed(0))
+        trial.loss(copy.deepcopy(module).to(dtype=dtype), batch)
 
     def _check_name(self, folder: Path) -> None:
         path = folder / _OPTIONS

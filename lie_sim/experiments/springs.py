@@ -185,7 +185,7 @@ def trajectory_views(
         index = int(order[rank])
         views.append(
             TrajectoryView(
-                label=f"test system {index} (rank {rank + 1} of {len(order)} by error)",
+                label=f"#{index}, rank {rank + 1} of {len(order)} (1: smallest error)",
                 times=truth.times.numpy(),
                 true=truth.q[index].numpy(),
                 predicted=scores.predicted.q[index].double().cpu().numpy(),

@@ -77,8 +77,8 @@ def pair_mask(
         return mask * exists * gather_points(exists, neighbours.index).squeeze(-1)
     if particles.cell is not None:
         raise ValueError(
-            "a periodic system has no finite set of all pairs: "
-            "pass neighbours=neighbour_matrix(q, particles, cutoff=…)"
+            "a periodic system has no finite set of all pairs, and this model has no cutoff: set the cutoff of its "
+            "configuration"
         )
     mask = q.new_ones(batch, count, count)
     if particles.mask is not None:

@@ -19,7 +19,7 @@ from lie_sim.groups import LieGroup, group
 from lie_sim.lifting import FiniteLift, FrameLift, HaarLift, Lifting, PairGeometry, compress
 from lie_sim.models.config import LieTransformerConfig
 from lie_sim.models.inputs import check_neighbours, check_particles, encode_species
-from lie_sim.neighbors import NeighbourMatrix
+from lie_sim.neighbors import NeighbourMatrix, neighbour_matrix
 from lie_sim.state import Particles
 
 
@@ -172,6 +172,9 @@ class LieTransformerBackbone(nn.Module):
     ) -> Float[Tensor, "B M C"]:
         """Invariant features of every lifted point, shape (B, N·L, C).
 
+        Without neighbours all pairs interact; in a cell, those within the cutoff, found anew at every call: exact
+        for particles that move, and dearer than a list that is passed.
+
         On the CPU an unknown species is refused; on another device it makes the features of that system NaN.
 
         Raises:
@@ -179,6 +182,8 @@ class LieTransformerBackbone(nn.Module):
         """
         config = self.config
         check_particles(q, particles, dim=config.dim, weight=self.embed.weight)
+        if neighbours is None and config.cutoff and particles.cell is not None:
+            neighbours = neighbour_matrix(q.detach(), particles, cutoff=config.cutoff)
         if neighbours is not None:
             images_need_a_cutoff = not isinstance(self.lifting, HaarLift)  # which refuses every list
             check_neighbours(neighbours, q, cutoff=config.cutoff, needs_cutoff=images_need_a_cutoff)

@@ -33,6 +33,9 @@ def fit_scales(
         targets: forces of shape (S, L, N, d); None reads them off the trajectories.
         fit_length: also set ``length_scale``, to the standard deviation of the positions about the centre.
 
+    Raises:
+        DataError: the data are not finite.
+
     Example:
         >>> from lie_sim.data import make_trajectories
         >>> from lie_sim.systems import Springs
@@ -42,6 +45,7 @@ def fit_scales(
         >>> fitted.mean_neighbours, round(fitted.mass_mean, 1), fitted.energy_scale > 1
         (5.0, 1.6, True)
     """
+    trajectories.require_finite()
     particles = trajectories.particles
     if targets is None:
         targets = force_targets(trajectories.q, trajectories.p, particles.masses, trajectories.dt)

@@ -191,7 +191,9 @@ def test_failure_at_run_time_is_one_line(
 
     monkeypatch.setattr(SpringsExperiment, "run", run)
     failed = lie_sim("train", "springs", tmp_path)
-    assert (failed.code, failed.err) == (1, "lie-sim train: the loss is not finite in step 3\n")
+    assert (failed.code, failed.err.count("\n")) == (1, 1)
+    assert failed.err.startswith("lie-sim train: the loss is not finite in step 3; ")
+    assert "add --restart" in failed.err
 
 
 def test_evaluate_and_report(springs_run: Path, tmp_path: Path, lie_sim: Run) -> None:
@@ -240,7 +242,7 @@ def test_a_damaged_model_is_one_line(springs_run: Path, tmp_path: Path, lie_sim:
         assert (failed.code, failed.out, failed.err.count("\n")) == (2, "", 1), command
         assert "truncated" in failed.err
     shutil.rmtree(folder / "model")
-    assert "has no model yet: finish it with lie-sim train springs" in lie_sim("info", folder).err
+    assert "has no complete model: finish it" in lie_sim("info", folder).err
 
 
 def test_rollout_writes_the_trajectories_of_the_library(springs_run: Path, lie_sim: Run) -> None:
@@ -351,3 +353,38 @@ def test_demo_passes_its_options_on(tmp_path: Path, lie_sim: Run, monkeypatch: p
     assert "mse100" in done.out
     assert [line.split()[0] for line in done.out.splitlines()] == ["model", "ours", "theirs", "report"]
     assert "1e-06" in done.out
+
+
+def test_resume_takes_the_options_from_the_run(springs_run: Path, tmp_path: Path, lie_sim: Run) -> None:
+    folder = shutil.copytree(springs_run, tmp_path / "my run")
+    (folder / "model" / "model.json").unlink()
+    hint = lie_sim("rollout", folder, "--steps", 2)
+    assert hint.code == 2
+    assert f"lie-sim train --resume '{folder}'" in hint.err
+    assert lie_sim("train", "--resume", folder, "--no-progress").code == 0
+    assert (folder / "model" / "model.json").is_file()
+    assert "give one run directory" in lie_sim("train", "--resume").err
+
+
+def test_a_model_that_does_not_fit_the_data_leaves_nothing_behind(tmp_path: Path, lie_sim: Run) -> None:
+    folder = tmp_path / "run"
+    failed = lie_sim("train", "springs", folder, "--model.dim", 3, "--num-train", 4, "--num-validation", 2)
+    assert (failed.code, failed.err.count("\n")) == (2, 1)
+    assert "positions must have shape" in failed.err
+    assert not folder.exists()
+
+
+def test_number_of_threads(lie_sim: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    try:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        assert lie_sim("config", "springs", "--threads", 2).code == 0
+        assert torch.get_num_threads() == 2
+        assert lie_sim("config", "springs").code == 0
+        assert torch.get_num_threads() == 1
+        for wrong in ("0", "x", "-1"):
+            assert (
+                "--threads must be a whole number" in lie_sim("config", "springs", f"--threads={wrong}").err
+            )
+    finally:
+        torch.set_num_threads(before)

@@ -52,11 +52,11 @@ def test_interrupted_training_says_how_to_go_on(
     assert (process.returncode, out) == (130, "")
     assert err.count("\n") == 1
     assert err.startswith("lie-sim train: training stopped after step ")
-    assert f"To go on: lie-sim train springs {folder}" in err
+    assert f"To go on: lie-sim train --resume {folder}" in err
     done = len(_rows(folder))
     assert 0 < done < STEPS // 10
     monkeypatch.setattr(SpringsExperiment, "evaluate_run", lambda *_, **__: None)  # only the training matters
-    resumed = lie_sim("train", "springs", *words)
+    resumed = lie_sim("train", "--resume", str(folder), "--no-progress")
     assert (resumed.code, resumed.err) == (0, "")
     assert [row["step"] for row in _rows(folder)] == list(range(10, STEPS + 1, 10))
 

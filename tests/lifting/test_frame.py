@@ -101,5 +101,5 @@ def test_dimension_and_periodic_cell_are_checked():
     with pytest.raises(ValueError, match="for 2-dimensional positions, got 3"):
         lift(2)(q, particles, None, scalars)
     cell = torch.eye(3, dtype=torch.float64).expand(2, 3, 3)
-    with pytest.raises(ValueError, match="pass neighbours=neighbour_matrix"):
+    with pytest.raises(ValueError, match="this model has no cutoff: set the cutoff"):
         lift(3)(q, Particles(masses=particles.masses, cell=cell), None, scalars)

@@ -208,7 +208,7 @@ def test_inputs_are_checked():
             species(q, Particles(masses=ones, species=torch.tensor([wrong])))
     periodic = Particles(masses=ones, cell=torch.eye(2)[None])
     for lifting in ({}, {"lifting": "finite", "group": "C4"}, {"lifting": "haar", "group": "T(2)"}):
-        with pytest.raises(ValueError, match="pass neighbours=neighbour_matrix"):
+        with pytest.raises(ValueError, match="this model has no cutoff: set the cutoff"):
             LieTransformer.default(**lifting)(q, periodic)
     neighbours = neighbour_matrix(q, periodic, cutoff=1.0)
     with pytest.raises(ValueError, match="use FrameLift with a neighbour matrix"):

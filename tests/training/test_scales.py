@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from lie_sim.data import Trajectories
+from lie_sim.data import Trajectories, make_trajectories
+from lie_sim.errors import DataError
 from lie_sim.models import LieTransformerConfig
 from lie_sim.state import Particles
+from lie_sim.systems import Springs
 from lie_sim.training import fit_scales
 
 ROUNDING = 1e-12
@@ -58,3 +62,12 @@ def test_cutoff_counts_neighbours() -> None:
     data = Trajectories(line, line, times, Particles(masses))
     fitted = fit_scales(LieTransformerConfig(cutoff=1.5), data, torch.randn(2, 2, 4, 2, dtype=torch.float64))
     assert fitted.mean_neighbours == 1.5  # two ends with one, two inner ones with two
+
+
+def test_numbers_that_are_not_finite_are_found_before_anything_is_learned() -> None:
+    times = torch.linspace(0, 0.04, 5, dtype=torch.float64)
+    data = make_trajectories(Springs(), 4, seed=0, times=times)
+    q = data.q.clone()
+    q[2, 3, 1, 0] = torch.nan
+    with pytest.raises(DataError, match="the first at system 2, time 3, particle 1, coordinate 0"):
+        fit_scales(LieTransformerConfig(num_attributes=1), replace(data, q=q))

@@ -99,7 +99,7 @@ class Compiled(Method):
                 run = self._block(dynamics, q, p, force, h)
                 for _ in range(num_steps // self.block):
                     q, p, force = run(q, p, force, h)
-                num_steps, memory = num_steps % self.block, {"force": force}
+                num_steps, memory = num_steps % self.block, _carried(self.method, force)
             return self.method.advance(
                 dynamics, q, p, step_size=step_size, num_steps=num_steps, memory=memory
             )
@@ -150,4 +150,10 @@ def _advance(
 ) -> tuple[Tensor, Tensor, Memory]:
     """:meth:`SplittingMethod.advance` with a step that is a tensor already, checked before."""
     assert isinstance(method, SplittingMethod)
-    return method.steps(dynamics, q, p, h, num_steps, {"force": force})
+    return method.steps(dynamics, q, p, h, num_steps, _carried(method, force))
+
+
+def _carried(method: Method, force: Tensor) -> Memory:
+    """The force, for methods whose last one serves the next step; of the others it belongs to positions long left."""
+    assert isinstance(method, SplittingMethod)
+    return {"force": force} if method.first_same_as_last else {}

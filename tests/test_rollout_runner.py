@@ -1,0 +1,200 @@
+"""Streams, stores and resumes: the same frames to the bit, however a run is cut; drift and divergence are reported."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from lie_sim import Particles, PhaseState
+from lie_sim.errors import ConfigError, DataError
+from lie_sim.integrators import get_method
+from lie_sim.rollout import Frames, Rollout, StoredRollout, rollout
+from lie_sim.systems import Springs
+
+SYSTEM = Springs(num_particles=3)
+RUN = Rollout(SYSTEM, "leapfrog", 0.01, frames_per_block=4)
+
+
+def springs(count: int = 5):
+    return SYSTEM.sample(count, generator=torch.Generator().manual_seed(0))
+
+
+def collect(run: Rollout, state: PhaseState, particles: Particles, steps: int = 60, **options):
+    blocks: list[Frames] = []
+    end = run.run(state, steps, particles=particles, save_every=5, on_frames=blocks.append, **options)
+    return torch.cat([block.q for block in blocks], 1), blocks, end
+
+
+def test_blocks_hold_all_frames_once_and_in_order() -> None:
+    state, particles = springs()
+    q, blocks, end = collect(RUN, state, particles)
+    assert [block.first for block in blocks] == [0, 4, 8, 12]
+    assert [block.q.shape[1] for block in blocks] == [4, 4, 4, 1]
+    whole = rollout(SYSTEM, state, particles, step_size=0.01, num_steps=60, save_every=5, method="leapfrog")
+    assert torch.equal(q, whole.q)
+    assert torch.equal(torch.cat([block.times for block in blocks]), whole.times)
+    assert torch.equal(end.state.q, q[:, -1])
+    assert (end.num_steps, float(end.state.t[0])) == (60, pytest.approx(0.6))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+@pytest.mark.parametrize("method", ["pefrl", "baoab", "nose_hoover_chain"])
+def test_neither_batches_nor_blocks_change_a_bit(method: str, batch_size: int) -> None:
+    """Noise too: it belongs to the trajectory, not to its place in a batch."""
+    state, particles = springs()
+    expected, _, _ = collect(replace(RUN, method=method), state, particles)
+    run = replace(RUN, method=method, batch_size=batch_size, frames_per_block=7)
+    found, _, _ = collect(run, state, particles)
+    assert torch.equal(found, expected)
+
+
+def test_noise_follows_the_names_of_the_trajectories() -> None:
+    state, particles = springs()
+    run = replace(RUN, method=get_method("baoab", temperature=0.5, seed=3))
+    whole, _, _ = collect(run, state, particles)
+    part = PhaseState(q=state.q[3:], p=state.p[3:])
+    named, _, _ = collect(run, part, particles[3:], trajectories=torch.tensor([3, 4]))
+    assert torch.equal(named, whole[3:])
+    unnamed, _, _ = collect(run, part, particles[3:])
+    assert not torch.equal(unnamed, whole[3:])
+
+
+@pytest.mark.parametrize("method", ["leapfrog", "pefrl", "baoab", "csvr", "nose_hoover_chain"])
+def test_a_run_continued_in_a_directory_is_the_same_to_the_bit(method: str, tmp_path: Path) -> None:
+    state, particles = springs()
+    run = replace(RUN, method=method, batch_size=2)
+    expected, _, _ = collect(run, state, particles)
+    run.run(state, 25, particles=particles, save_every=5, directory=tmp_path)
+    seen: list[Frames] = []
+    end = run.run(state, 60, particles=particles, save_every=5, directory=tmp_path, on_frames=seen.append)
+    assert seen[0].first == 6
+    stored = StoredRollout(tmp_path).load()
+    assert torch.equal(stored.q, expected)
+    assert torch.equal(end.state.q, expected[:, -1])
+    assert StoredRollout(tmp_path).num_frames == 13
+    again = run.run(state, 60, particles=particles, save_every=5, directory=tmp_path)
+    assert torch.equal(again.state.p, end.state.p)
+
+
+CHILD = """
+import sys, torch
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_rollout_runner import RUN, springs
+state, particles = springs(2)
+RUN.run(state, 20_000, particles=particles, save_every=5, directory=Path(sys.argv[1]))
+"""
+
+
+def test_killed_runs_end_with_the_same_frames(tmp_path: Path) -> None:
+    """SIGKILL at seeded random moments, blocks of 20 steps."""
+    moments = random.Random(0)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    kills = 0
+    for _ in range(30):
+        process = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(tmp_path / "killed"), str(Path(__file__).parent)],
+            env=environment,
+        )
+        until = time.monotonic() + 60
+        before = len(list((tmp_path / "killed").glob("block-*"))) if (tmp_path / "killed").exists() else 0
+        while process.poll() is None and time.monotonic() < until:
+            now = len(list((tmp_path / "killed").glob("block-*"))) if (tmp_path / "killed").exists() else 0
+            if kills < 3 and now > before + 20:
+                time.sleep(moments.uniform(0, 0.02))
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                kills += 1
+                break
+            time.sleep(0.005)
+        if process.wait() == 0:
+            break
+    assert kills == 3
+    state, particles = springs(2)
+    expected, _, _ = collect(RUN, state, particles, steps=20_000)
+    assert torch.equal(StoredRollout(tmp_path / "killed").load().q, expected)
+
+
+def test_a_damaged_last_block_is_set_aside_and_made_again(tmp_path: Path) -> None:
+    state, particles = springs()
+    RUN.run(state, 60, particles=particles, save_every=5, directory=tmp_path)
+    expected = StoredRollout(tmp_path).load().q
+    last = sorted(tmp_path.glob("block-*"))[-1]
+    last.write_bytes(last.read_bytes()[:-100])
+    RUN.run(state, 60, particles=particles, save_every=5, directory=tmp_path)
+    assert torch.equal(StoredRollout(tmp_path).load().q, expected)
+    sorted(tmp_path.glob("block-*.safetensors"))[1].unlink()
+    with pytest.raises(DataError, match="frames 4 to 7 are missing"):
+        StoredRollout(tmp_path).load()
+
+
+def test_another_run_in_the_directory_is_refused(tmp_path: Path) -> None:
+    state, particles = springs()
+    RUN.run(state, 10, particles=particles, save_every=5, directory=tmp_path)
+    with pytest.raises(ConfigError, match="holds another run: step_size differs"):
+        replace(RUN, step_size=0.02).run(state, 10, particles=particles, save_every=5, directory=tmp_path)
+    moved = PhaseState(q=state.q + 1, p=state.p)
+    with pytest.raises(ConfigError, match="start differs"):
+        RUN.run(moved, 10, particles=particles, save_every=5, directory=tmp_path)
+    with pytest.raises(DataError, match="no rollout in"):
+        StoredRollout(tmp_path / "nowhere")
+
+
+def test_drift_is_watched() -> None:
+    """Leapfrog with a step too long for the springs."""
+    state, particles = springs()
+    coarse = replace(RUN, step_size=0.2, drift_bound=1e-3)
+    with pytest.warns(UserWarning, match=r"the energy of \d of 5 systems has changed by more than 0.001"):
+        end = coarse.run(state, 60, particles=particles, save_every=5)
+    assert not end.stopped_by_drift
+    assert end.num_steps == 60
+    with pytest.warns(UserWarning, match="use a smaller step"):
+        end = replace(coarse, on_drift="stop").run(state, 60, particles=particles, save_every=5)
+    assert end.stopped_by_drift
+    assert end.num_steps == 15
+    assert float(end.drift.max()) > 1e-3
+
+
+def test_a_system_that_diverges_does_not_stop_the_others(tmp_path: Path) -> None:
+    state, particles = springs()
+    q = state.q.clone()
+    q[2] = torch.nan
+    broken = PhaseState(q=q, p=state.p)
+    expected, _, _ = collect(RUN, state, particles)
+    found, _, end = collect(RUN, broken, particles, directory=tmp_path)
+    assert end.diverged.tolist() == [False, False, True, False, False]
+    others = [0, 1, 3, 4]
+    assert torch.equal(found[others], expected[others])
+    assert bool(found[2].isnan().all())
+    assert StoredRollout(tmp_path).load().diverged.tolist() == end.diverged.tolist()
+
+
+def test_compiled_blocks_give_the_same_trajectory() -> None:
+    state, particles = springs(2)
+    plain, _, _ = collect(RUN, state, particles)
+    traced = replace(RUN, compile=True)
+    found, _, _ = collect(
+        traced, state, particles
+    )  # 5 steps a frame: less than a block, so nothing is compiled
+    assert torch.equal(found, plain)
+
+
+def test_wrong_options_are_named() -> None:
+    state, particles = springs()
+    with pytest.raises(ValueError, match="frames_per_block must be >= 1"):
+        replace(RUN, frames_per_block=0)
+    with pytest.raises(ValueError, match="unknown method 'rk4'"):
+        replace(RUN, method="rk4")
+    with pytest.raises(ValueError, match="give particles=…"):
+        RUN.run(state, 5)
+    with pytest.raises(ValueError, match="must hold the same systems"):
+        RUN.run(state, 5, particles=particles[:2])

@@ -5,6 +5,7 @@ if not __name__.startswith("lie_sim."):
 
 from lie_sim.integrators.compiled import Compiled
 from lie_sim.integrators.constraints import ConstrainedDynamics, DistanceConstraints
+from lie_sim.integrators.dense import DenseOutput, odeint_dense
 from lie_sim.integrators.dynamics import SeparableDynamics, SystemDynamics, separable_dynamics
 from lie_sim.integrators.kinetic_baths import CSVR, NoseHooverChain
 from lie_sim.integrators.lie_dynamics import LieGroupDynamics, RigidBodyDynamics
@@ -27,6 +28,7 @@ __all__ = [
     "CommutatorFree",
     "Compiled",
     "ConstrainedDynamics",
+    "DenseOutput",
     "DistanceConstraints",
     "LangevinMiddle",
     "LieGroupDynamics",
@@ -48,6 +50,7 @@ __all__ = [
     "normal_noise",
     "odeint",
     "odeint_adjoint",
+    "odeint_dense",
     "philox",
     "register_torchdiffeq",
     "separable_dynamics",

@@ -1,0 +1,69 @@
+"""States between the steps: exact at them, as accurate as declared between, no force calls of their own."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from lie_sim import PhaseState
+from lie_sim.integrators import SystemDynamics, odeint, odeint_dense
+from lie_sim.systems import Springs
+
+
+class Counted(SystemDynamics):
+    calls = 0
+
+    def force(self, q):
+        self.calls += 1
+        return super().force(q)
+
+
+def springs() -> tuple[tuple[torch.Tensor, torch.Tensor], Counted]:
+    state, particles = Springs(num_particles=3).sample(2, generator=torch.Generator().manual_seed(0))
+    return (state.q, state.p), Counted(Springs(num_particles=3), particles)
+
+
+@pytest.mark.parametrize("end", [1.0, -1.0])
+def test_at_the_steps_it_is_the_trajectory(end) -> None:
+    y0, dynamics = springs()
+    t = torch.linspace(0, end, 11, dtype=torch.float64)
+    expected = odeint(dynamics, y0, t, method="leapfrog", options={"step_size": 0.02})
+    dense = odeint_dense(dynamics, y0, 0.0, end, step_size=0.02)
+    found = dense(t)
+    assert max(float((a - b).abs().max()) for a, b in zip(found, expected, strict=True)) < 1e-12
+    assert dense(0.5 * end)[0].shape == y0[0].shape
+
+
+def test_no_force_calls_beyond_those_of_the_steps() -> None:
+    y0, dynamics = springs()
+    odeint_dense(dynamics, y0, 0.0, 1.0, step_size=0.02)
+    assert dynamics.calls == 51
+
+
+def test_error_between_the_steps_has_the_declared_order() -> None:
+    """Against the exact springs, the steps being almost exact: q of order 6, p of order 4."""
+    y0, dynamics = springs()
+    t = torch.linspace(0.011, 0.97, 37, dtype=torch.float64)
+    exact = dynamics.system.trajectory(
+        PhaseState(q=y0[0], p=y0[1]), dynamics.particles, torch.cat([t.new_zeros(1), t])
+    )
+    errors = []
+    for h in (0.1, 0.05):
+        found = odeint_dense(dynamics, y0, 0.0, 1.0, step_size=h, method="kahan_li8")(t)
+        errors.append(
+            [float((a.transpose(0, 1) - b[:, 1:]).abs().max()) for a, b in zip(found, exact, strict=True)]
+        )
+    slopes = [math.log2(a / b) for a, b in zip(*errors, strict=True)]
+    assert 5.5 < slopes[0] < 6.7, slopes
+    assert 3.6 < slopes[1] < 4.5, slopes
+
+
+def test_what_is_impossible_is_named() -> None:
+    y0, dynamics = springs()
+    dense = odeint_dense(dynamics, y0, 0.0, 1.0, step_size=0.1)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        dense(1.5)
+    with pytest.raises(TypeError, match="dense output is for splitting methods"):
+        odeint_dense(dynamics, y0, 0.0, 1.0, step_size=0.1, method="baoab")

@@ -7,6 +7,8 @@ from lie_sim.integrators.compiled import Compiled
 from lie_sim.integrators.constraints import ConstrainedDynamics, DistanceConstraints
 from lie_sim.integrators.dense import DenseOutput, odeint_dense
 from lie_sim.integrators.dynamics import SeparableDynamics, SystemDynamics, separable_dynamics
+from lie_sim.integrators.extended import Tao2, Tao4
+from lie_sim.integrators.implicit import Gauss4, Gauss6, ImplicitMidpoint
 from lie_sim.integrators.kinetic_baths import CSVR, NoseHooverChain
 from lie_sim.integrators.lie_dynamics import LieGroupDynamics, RigidBodyDynamics
 from lie_sim.integrators.lie_group import CommutatorFree, MuntheKaas
@@ -30,6 +32,9 @@ __all__ = [
     "ConstrainedDynamics",
     "DenseOutput",
     "DistanceConstraints",
+    "Gauss4",
+    "Gauss6",
+    "ImplicitMidpoint",
     "LangevinMiddle",
     "LieGroupDynamics",
     "Memory",
@@ -42,6 +47,8 @@ __all__ = [
     "SeparableDynamics",
     "SplittingMethod",
     "SystemDynamics",
+    "Tao2",
+    "Tao4",
     "advance",
     "get_method",
     "integrate",

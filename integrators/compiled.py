@@ -3,8 +3,9 @@
     (q, p, F) ← Ψ_K(q, p, F; h),      Ψ_K: K steps, traced once to a flat list of tensor operations and compiled
 
 A force that is the gradient of an energy is recorded as the operations that the gradient executed, so nothing of
-autograd is left in the block, and no special support for it is needed. What tracing fixes: shapes, dtype, device, and
-every branch taken in Python. What stays free: state, step size, and the values of the weights.
+autograd is left in the block, and no special support for it is needed. What tracing fixes: shapes, dtype, device,
+every branch taken in Python, and numbers that are attributes of an object of your own. What stays
+free: state, step size, and the values of the weights.
 
 Compiling takes tens of seconds and a C++ compiler; it pays for long runs of small systems, where the overhead of single
 operations is most of the time.
@@ -23,12 +24,15 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from lie_sim.integrators.leaves import graph_leaves
 from lie_sim.integrators.method import Memory, Method, StepSize, broadcast_step
 from lie_sim.integrators.splitting import SplittingMethod
 
 _Block = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-_BLOCKS: WeakKeyDictionary[Any, dict[Any, _Block]] = WeakKeyDictionary()
+_BLOCKS: WeakKeyDictionary[Any, dict[Any, tuple[_Block, list[Any]]]] = WeakKeyDictionary()
 """Blocks by the dynamics they were traced from, which is kept alive by its users, not by this table."""
+_PHYSICS = ("particles", "_particles", "_neighbours", "potential", "system")
+"""What a dynamics may be given anew; a block traced with another one is not used."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,11 @@ class Compiled(Method):
         Raises:
             ValueError: a gradient is wanted, which compiled blocks do not have.
         """
-        if torch.is_grad_enabled() and (q.requires_grad or p.requires_grad):
+        wanted = torch.is_grad_enabled() and (
+            any(isinstance(x, Tensor) and x.requires_grad for x in (q, p, step_size))
+            or bool(graph_leaves(dynamics, q, p))
+        )
+        if wanted:
             raise ValueError(
                 "compiled blocks have no gradients: run under torch.no_grad(), or leave compile out"
             )
@@ -105,11 +113,13 @@ class Compiled(Method):
             )
 
     def _block(self, dynamics: Any, q: Tensor, p: Tensor, force: Tensor, h: Tensor) -> _Block:
-        key = (self.method, self.block, self.backend, q.shape, q.dtype, q.device, h.shape)
+        physics = [getattr(dynamics, name, None) for name in _PHYSICS]
+        key = (self.method, self.block, self.backend, q.shape, q.dtype, q.device, h.shape, *map(id, physics))
         known = _BLOCKS.setdefault(dynamics, {})
-        if key not in known:
-            known[key] = compile_block(self.method, dynamics, (q, p, force, h), self.block, self.backend)
-        return known[key]
+        if key not in known:  # what the ids belong to is kept, so that no id is used again
+            block = compile_block(self.method, dynamics, (q, p, force, h), self.block, self.backend)
+            known[key] = (block, physics)
+        return known[key][0]
 
     def _option_fields(self) -> tuple[Any, ...]:
         return ()

@@ -81,6 +81,14 @@ class SystemDynamics:
     __call__ = vector_field
 
 
+def _has_its_own_equations(owner: object) -> bool:
+    """Whether a subclass of ours changes the right-hand side as a whole, which splitting never calls."""
+    if isinstance(owner, Hamiltonian):
+        same = type(owner).vector_field is Hamiltonian.vector_field
+        return not same or type(owner).forward is not Hamiltonian.forward
+    return isinstance(owner, SystemDynamics) and type(owner).vector_field is not SystemDynamics.vector_field
+
+
 def separable_dynamics(candidate: object) -> SeparableDynamics:
     """Check that ``candidate`` can be split, before anything is computed with it.
 
@@ -102,9 +110,9 @@ def separable_dynamics(candidate: object) -> SeparableDynamics:
             "force would depend on p as well; use a solver of torchdiffeq, as in "
             'odeint(H.vector_field, (q, p), t, method="dopri5")'
         )
-    if isinstance(owner, Hamiltonian) and type(owner).vector_field is not Hamiltonian.vector_field:
+    if _has_its_own_equations(owner):
         raise TypeError(
-            f"{name} replaces vector_field of Hamiltonian, which a splitting method never calls: what it adds "
+            f"{name} replaces vector_field or forward, which a splitting method never calls: what it adds "
             "(damping, say) would be ignored. Override force and velocity, or integrate vector_field with one of "
             "torchdiffeq's methods"
         )

@@ -4,7 +4,7 @@
 
 The sign is watched at every step; a system whose event has come waits with steps of length 0 while the others go on.
 Then all events are located together, on the discrete map itself: Φ_τ is one step of length τ, halved and
-interpolated until τ is exact to rounding. The time carries a gradient by the implicit function theorem,
+narrowed until τ is exact to rounding. The time carries a first derivative by the implicit function theorem,
 
     dτ = − dg|_τ / ġ,      ġ = d g(t_b + τ, Φ_τ(z_b)) / dτ
 
@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from lie_sim.integrators.method import Memory, Method
 
@@ -42,6 +43,8 @@ class _Watch:
     running: Tensor
     found: Tensor
     before: tuple[Tensor, Tensor, Tensor, Tensor]
+    memory: Memory
+    memory_before: Memory
 
 
 def find_events(
@@ -71,12 +74,14 @@ def find_events(
         ValueError: no step size, not two times, or event values of another shape than (B,).
     """
     start, end, h = _checked(t, y0[0], step_size)
+    if method.stochastic:
+        raise ValueError(
+            f"{method.name} has no events: a shorter last step would be another path of its noise"
+        )
     watch = _watched(method, dynamics, y0, start, end, h, event_fn)
     tau, (q, p) = _located(method, dynamics, watch, event_fn)
     event_t = torch.where(watch.found, watch.before[2] + tau, math.inf)
-    shape = (-1, *(1,) * (q.ndim - 1))
-    found = watch.found.reshape(shape)
-    q, p = torch.where(found, q, watch.q), torch.where(found, p, watch.p)
+    q, p = _choose(watch.found, q, watch.q), _choose(watch.found, p, watch.p)
     return event_t, (torch.stack([y0[0], q]), torch.stack([y0[1], p]))
 
 
@@ -88,12 +93,14 @@ def _checked(t: Tensor, q: Tensor, step_size: float | Tensor | None) -> tuple[Te
             f"with event_fn, t is the start and the latest end, shape (2,) or (2, B); got {tuple(t.shape)}"
         )
     times = t.to(torch.float64).reshape(2, -1).expand(2, q.shape[0])
-    length = (times[1] - times[0]).detach()
+    length = times[1] - times[0]
     h = torch.as_tensor(step_size, dtype=torch.float64, device=q.device).expand(q.shape[0])
-    if not bool((h > 0).all()) or bool((length == 0).any()):
-        raise ValueError("step_size must be positive, and the latest end must differ from the start")
-    count = (length.abs() / h).ceil().clamp(min=1)
-    if float(count.max()) > MOST_STEPS:
+    if not bool((h > 0).all()) or bool((length == 0).any()) or not bool(times.isfinite().all()):
+        raise ValueError(
+            "step_size must be positive, the times finite, and the latest end must differ from the start"
+        )
+    count = (length.detach().abs() / h * (1 - 1e-12)).ceil().clamp(min=1)  # an end on the grid stays on it
+    if count.numel() and float(count.max()) > MOST_STEPS:
         raise ValueError(
             f"{int(count.max()):,} steps to the latest end are more than {MOST_STEPS:,}: bring it nearer"
         )
@@ -112,30 +119,48 @@ def _watched(
     q, p = y0
     value = _values(event_fn, start, q, p).detach()
     none = torch.zeros_like(value, dtype=torch.bool)
-    watch = _Watch(q, p, start, value, ~none, none, (q, p, start, h))
-    memory: Memory | None = None
-    for _ in range(round(float(((end - start).detach() / h).max()))):
+    q, p, memory = method.advance(dynamics, q, p, step_size=h, num_steps=0)
+    watch = _Watch(q, p, start, value, ~none, none, (q, p, start, h), memory, memory)
+    counts = ((end - start) / h).detach().round()
+    for number in range(1, int(counts.max()) + 1 if counts.numel() else 1):
         step = torch.where(watch.running, h, 0.0)
-        q, p, memory = method.advance(dynamics, watch.q, watch.p, step_size=step, num_steps=1, memory=memory)
-        _observe(watch, q, p, step, (end - h / 2).detach(), event_fn)
+        q, p, memory = method.advance(
+            dynamics, watch.q, watch.p, step_size=step, num_steps=1, memory=watch.memory or None
+        )
+        last = number >= counts
+        t = torch.where(watch.running, torch.where(last, end, start + number * h), watch.t)
+        _observe(watch, (q, p, memory), t, step, last, event_fn)
         if not bool(watch.running.any()):
             break
     return watch
 
 
 def _observe(
-    watch: _Watch, q: Tensor, p: Tensor, step: Tensor, last: Tensor, event_fn: EventFunction
+    watch: _Watch,
+    state: tuple[Tensor, Tensor, Memory],
+    t: Tensor,
+    step: Tensor,
+    last: Tensor,
+    event_fn: EventFunction,
 ) -> None:
-    t = watch.t + step
+    q, p, memory = state
     value = _values(event_fn, t, q, p).detach()
     crossed = watch.running & (watch.value != 0) & (value * watch.value <= 0)
     before = (watch.q, watch.p, watch.t, step)
     q0, p0, t0, h = (_choose(crossed, new, old) for new, old in zip(before, watch.before, strict=True))
     watch.before = (q0, p0, t0, h)
+    watch.memory_before = _chosen_memory(crossed, watch.memory, watch.memory_before)
     watch.found = watch.found | crossed
-    over = t.detach() * step.sign() >= last * step.sign()
-    watch.running = watch.running & ~crossed & ~over
-    watch.q, watch.p, watch.t, watch.value = q, p, t, value
+    watch.running = watch.running & ~crossed & ~last
+    watch.q, watch.p, watch.t, watch.value, watch.memory = q, p, t, value, memory
+
+
+def _chosen_memory(which: Tensor, new: Memory, old: Memory) -> Memory:
+    """What each system remembered before its event; of those that have none yet, anything."""
+    return {
+        name: _choose(which, value, old[name]) if name in old and value.shape[:1] == which.shape else value
+        for name, value in new.items()
+    }
 
 
 def _located(
@@ -148,30 +173,53 @@ def _located(
         low, high = torch.zeros_like(h), h.clone()
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
-            x, y, _ = method.advance(dynamics, q, p, step_size=middle, num_steps=1)
+            x, y = _step(method, dynamics, watch, middle)
             same = _values(event_fn, t + middle, x, y) * first > 0
             low, high = torch.where(same, middle, low), torch.where(same, high, middle)
     tau = high.detach()
     if torch.is_grad_enabled():
         tau = _with_gradient(method, dynamics, watch, tau, event_fn)
-    x, y, _ = method.advance(dynamics, q, p, step_size=tau, num_steps=1)
-    return tau, (x, y)
+    return tau, _step(method, dynamics, watch, tau)
+
+
+def _step(method: Method, dynamics: Any, watch: _Watch, tau: Tensor) -> tuple[Tensor, Tensor]:
+    """One step of each system from before its event."""
+    q, p, _, _ = watch.before
+    q, p, _ = method.advance(
+        dynamics, q, p, step_size=tau, num_steps=1, memory=dict(watch.memory_before) or None
+    )
+    return q, p
 
 
 def _with_gradient(
     method: Method, dynamics: Any, watch: _Watch, tau: Tensor, event_fn: EventFunction
 ) -> Tensor:
-    q, p, t, _ = watch.before
+    t = watch.before[2]
     free = tau.clone().requires_grad_(True)
-    x, y, _ = method.advance(dynamics, q, p, step_size=free, num_steps=1)
+    x, y = _step(method, dynamics, watch, free)
     value = _values(event_fn, t + free, x, y)
     if not value.requires_grad:
         return tau
     (rate,) = torch.autograd.grad(value.sum(), free, retain_graph=True)
-    x, y, _ = method.advance(dynamics, q, p, step_size=tau, num_steps=1)
+    x, y = _step(method, dynamics, watch, tau)
     value = _values(event_fn, t + tau, x, y)
     usable = watch.found & (rate != 0)
-    return tau - torch.where(usable, (value - value.detach()) / torch.where(usable, rate, 1.0), 0.0)
+    shift = torch.where(usable, (value - value.detach()) / torch.where(usable, rate, 1.0), 0.0)
+    first_order: Tensor = _FirstOrder.apply(tau - shift)
+    return first_order
+
+
+class _FirstOrder(torch.autograd.Function):
+    """Identity; a second derivative, which the linearised time would get wrong, raises."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        return slope
 
 
 def _values(event_fn: EventFunction, t: Tensor, q: Tensor, p: Tensor) -> Tensor:

@@ -133,7 +133,10 @@ class _Rescaling(Bath):
             return self._root_c.expand(twice_kinetic.shape)
         z, moves = next(self._noise), twice_kinetic > 0
         ratio = torch.where(moves, self._bath_energy / torch.where(moves, twice_kinetic, 1.0), 0.0)
-        along = self._root_c + ratio.sqrt() * (z * self._first).sum((1, 2))
+        root = torch.where(
+            ratio > 0, torch.where(ratio > 0, ratio, 1.0).sqrt(), 0.0
+        )  # finite slope where h = 0
+        along = self._root_c + root * (z * self._first).sum((1, 2))
         across = ratio * (z.square() * self._others).sum((1, 2))
         return torch.copysign((along.square() + across).sqrt(), along)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def graph_leaves(dynamics: Any, q: Tensor, p: Tensor) -> tuple[Tensor, ...]:
@@ -27,7 +27,37 @@ def graph_leaves(dynamics: Any, q: Tensor, p: Tensor) -> tuple[Tensor, ...]:
     with torch.enable_grad():
         probes = [x.detach().requires_grad_(True) for x in (q, p)]
         values = [dynamics.force(probes[0]), dynamics.velocity(probes[1])]
-    return tuple(leaf for leaf in leaves_behind(values) if all(leaf is not probe for probe in probes))
+    return known_leaves(dynamics, values, probes)
+
+
+def known_leaves(dynamics: Any, values: list[Tensor], probes: list[Tensor]) -> tuple[Tensor, ...]:
+    """The leaves behind some values, and all parameters of a module, which may act only later in a run."""
+    found = {id(leaf): leaf for leaf in leaves_behind(values)}
+    if isinstance(dynamics, nn.Module):
+        found |= {id(x): x for x in dynamics.parameters() if x.requires_grad}
+    for probe in probes:
+        found.pop(id(probe), None)
+    return tuple(found.values())
+
+
+def require_known(dynamics: Any, values: list[Tensor], known: tuple[Tensor, ...]) -> None:
+    """Refuse values that depend on a leaf which is not among the known ones: its gradient would be dropped.
+
+    The leaves of a module are known from its parameters, so only other objects are looked at.
+
+    Raises:
+        RuntimeError: there is one.
+    """
+    if isinstance(dynamics, nn.Module):
+        return
+    names = {id(x) for x in known}
+    unknown = [x for x in leaves_behind(values) if id(x) not in names]
+    if unknown:
+        raise RuntimeError(
+            f"the force depends on a tensor of shape {tuple(unknown[0].shape)} that it did not depend on at the start "
+            "of the run, so its gradient would be lost: make the dynamics a torch.nn.Module with that tensor among its "
+            'parameters, or use adjoint="autograd"'
+        )
 
 
 def leaves_behind(tensors: list[Tensor]) -> list[Tensor]:

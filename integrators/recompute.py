@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lie_sim.integrators.leaves import leaves_behind
+from lie_sim.integrators.leaves import known_leaves, require_known
 from lie_sim.integrators.method import Memory, Method
-from lie_sim.integrators.reversible import check_start, differentiable_gradients
+from lie_sim.integrators.reversible import check_start, differentiable_gradients, distance_travelled
 from lie_sim.integrators.schedule import Piece
 
 _State = tuple[Tensor, Tensor, Memory]
@@ -114,8 +114,7 @@ def _leaves_of_a_step(
     with torch.enable_grad():
         probes = [x.detach().requires_grad_(True) for x in (q, p)]
         *state, memory = method.advance(dynamics, *probes, step_size=step, num_steps=1)
-    found = leaves_behind([*state, *memory.values()])
-    return tuple(leaf for leaf in found if all(leaf is not probe for probe in probes))
+    return known_leaves(dynamics, [*state, *memory.values()], probes)
 
 
 class _RecomputedRun(torch.autograd.Function):
@@ -131,12 +130,12 @@ class _RecomputedRun(torch.autograd.Function):
             found, state = run.forth(state, segment)
             saved += found
         ctx.run, ctx.kept, ctx.end = run, kept, state
-        ctx.save_for_backward(q, p)
+        ctx.save_for_backward(q, p, *run.leaves)  # the leaves so that a change in place is noticed
         return torch.stack([q for q, _ in saved]), torch.stack([p for _, p in saved])
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        run, start = ctx.run, ctx.saved_tensors
+        run, start = ctx.run, ctx.saved_tensors[:2]
         if torch.is_grad_enabled():
             return None, *differentiable_gradients(
                 run.method, run.dynamics, run.pieces, start, (*run.steps, *run.leaves), cotangents
@@ -159,7 +158,7 @@ def _step_back(run: _Run, start: Sequence[Tensor], end: _State, slopes: _Slopes)
                 _, state = run.forth(state, [Piece(-piece.step, 1, save=False)])
             single = Piece(piece.step, 1, save=piece.save and number == piece.num_steps - 1)
             slopes.pull_back((start[0], start[1], {}) if position == number == 0 else state, [single])
-    check_start(state[:2], start, exact=False)
+    check_start(state[:2], start, exact=False, travelled=distance_travelled(start, end[:2]))
 
 
 class _Slopes:
@@ -176,10 +175,14 @@ class _Slopes:
         with torch.enable_grad():
             q, p = (x.detach().requires_grad_(True) for x in start[:2])
             memory = {k: _entry(x) for k, x in start[2].items()}
-            saved, end = self.run.forth((q, p, memory), segment)
+            # copies: a step that was computed from a leaf counts as independent of it here
+            steps = {id(x): x.detach().requires_grad_(True) for x in self.run.steps}
+            copied = [replace(piece, step=steps.get(id(piece.step), piece.step)) for piece in segment]
+            saved, end = self.run.forth((q, p, memory), copied)
         outputs = self._outputs(saved, end)
         variables = {k: x for k, x in memory.items() if x.requires_grad}
-        inputs = [q, p, *variables.values(), *self.run.steps, *self.run.leaves]
+        inputs = [q, p, *variables.values(), *steps.values(), *self.run.leaves]
+        require_known(self.run.dynamics, [x for x, _ in outputs], tuple(inputs))
         values, slopes = zip(*outputs, strict=True) if outputs else ((), ())
         # parts of the graph that were made before the run are shared by all segments
         found = torch.autograd.grad(values, inputs, slopes, allow_unused=True, retain_graph=True)

@@ -9,6 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from lie_sim.integrators.coefficients import SPLITTING_METHODS
+from lie_sim.integrators.extended import EXTENDED_METHODS
+from lie_sim.integrators.implicit import IMPLICIT_METHODS
 from lie_sim.integrators.kinetic_baths import RESCALING_METHODS
 from lie_sim.integrators.lie_group import LIE_GROUP_METHODS
 from lie_sim.integrators.method import Method
@@ -19,6 +21,8 @@ from lie_sim.integrators.thermostats import LANGEVIN_METHODS
 
 _ALL: tuple[Method, ...] = (
     *SPLITTING_METHODS,
+    *IMPLICIT_METHODS,
+    *EXTENDED_METHODS,
     *LANGEVIN_METHODS,
     *RESCALING_METHODS,
     *CONSTRAINED_METHODS,

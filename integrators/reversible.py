@@ -28,9 +28,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from lie_sim.errors import NonFiniteError, ReversalError
-from lie_sim.integrators.leaves import graph_leaves
+from lie_sim.integrators.leaves import graph_leaves, require_known
 from lie_sim.integrators.method import Method, add_scaled, broadcast_step
 from lie_sim.integrators.schedule import Piece
 from lie_sim.integrators.splitting import SplittingMethod
@@ -174,12 +175,12 @@ class _ReversibleRun(torch.autograd.Function):
         if isinstance(numbers, _FixedPoint):
             numbers.check()
         ctx.run = run
-        ctx.save_for_backward(q, p, *end)
+        ctx.save_for_backward(q, p, *end, *run.leaves)  # the leaves so that a change in place is noticed
         return torch.stack([q for q, _ in saved]), torch.stack([p for _, p in saved])
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        run, (q, p, *end) = ctx.run, ctx.saved_tensors
+        run, (q, p, *end) = ctx.run, ctx.saved_tensors[:4]
         if torch.is_grad_enabled():
             return None, *differentiable_gradients(
                 run.method, run.dynamics, run.pieces, (q, p), (*run.steps, *run.leaves), cotangents
@@ -195,7 +196,10 @@ class _ReversibleRun(torch.autograd.Function):
                 back.undo(*flow)
         back.settle()
         rounded = [numbers.decode(numbers.encode(x)) for x in (q, p)]
-        check_start([numbers.decode(x) for x in back.state], rounded, exact=run.fixed_point)
+        travelled = distance_travelled((q, p), [numbers.decode(x) for x in end])
+        check_start(
+            [numbers.decode(x) for x in back.state], rounded, exact=run.fixed_point, travelled=travelled
+        )
         return None, *back.slopes, *back.step_slopes, *back.leaf_slopes
 
 
@@ -258,6 +262,7 @@ class _WayBack:
         held, self._open = self._open, None
         if held is None or not held.rate.requires_grad:
             return
+        require_known(self.run.dynamics, [held.rate], (held.node, *self.run.leaves))
         # another evaluation may share a part of the graph: tensors that were computed before the run
         slope, *others = torch.autograd.grad(
             held.rate, (held.node, *self.run.leaves), held.cotangent, allow_unused=True, retain_graph=True
@@ -279,34 +284,52 @@ class _OpenRate:
     cotangent: Tensor
 
 
-def check_start(found: Sequence[Tensor], start: Sequence[Tensor], *, exact: bool) -> None:
+def check_start(
+    found: Sequence[Tensor], start: Sequence[Tensor], *, exact: bool, travelled: Tensor | None = None
+) -> None:
     """Refuse a way back that does not end where the run began; systems that diverged are left out.
 
     Args:
         found: q and p that stepping back arrived at.
         start: q and p at the start of the run.
-        exact: whether they must agree to the bit; else to the root of the machine precision.
+        exact: whether they must agree to the bit; else each system to the root of the machine precision.
+        travelled: how far each system came, shape (B,): what a start of 0 is compared with.
 
     Raises:
         ReversalError: they differ by more.
     """
-    if not start[0].numel():
-        return
-    size = float(torch.stack([x.abs().nan_to_num(0.0, 0.0).amax() for x in start]).amax())
-    errors = [(a - b).abs().nan_to_num(0.0).amax() for a, b in zip(found, start, strict=True)]
-    error = float(torch.stack(errors).amax())
-    allowed = 0.0 if exact else torch.finfo(start[0].dtype).eps ** 0.5 * size
-    if error > allowed:
-        advice = (
-            "the force is not deterministic: fix the number of threads and use deterministic kernels"
-            if exact
-            else 'the motion is too chaotic for this length: options={"fixed_point": True} of a splitting method '
-            'returns exactly, and adjoint="checkpoint" does not step back'
-        )
-        raise ReversalError(
-            f"stepping back missed the initial state by {error:.2g} (allowed {allowed:.2g}), so the gradient would be "
-            f"wrong; {advice}"
-        )
+    for ours, theirs in zip(found, start, strict=True):
+        if not theirs.numel():
+            continue
+        size = torch.maximum(ours.abs(), theirs.abs()).nan_to_num(0.0, 0.0).flatten(1).amax(1)
+        scale = size + (travelled if travelled is not None else 0.0)
+        error = (ours - theirs).abs().nan_to_num(0.0).flatten(1).amax(1)
+        allowed = torch.zeros_like(scale) if exact else torch.finfo(theirs.dtype).eps ** 0.5 * scale
+        missed = error > allowed
+        if bool(missed.any()):
+            _complain(error[missed].max(), int(missed.sum()), exact=exact)
+
+
+def distance_travelled(start: Sequence[Tensor], end: Sequence[Tensor]) -> Tensor:
+    """Largest change of a coordinate or momentum of each system, shape (B,)."""
+    changes = [
+        (b - a).abs().nan_to_num(0.0).flatten(1).amax(1) for a, b in zip(start, end, strict=True) if a.numel()
+    ]
+    return torch.stack(changes).amax(0) if changes else start[0].new_zeros(len(start[0]))
+
+
+def _complain(error: Tensor, count: int, *, exact: bool) -> None:
+    advice = (
+        "the force is not the same twice: fix the number of threads, use deterministic kernels, and change no weight "
+        "between the run and its gradient"
+        if exact
+        else 'the motion is too chaotic for this length (or the force is not the same twice): options={"fixed_point": '
+        'True} of a splitting method returns exactly, and adjoint="checkpoint" does not step back'
+    )
+    raise ReversalError(
+        f"stepping back missed the initial state of {count} systems by up to {float(error):.2g}, so the gradient would "
+        f"be wrong; {advice}"
+    )
 
 
 def differentiable_gradients(
@@ -330,21 +353,64 @@ def differentiable_gradients(
     Returns:
         Slopes with respect to q, p and the others; None where a tensor needs none.
     """
-    saved, memory = [], None
-    q, p = start
-    for piece in pieces:
-        q, p, memory = method.advance(
-            dynamics, q, p, step_size=piece.step, num_steps=piece.num_steps, memory=memory
-        )
-        if piece.save:
-            saved.append((q, p))
-    outputs = [torch.stack(part) for part in zip(*saved, strict=True)]
-    inputs = (*start, *others)
-    wanted = [i for i, tensor in enumerate(inputs) if tensor.requires_grad]
-    found = torch.autograd.grad(
-        outputs, [inputs[i] for i in wanted], list(cotangents), create_graph=True, allow_unused=True
+    slopes: tuple[Tensor | None, ...] = _Gradients.apply(
+        _Replay(method, dynamics, pieces, tuple(others)), *start, *cotangents, *others
     )
-    slopes: list[Tensor | None] = [None] * len(inputs)
-    for i, slope in zip(wanted, found, strict=True):
-        slopes[i] = slope
-    return tuple(slopes)
+    return slopes
+
+
+@dataclass(frozen=True)
+class _Replay:
+    """A run to be computed once more by plain autograd."""
+
+    method: Method
+    dynamics: Any
+    pieces: Sequence[Piece]
+    others: tuple[Tensor, ...]
+
+    def saved(self, q: Tensor, p: Tensor, steps: dict[int, Tensor]) -> list[Tensor]:
+        """Saved positions and momenta, with the steps replaced by those given under the id of the original."""
+        found, memory = [], None
+        for piece in self.pieces:
+            q, p, memory = self.method.advance(
+                self.dynamics,
+                q,
+                p,
+                step_size=steps.get(id(piece.step), piece.step),
+                num_steps=piece.num_steps,
+                memory=memory,
+            )
+            if piece.save:
+                found.append((q, p))
+        return [torch.stack(part) for part in zip(*found, strict=True)]
+
+
+class _Gradients(torch.autograd.Function):
+    """The slopes as functions of state, cotangents, steps and leaves, which can be differentiated once more.
+
+    State and steps enter as copies, so that one which was computed from another, or from a leaf, counts as independent;
+    autograd adds up the parts outside.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, replay: _Replay, q: Tensor, p: Tensor, to_q: Tensor, to_p: Tensor, *others: Tensor
+    ) -> tuple[Tensor, ...]:
+        used = {id(piece.step) for piece in replay.pieces}
+        with torch.enable_grad():
+            x, y, gx, gy = (tensor.detach().requires_grad_(True) for tensor in (q, p, to_q, to_p))
+            own = [z.detach().requires_grad_(True) if id(z) in used else z for z in replay.others]
+            steps = {id(z): copy for z, copy in zip(replay.others, own, strict=True) if id(z) in used}
+            outputs = replay.saved(x, y, steps)
+            slopes = torch.autograd.grad(
+                outputs, [x, y, *own], (gx, gy), create_graph=True, materialize_grads=True
+            )
+        ctx.inputs, ctx.slopes = [x, y, gx, gy, *own], slopes
+        return tuple(slope.detach() for slope in slopes)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        pairs = [(s, c) for s, c in zip(ctx.slopes, cotangents, strict=True) if s.requires_grad]
+        values, given = zip(*pairs, strict=True)
+        return None, *torch.autograd.grad(values, ctx.inputs, given, allow_unused=True, retain_graph=True)

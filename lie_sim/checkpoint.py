@@ -37,7 +37,7 @@ from lie_sim.plain import from_plain, to_plain
 
 Model = EnergyModel | Hamiltonian | LieTransformerClassifier
 
-FORMAT = 1
+FORMAT = 2  # 1: soft frames did not see source_weight="masses"
 _MANIFEST = "model.json"
 _WEIGHTS = re.compile(r"weights-[0-9a-f]{16}\.safetensors")
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lie_sim import Particles, PhaseState
+from lie_sim import Hamiltonian, LieTransformer, Particles, PhaseState
 from lie_sim.errors import ConfigError, DataError
 from lie_sim.integrators import get_method
 from lie_sim.rollout import Frames, Rollout, StoredRollout, rollout
@@ -198,3 +198,42 @@ def test_wrong_options_are_named() -> None:
         RUN.run(state, 5)
     with pytest.raises(ValueError, match="must hold the same systems"):
         RUN.run(state, 5, particles=particles[:2])
+
+
+def test_a_shorter_run_than_the_stored_one_is_refused(tmp_path: Path) -> None:
+    state, particles = springs()
+    RUN.run(state, 60, particles=particles, save_every=5, directory=tmp_path)
+    with pytest.raises(ConfigError, match="holds 60 steps already, more than the 30 asked for"):
+        RUN.run(state, 30, particles=particles, save_every=5, directory=tmp_path)
+
+
+def test_blocks_of_unknown_origin_are_refused(tmp_path: Path) -> None:
+    state, particles = springs()
+    RUN.run(state, 10, particles=particles, save_every=5, directory=tmp_path)
+    (tmp_path / "rollout.json").unlink()
+    with pytest.raises(DataError, match="whose they are is unknown"):
+        RUN.run(state, 20, particles=particles, save_every=5, directory=tmp_path)
+
+
+def test_another_architecture_with_the_same_weights_is_another_run(tmp_path: Path) -> None:
+    particles = Particles(masses=torch.ones(1, 3))
+    q = torch.randn(1, 3, 2, generator=torch.Generator().manual_seed(0))
+    state = PhaseState(q=q, p=torch.zeros_like(q))
+    torch.manual_seed(0)
+    model = LieTransformer.default(dim=2, width=8, num_heads=2, num_layers=1)
+    other = LieTransformer.default(dim=2, width=8, num_heads=2, num_layers=1, energy_scale=7.0)
+    other.load_state_dict(model.state_dict())
+    Rollout(Hamiltonian(model), "leapfrog", 0.01).run(state, 2, particles=particles, directory=tmp_path)
+    with pytest.raises(ConfigError, match="options differs"):
+        Rollout(Hamiltonian(other), "leapfrog", 0.01).run(state, 4, particles=particles, directory=tmp_path)
+
+
+def test_drift_of_any_frame_of_a_block_counts() -> None:
+    state, particles = springs()
+    coarse = replace(RUN, step_size=0.2)
+    fine = replace(coarse, frames_per_block=1)
+    largest: list[torch.Tensor] = []
+    for frames in (1, 2, 3):
+        largest.append(fine.run(state, frames * 5, particles=particles, save_every=5).drift)
+    whole = coarse.run(state, 15, particles=particles, save_every=5).drift
+    assert torch.allclose(whole, torch.stack(largest).amax(0))

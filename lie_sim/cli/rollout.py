@@ -160,6 +160,8 @@ def _check(options: RolloutOptions, out: Path) -> None:
         raise UsageError("give --initial or --system, not both")
     if out.is_dir():
         raise UsageError(f"--out {out} is a directory: give the name of a file")
+    if out.suffix != ".safetensors" or (out.parent / "model.json").is_file():
+        raise UsageError(f"--out {out} must be a .safetensors file, outside the folder of a model")
     out.parent.mkdir(parents=True, exist_ok=True)
 
 

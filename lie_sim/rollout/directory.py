@@ -105,6 +105,10 @@ class StoredRollout:
             ConfigError: the directory holds another run; the message names what differs.
         """
         path = Path(directory) / _MANIFEST
+        if not path.is_file() and any(Path(directory).glob("block-*.safetensors")):
+            raise DataError(
+                f"{directory} has blocks of a rollout but no {_MANIFEST}, so whose they are is unknown"
+            )
         if not path.is_file():
             write_atomically(path, (json.dumps(dict(manifest), indent=2) + "\n").encode())
         try:

@@ -11,6 +11,7 @@ Shape letters: B batch, T saved times, F frames of a block, N particles, d space
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lie_sim.data.storage import tensors_digest
+from lie_sim.errors import ConfigError
 from lie_sim.hamiltonian import GeneralHamiltonian, Hamiltonian
 from lie_sim.integrators import Compiled, Memory, Method, SystemDynamics, get_method, separable_dynamics
 from lie_sim.integrators.stepper import check_step_counts
@@ -42,7 +44,8 @@ class RolloutEnd:
         state: positions, momenta and time, each system's last finite state or, if it diverged, its first.
         num_steps: steps done.
         diverged: whether a system diverged on the way, shape (B,).
-        drift: largest |H − H₀| over the mean kinetic energy so far, of the last block, shape (B,).
+        drift: largest |H − H₀| over the mean kinetic energy so far, among the frames of the last block, shape (B,);
+            with a thermostat, which exchanges energy, it says nothing.
         stopped_by_drift: whether the run ended early because of it.
     """
 
@@ -95,7 +98,9 @@ class Rollout:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        get_method(self.method)
+        self._method()
+        if not math.isfinite(self.step_size):
+            raise ValueError(f"step_size must be finite, got {self.step_size}")
         if (
             self.substeps < 1
             or (self.batch_size is not None and self.batch_size < 1)
@@ -148,7 +153,8 @@ class Rollout:
         with torch.no_grad():
             method = self._method()
             chunks = self._chunks(method, state, particles, neighbours, trajectories)
-            store = None if directory is None else self._store(directory, state, chunks, save_every)
+            more = {"trajectories": trajectories, **_neighbour_tensors(neighbours)}
+            store = None if directory is None else self._store(directory, state, chunks, save_every, more)
             run = _Run(self, chunks, save_every, num_steps, on_frames, store)
             return run.to_the_end(progress=progress)
 
@@ -188,22 +194,29 @@ class Rollout:
         return chunks
 
     def _store(
-        self, directory: str | Path, state: PhaseState, chunks: list[Chunk], save_every: int
+        self,
+        directory: str | Path,
+        state: PhaseState,
+        chunks: list[Chunk],
+        save_every: int,
+        more: dict[str, Tensor | None],
     ) -> StoredRollout:
         method = get_method(self.method)
         model = self.hamiltonian
         tensors = dict(model.state_dict()) if isinstance(model, nn.Module) else {}
         manifest = {
-            "model": type(model).__name__,
+            "model": f"{type(model).__module__}.{type(model).__qualname__}",
             "weights": tensors_digest(tensors),
-            "options": repr(model) if isinstance(model, System) else "",
+            "options": repr(model) if isinstance(model, System) else _architecture(model),
             "start": tensors_digest({"q": state.q, "p": state.p}),
             "particles": tensors_digest(
                 {f"{k}.{name}": x for k, c in enumerate(chunks) for name, x in _particle_tensors(c).items()}
             ),
             "method": method.name,
             "method_options": {name: repr(value) for name, value in method.options().items()},
-            "step_size": self.step_size,
+            "others": tensors_digest({name: x for name, x in more.items() if x is not None}),
+            "divergence_bound": self.divergence_bound,
+            "step_size": float(self.step_size),
             "substeps": self.substeps,
             "save_every": save_every,
             "batch_size": self.batch_size,
@@ -257,9 +270,12 @@ class _Run:
         count = min(self.options.frames_per_block, self.num_frames - self.done)
         parts, drifts = [], []
         for chunk in self.chunks:
-            frames = [self._next_frame(chunk, self.done + number, bar) for number in range(count)]
+            frames, drift = [], torch.zeros_like(chunk.kinetic_sum)
+            for number in range(count):
+                frames.append(self._next_frame(chunk, self.done + number, bar))
+                drift = torch.maximum(drift, chunk.drift(frames[-1][2]))
             parts.append([torch.stack(part, dim=1) for part in zip(*frames, strict=True)])
-            drifts.append(chunk.drift(frames[-1][2]).cpu())
+            drifts.append(drift.cpu())
         numbers = torch.arange(self.done, self.done + count, dtype=torch.float64)
         q, p, energy = (torch.cat(part) for part in zip(*parts, strict=True))
         times = numbers.to(q.device) * (self.save_every * self.options.step_size)
@@ -309,7 +325,12 @@ class _Run:
         end, done = store.last_state()
         if not done:
             return
-        self.done = min(done, self.num_frames)
+        if done > self.num_frames:
+            raise ConfigError(
+                f"{store.directory} holds {(done - 1) * self.save_every:,} steps already, more than the "
+                f"{(self.num_frames - 1) * self.save_every:,} asked for: read them with StoredRollout"
+            )
+        self.done = done
         for k, chunk in enumerate(self.chunks):
             prefix = f"{k}."
             own = {n.removeprefix(prefix): x for n, x in end.items() if n.startswith(prefix)}
@@ -399,6 +420,18 @@ def _particles_of(hamiltonian: Hamiltonian | System, particles: Particles | None
 def _particle_tensors(chunk: Chunk) -> dict[str, Tensor]:
     particles = getattr(chunk.system, "particles", None) or getattr(chunk.system, "_particles", None)
     return {} if particles is None else {k: x for k, x in vars(particles).items() if isinstance(x, Tensor)}
+
+
+def _neighbour_tensors(neighbours: NeighbourMatrix | None) -> dict[str, Tensor | None]:
+    return {} if neighbours is None else {k: x for k, x in vars(neighbours).items() if isinstance(x, Tensor)}
+
+
+def _architecture(model: Hamiltonian) -> str:
+    """The potential and its configuration: weights alone do not make a model."""
+    potential = model.potential
+    return (
+        f"{type(potential).__module__}.{type(potential).__qualname__}({getattr(potential, 'config', '')!r})"
+    )
 
 
 def _bind(

@@ -69,6 +69,19 @@ def test_through_the_door_and_without_gradients() -> None:
         odeint(dynamics, (state.q.requires_grad_(True), state.p), t, method="leapfrog", options=options)
 
 
+def test_weights_that_want_gradients_are_not_forgotten(pair_potential) -> None:
+    dynamics, q, p = pairs(pair_potential)
+    with pytest.raises(ValueError, match="compiled blocks have no gradients"):
+        advance(
+            dynamics,
+            q,
+            p,
+            step_size=0.1,
+            num_steps=4,
+            method=Compiled(get_method("leapfrog"), backend="none"),
+        )
+
+
 def test_other_methods_are_refused() -> None:
     with pytest.raises(TypeError, match="compiled blocks are for splitting methods, not for baoab"):
         Compiled(get_method("baoab"))

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lie_sim.integrators import odeint
+from lie_sim.integrators import SystemDynamics, odeint
+from lie_sim.systems import HeavyTop, Springs
 
 G = 9.81
 TIME_ERROR = 1e-12
@@ -99,3 +100,76 @@ def test_what_is_impossible_is_named() -> None:
         odeint(Falling(), (q, q), t[:1], event_fn=ground, **options)
     with pytest.raises(ValueError, match="bring it nearer"):
         odeint(Falling(), (q, q), t * 1e9, event_fn=ground, **options)
+
+
+def test_an_event_at_the_latest_end_is_found() -> None:
+    """Times are counted in steps, not added up."""
+    for end in (1.0, 3.0, 7.0, 10.0):
+        q = torch.ones(2, 1, 1, dtype=torch.float64)
+        when, _ = odeint(
+            Falling(),
+            (q, q),
+            torch.tensor([0.0, end], dtype=torch.float64),
+            method="leapfrog",
+            options={"step_size": 0.1},
+            event_fn=lambda t, y, end=end: t - end,
+        )
+        assert float((when - end).abs().max()) < TIME_ERROR
+
+
+def test_the_end_has_a_gradient_in_the_times() -> None:
+    t = torch.tensor([0.0, 0.5], dtype=torch.float64, requires_grad=True)
+    q = torch.full((1, 1, 1), 100.0, dtype=torch.float64)
+    when, (x, _) = odeint(
+        Falling(), (q, 0 * q), t, method="leapfrog", options={"step_size": 0.1}, event_fn=ground
+    )
+    assert math.isinf(float(when))
+    (slope,) = torch.autograd.grad(x[1].sum(), t)
+    assert float((slope - torch.tensor([G * 0.5, -G * 0.5], dtype=torch.float64)).abs().max()) < 1e-9
+
+
+def test_a_second_derivative_of_the_event_raises_instead_of_being_wrong() -> None:
+    heights = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)
+    when, _ = drop(heights)
+    (slope,) = torch.autograd.grad(when.sum(), heights, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable|does not require grad"):
+        torch.autograd.grad(slope.sum(), heights)
+
+
+def test_methods_with_a_memory_are_located_on_their_own_path() -> None:
+    """A thermostat's chain goes on from before the event; one with noise is refused."""
+    state, particles = Springs(num_particles=3).sample(2, generator=torch.Generator().manual_seed(0))
+    dynamics, t = (
+        SystemDynamics(Springs(num_particles=3), particles),
+        torch.tensor([0.0, 2.0], dtype=torch.float64),
+    )
+    options = {"method": "nose_hoover_chain", "options": {"step_size": 0.1}}
+    when, (q, _) = odeint(dynamics, (state.q, state.p), t, event_fn=lambda t, y: t - 1.23, **options)
+    assert float((when - 1.23).abs().max()) < TIME_ERROR
+    grid = torch.tensor([0.0, 1.2, 1.23], dtype=torch.float64)
+    expected, _ = odeint(dynamics, (state.q, state.p), grid, **options)
+    assert float((q[1] - expected[-1]).abs().max()) < 1e-10
+    with pytest.raises(ValueError, match="baoab has no events"):
+        odeint(
+            dynamics,
+            (state.q, state.p),
+            t,
+            method="baoab",
+            options={"step_size": 0.1},
+            event_fn=lambda t, y: t - 1,
+        )
+
+
+def test_poses_have_events_too() -> None:
+    g, mu = HeavyTop().sample(2, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    when, (poses, momenta) = odeint(
+        HeavyTop(),
+        (g, mu),
+        t,
+        method="rigid_body_splitting",
+        options={"step_size": 0.1},
+        event_fn=lambda t, y: t - 0.37,
+    )
+    assert float((when - 0.37).abs().max()) < TIME_ERROR
+    assert (poses.shape, momenta.shape) == ((2, 2, 3, 3), (2, 2, 3))

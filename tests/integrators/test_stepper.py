@@ -289,7 +289,7 @@ def test_a_hamiltonian_with_its_own_vector_field_is_refused(pair_potential: Ener
 
     damped = Damped(pair_potential).bind(Particles(masses=torch.ones(1, 2)))
     for candidate in (damped, damped.vector_field):
-        with pytest.raises(TypeError, match="replaces vector_field"):
+        with pytest.raises(TypeError, match="replaces vector_field or forward"):
             separable_dynamics(candidate)
 
 

@@ -301,21 +301,24 @@ def check_start(
     for ours, theirs in zip(found, start, strict=True):
         if not theirs.numel():
             continue
-        size = torch.maximum(ours.abs(), theirs.abs()).nan_to_num(0.0, 0.0).flatten(1).amax(1)
+        size = _largest(torch.maximum(ours.abs(), theirs.abs()).nan_to_num(0.0, 0.0))
         scale = size + (travelled if travelled is not None else 0.0)
-        error = (ours - theirs).abs().nan_to_num(0.0).flatten(1).amax(1)
+        error = _largest((ours - theirs).abs().nan_to_num(0.0))
         allowed = torch.zeros_like(scale) if exact else torch.finfo(theirs.dtype).eps ** 0.5 * scale
         missed = error > allowed
         if bool(missed.any()):
             _complain(error[missed].max(), int(missed.sum()), exact=exact)
 
 
+def _largest(x: Tensor) -> Tensor:
+    """Largest number of each system, shape (B,); states may have any shape (B, …)."""
+    return x.reshape(x.shape[0] if x.ndim else 1, -1).amax(1)
+
+
 def distance_travelled(start: Sequence[Tensor], end: Sequence[Tensor]) -> Tensor:
     """Largest change of a coordinate or momentum of each system, shape (B,)."""
-    changes = [
-        (b - a).abs().nan_to_num(0.0).flatten(1).amax(1) for a, b in zip(start, end, strict=True) if a.numel()
-    ]
-    return torch.stack(changes).amax(0) if changes else start[0].new_zeros(len(start[0]))
+    changes = [_largest((b - a).abs().nan_to_num(0.0)) for a, b in zip(start, end, strict=True) if a.numel()]
+    return torch.stack(changes).amax(0) if changes else start[0].new_zeros(start[0].shape[:1])
 
 
 def _complain(error: Tensor, count: int, *, exact: bool) -> None:

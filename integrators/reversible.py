@@ -37,7 +37,7 @@ from lie_sim.integrators.schedule import Piece
 from lie_sim.integrators.splitting import SplittingMethod
 
 FIXED_POINT_BITS = 44
-"""Binary digits behind the point: a quantum of 6e-14 and a range of ±5e5."""
+"""Binary digits behind the point: a quantum of 6e-14 and a range of ±2.6e5."""
 _LARGEST = 2.0**62
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from lie_sim.data import Trajectories, solar_trajectories
 from lie_sim.errors import ConfigError
 from lie_sim.experiments.base import Evaluation, Experiment, curve, register_experiment
-from lie_sim.experiments.dynamics import energy_curves, score_rollout
+from lie_sim.experiments.dynamics import energy_curves, energy_note, score_rollout
 from lie_sim.experiments.symmetry import before_and_after
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.integrators import get_method
@@ -200,6 +200,13 @@ class SolarExperiment(Experiment[SolarConfig]):
             equivariance=self._symmetries(precise.potential, truth),
             comparison=_table(system.bodies, errors),
             time_unit="day",
+            notes={
+                "error": "It is that of the positions, in AU², over all bodies.",
+                "energy": energy_note(truth, learned, method=self.config.method),
+                "comparison": "Root mean square distance to the true position of each body, in AU. Newton's law is "
+                "integrated with the same method and step; circular orbits keep the first distance from the Sun; "
+                "constant velocity is a straight line.",
+            },
         )
         return Evaluation(results=results, report=report)
 

@@ -18,7 +18,13 @@ from lie_sim.data import DatasetConfig, Trajectories, generate_split
 from lie_sim.data.dataset import split_seed
 from lie_sim.errors import ConfigError
 from lie_sim.experiments.base import Evaluation, Experiment, curve, register_experiment
-from lie_sim.experiments.dynamics import RolloutScores, energy_curves, score_rollout
+from lie_sim.experiments.dynamics import (
+    STATE_ERROR,
+    RolloutScores,
+    energy_curves,
+    energy_note,
+    score_rollout,
+)
 from lie_sim.experiments.symmetry import before_and_after
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.models import EnergyModel, LieTransformer, LieTransformerConfig
@@ -131,16 +137,18 @@ class SpringsExperiment(Experiment[SpringsConfig]):
             f"mse{self.config.long_steps}_last": long.last,
             "diverged_share": long.diverged_share,
         }
+        views = trajectory_views(long_truth, long, train_horizon=long_truth.dt * (POINTS - 1))
         report = ReportData(
             title="Springs",
             subtitle="Six particles in the plane, every pair joined by a spring; predicted from unseen initial states",
             summary={
-                "5-step test error": f"{short.mean:.2e}",
+                "5-point test error": f"{short.mean:.2e}",
                 f"{self.config.long_steps}-step test error": f"{long.mean:.2e}",
                 "diverged systems": f"{long.diverged_share:.1%}",
                 "test systems": str(self.config.num_test),
             },
-            trajectories=trajectory_views(long_truth, long, train_horizon=long_truth.dt * (POINTS - 1)),
+            trajectories=views,
+            first_trajectory=len(views) // 2,
             error_curves={
                 "LieTransformer": curve(long.error.times, long.error.mean),
                 "free motion": curve(long.error.times, free.error.mean),
@@ -148,13 +156,22 @@ class SpringsExperiment(Experiment[SpringsConfig]):
             energy_curves=energy_curves(Springs(), long_truth, long, score_rollout(Springs(), long_truth)),
             equivariance=self._symmetries(module.potential, long_truth),
             comparison=Table(
-                columns=["model", "5-step MSE", f"{self.config.long_steps}-step MSE", "diverged"],
+                columns=["model", "5-point MSE", f"{self.config.long_steps}-step MSE", "diverged"],
                 rows=[
                     ["LieTransformer", short.mean, long.mean, long.diverged_share],
                     ["free motion", free_motion_scores(self.chunks("test", POINTS)).mean, free.mean, 0.0],
                 ],
             ),
             train_horizon=long_truth.dt * (POINTS - 1),
+            notes={
+                "trajectories": f"Systems are ranked by their error over {self.config.long_steps} steps: "
+                "1 is the smallest, and the one in the middle is shown first.",
+                "error": STATE_ERROR,
+                "energy": energy_note(long_truth, long, method="pefrl"),
+                "comparison": f"MSE is that of (q, p), over {POINTS} points and over {self.config.long_steps + 1}. "
+                f"The model learned from {self.config.num_train} systems; free motion is straight lines, as if "
+                "nothing pulled.",
+            },
         )
         return Evaluation(results=results, report=report)
 
@@ -175,9 +192,9 @@ def _without_springs(truth: Trajectories) -> Particles:
 
 
 def trajectory_views(
-    truth: Trajectories, scores: RolloutScores, *, train_horizon: float, count: int = 6
+    truth: Trajectories, scores: RolloutScores, *, train_horizon: float, count: int = 7
 ) -> list[TrajectoryView]:
-    """Test systems to animate: the best, the worst and some between."""
+    """Test systems to animate, by their error: the best, the worst and some between; the median is in the middle."""
     order = scores.error.per_system.double().nanmean(-1).nan_to_num(torch.inf).argsort()
     ranks = torch.linspace(0, len(order) - 1, min(count, len(order))).round().long()
     views = []
@@ -185,7 +202,7 @@ def trajectory_views(
         index = int(order[rank])
         views.append(
             TrajectoryView(
-                label=f"#{index}, rank {rank + 1} of {len(order)} (1: smallest error)",
+                label=f"#{index} · rank {rank + 1} of {len(order)}",
                 times=truth.times.numpy(),
                 true=truth.q[index].numpy(),
                 predicted=scores.predicted.q[index].double().cpu().numpy(),

@@ -22,6 +22,8 @@ from lie_sim.files import write_atomically
 from lie_sim.report.formatting import NOT_FINITE
 
 LEARNING_KEYS = ("step", "cpu_seconds", "train_loss", "validation_loss", "learning_rate")
+NOTED = ("trajectories", "error", "energy", "comparison", "equivariance")
+"""Parts of the page that may have a note."""
 _FORMAT = "lie_sim report"
 _VERSION = 1
 
@@ -156,6 +158,7 @@ class ReportData:
         learning_curve: rows with some of the keys step, cpu_seconds, train_loss, validation_loss and
             learning_rate.
         trajectories: systems to animate.
+        first_trajectory: number of the one that is shown first.
         error_curves: model name to (times, mean squared error), both of shape (T,).
         energy_curves: curve name to (times, energy change / mean kinetic energy), both of shape (T,).
         equivariance: measured symmetry errors.
@@ -163,9 +166,10 @@ class ReportData:
         configuration: nested dictionary of plain values, shown as TOML.
         train_horizon: time up to which training data reached, marked in the error and energy curves.
         time_unit: unit of the times of these curves; empty for dimensionless.
+        notes: part of the page (one of ``NOTED``) to sentences that say what its numbers are.
 
     Raises:
-        ValueError: a curve has times and values of different lengths, or a learning-curve key is unknown.
+        ValueError: a curve has times and values of different lengths, or a learning-curve key or a note is unknown.
 
     Example:
         >>> data = ReportData(title="Springs", learning_curve=[{"step": 1, "train_loss": float("nan")}])
@@ -178,6 +182,7 @@ class ReportData:
     summary: dict[str, str] = field(default_factory=dict)
     learning_curve: list[dict[str, Any]] = field(default_factory=list)
     trajectories: list[TrajectoryView] = field(default_factory=list)
+    first_trajectory: int = 0
     error_curves: dict[str, Curve] = field(default_factory=dict)
     energy_curves: dict[str, Curve] = field(default_factory=dict)
     equivariance: list[EquivarianceRow] = field(default_factory=list)
@@ -185,8 +190,16 @@ class ReportData:
     configuration: dict[str, Any] = field(default_factory=dict)
     train_horizon: float | None = None
     time_unit: str = ""
+    notes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for part in self.notes:
+            if part not in NOTED:
+                raise ValueError(f"notes has the unknown key {part!r}; use {', '.join(NOTED)}")
+        if not 0 <= self.first_trajectory < max(1, len(self.trajectories)):
+            raise ValueError(
+                f"first_trajectory must be from 0 to {max(1, len(self.trajectories)) - 1}, got {self.first_trajectory}"
+            )
         for row in self.learning_curve:
             unknown = sorted(set(row) - set(LEARNING_KEYS))
             if unknown:

@@ -17,7 +17,7 @@ from typing import Any
 import tomli_w
 
 from lie_sim.files import write_atomically
-from lie_sim.report.data import EquivarianceRow, ReportData, Table, plain
+from lie_sim.report.data import NOTED, EquivarianceRow, ReportData, Table, plain
 from lie_sim.report.figures import write_figures
 from lie_sim.report.formatting import format_cell, format_number
 from lie_sim.report.payload import embed_json, page_payload
@@ -65,6 +65,7 @@ def render_html(data: ReportData) -> str:
         "error": _chart("error", bool(data.error_curves), "No error curves were recorded for this run."),
         "energy": _chart("energy", bool(data.energy_curves), "No energy curves were recorded for this run."),
         "comparison": _comparison(data.comparison),
+        **{f"{part}_note": escape(data.notes.get(part, "")) for part in NOTED},
         "learning": _chart(
             "learning", bool(data.learning_curve), "No learning curve was recorded for this run."
         ),
@@ -128,19 +129,26 @@ def _comparison(table: Table | None) -> str:
 def _equivariance(measured: list[EquivarianceRow]) -> str:
     if not measured:
         return _missing("No equivariance errors were measured in this run.")
-    columns = ["Symmetry", "Number type", "When", "Error", "Tolerance", "Verdict"]
+    columns = [
+        "Symmetry",
+        "Error",
+        "Verdict",
+        "Number type",
+        "When",
+        "Tolerance",
+    ]  # a phone shows the first ones
     rows = [
         [
             escape(row.symmetry),
+            format_number(row.error),
+            '<span class="pass">✓ within</span>' if row.passed else '<span class="fail">✗ exceeds</span>',
             escape(row.dtype),
             escape(row.when),
-            format_number(row.error),
             format_number(row.tolerance),
-            '<span class="pass">✓ within</span>' if row.passed else '<span class="fail">✗ exceeds</span>',
         ]
         for row in measured
     ]
-    return _table("Equivariance errors", columns, rows, [False, False, False, True, True, False])
+    return _table("Equivariance errors", columns, rows, [False, True, False, False, False, True])
 
 
 def _configuration(configuration: Mapping[str, Any]) -> str:

@@ -153,6 +153,7 @@ def page_payload(data: ReportData) -> dict[str, Any]:
     """Everything that the page's script draws; a part that was not recorded is None or empty."""
     return {
         "learning": _learning(data),
+        "firstTrajectory": data.first_trajectory,
         "trajectories": [_trajectory(view) for view in data.trajectories],
         "error": _curves(data.error_curves, data),
         "energy": _curves(data.energy_curves, data),

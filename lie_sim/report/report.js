@@ -96,7 +96,7 @@ addEventListener("afterprint", () => setTheme(beforePrint));
 
 setTheme(document.documentElement.dataset.theme);
 const playerRoot = document.getElementById("player");
-if (playerRoot) player = new TrajectoryPlayer(playerRoot, report.trajectories);
+if (playerRoot) player = new TrajectoryPlayer(playerRoot, report.trajectories, report.firstTrajectory);
 showCurves("error", "mean squared error");
 showCurves("energy", "energy change / mean kinetic energy");
 showLearning();

@@ -17,8 +17,9 @@ const toTrack = (list) => Float64Array.from(list, (value) => value === null ? Na
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
 class TrajectoryPlayer {
-  /* root: the element with the markup of report_player.html; systems: list of trajectories. */
-  constructor(root, systems) {
+  /* root: the element with the markup of report_player.html; systems: list of trajectories;
+     first: number of the one to begin with. */
+  constructor(root, systems, first = 0) {
     this.root = root;
     this.systems = systems;
     this.part = Object.fromEntries([...root.querySelectorAll("[data-part]")].map((node) => [node.dataset.part, node]));
@@ -27,7 +28,8 @@ class TrajectoryPlayer {
     this.playing = false;
     this.fillSelector();
     this.listen();
-    this.select(0);
+    this.part.system.value = first;
+    this.select(first);
     new ResizeObserver(() => this.draw()).observe(this.canvas);
   }
 

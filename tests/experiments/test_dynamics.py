@@ -13,7 +13,8 @@ from lie_sim.data import Trajectories, make_trajectories
 from lie_sim.experiments.dynamics import (
     energy_change_along,
     energy_curves,
-    root_mean_square,
+    energy_note,
+    magnitude,
     score_rollout,
 )
 from lie_sim.hamiltonian import Hamiltonian
@@ -89,9 +90,18 @@ def test_the_zero_of_the_energy_does_not_matter(truth: Trajectories) -> None:
     assert float(found.abs().max()) > 1e-2
 
 
-def test_the_mean_square_leaves_out_what_is_not_finite() -> None:
-    values = torch.tensor([[3.0, 1.0], [4.0, float("nan")]])
-    assert root_mean_square(values).tolist() == pytest.approx([12.5**0.5, 1.0])
+def test_the_magnitude_leaves_out_what_is_not_finite() -> None:
+    values = torch.tensor([[-3.0, 1.0], [4.0, float("nan")]])
+    assert magnitude(values).tolist() == pytest.approx([3.5, 1.0])
+    assert magnitude(values, quantile=1.0).tolist() == pytest.approx([4.0, 1.0])
+
+
+def test_the_note_says_what_the_energies_are_of(truth: Trajectories) -> None:
+    hamiltonian = Hamiltonian(LieTransformer.default(num_attributes=1, num_layers=1))
+    found = energy_note(truth, score_rollout(hamiltonian, truth, method="leapfrog"), method="leapfrog")
+    assert f"medians over {len(truth)} systems, the model's in float32, by leapfrog" in found
+    one = energy_note(truth[:1], score_rollout(Springs(), truth[:1]), method="pefrl")
+    assert "the one system that there is, the model's in float64, by pefrl" in one
 
 
 def test_systems_at_rest_make_a_report(truth: Trajectories, tmp_path: Path) -> None:

@@ -36,6 +36,10 @@ def test_a_run_leaves_results_report_and_model(springs_run: Path) -> None:
 def test_the_report_shows_all_parts(springs_run: Path) -> None:
     report = ReportData.load(springs_run / "report_data.json")
     assert len(report.trajectories) == 2  # no more than there are test systems
+    assert report.first_trajectory == 1
+    assert report.trajectories[0].label.endswith("· rank 1 of 2")
+    assert set(report.notes) == {"trajectories", "error", "energy", "comparison"}
+    assert "(q, p)" in report.notes["error"]
     assert set(report.error_curves) == {"LieTransformer", "free motion"}
     assert len(report.energy_curves) == 3
     assert [row["step"] for row in report.learning_curve][-1] == 4

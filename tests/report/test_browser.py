@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +172,29 @@ def test_phone_has_no_sideways_scroll(open_report: Any, sample_report: ReportDat
     report.page.evaluate("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
     width = report.page.evaluate("document.documentElement.scrollWidth")
     assert width <= PHONE["width"], f"the page is {width} px wide on a phone of {PHONE['width']} px"
+
+
+def test_phone_shows_selector_and_first_columns(open_report: Any, sample_report: ReportData) -> None:
+    longer = replace(
+        sample_report.trajectories[0], label="a label that is longer than a telephone is wide, by far"
+    )
+    data = replace(sample_report, trajectories=[longer, *sample_report.trajectories])
+    page = open_report(data, viewport=PHONE).page
+    inside = page.evaluate(
+        "(() => { const box = document.querySelector('.player').getBoundingClientRect();"
+        "return [...document.querySelectorAll('.player select')].every((s) => "
+        "s.getBoundingClientRect().right <= box.right && s.getBoundingClientRect().left >= box.left); })()"
+    )
+    assert inside, "a selector is wider than its card"
+    for name in ("Error", "Verdict"):
+        box = page.locator("th", has_text=re.compile(f"^{name}$")).bounding_box()
+        assert box["x"] + box["width"] <= PHONE["width"], f"the column {name} is out of sight"
+
+
+def test_begins_with_the_chosen_system(open_report: Any, sample_report: ReportData) -> None:
+    page = open_report(replace(sample_report, first_trajectory=1)).page
+    assert page.locator("[data-part=system]").input_value() == "1"
+    assert "drag to rotate" in page.locator("[data-part=hint]").inner_text()
 
 
 def test_reduced_motion_updates_a_few_times_a_second(open_report: Any, sample_report: ReportData) -> None:

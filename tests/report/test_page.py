@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -103,6 +104,21 @@ def test_all_parts_are_on_the_page(sample_report: ReportData) -> None:
     assert 'class="missing"' not in page.replace('<noscript><p class="missing">', "")
     assert "{{" not in page
     assert len(page.encode()) < MAX_PAGE_BYTES
+
+
+def test_notes_stand_beside_their_part_and_are_text(sample_report: ReportData) -> None:
+    page = render_html(
+        replace(sample_report, notes={"error": "of <q> alone", "comparison": "equal CPU time"})
+    )
+    assert "Mean squared error over the test systems. of &lt;q&gt; alone" in page
+    assert page.index("Comparison</h2>") < page.index("equal CPU time") < page.index("Learning curve</h2>")
+    with pytest.raises(ValueError, match="notes has the unknown key 'eror'; use trajectories, error"):
+        replace(sample_report, notes={"eror": "x"})
+    with pytest.raises(ValueError, match="first_trajectory must be from 0 to 1, got 2"):
+        replace(sample_report, first_trajectory=2)
+    written = replace(sample_report, first_trajectory=1, notes={"error": "x"})
+    again = ReportData.from_json(written.to_json())
+    assert (again.first_trajectory, again.notes) == (1, {"error": "x"})
 
 
 def test_configuration_reads_back_as_toml(sample_report: ReportData) -> None:

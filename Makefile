@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c const
 WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint types imports unit docs bench clean help
+.PHONY: demo test lint types imports unit docs bench bench-env clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
@@ -53,5 +53,16 @@ bench: $(VENV)/.dev ## benchmarks that need no peers; see benchmarks/README.md f
 	$(BIN)/python benchmarks/symmetry.py
 	$(BIN)/python benchmarks/springs_accuracy.py
 
+BENCH := .venv-bench
+
+bench-env: $(BENCH)/.rivals ## environment of the rivals in benchmarks/integrators.py
+
+$(BENCH)/.rivals: constraints-bench.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip --disable-pip-version-check --quiet install -c constraints-bench.txt torch
+	$(BENCH)/bin/python -m pip --disable-pip-version-check --quiet install -c constraints-bench.txt \
+		torchdiffeq torchode jax diffrax jax-md
+	touch $@
+
 clean: ## remove the environment and build products
-	rm -rf $(VENV) build *.egg-info docs/_build
+	rm -rf $(VENV) $(BENCH) build *.egg-info docs/_build

@@ -1,0 +1,72 @@
+"""Draw the diagrams of ``results.md`` from the measured figures: ``python docs/plots.py``.
+
+``images/work_precision.png`` shows ``benchmarks/results/integrators.json``, block ``work_precision``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).resolve().parent
+RESULTS = DOCS.parent / "benchmarks" / "results"
+STYLES: dict[str, tuple[str, str, str]] = {
+    "symplectic_euler": ("#999999", "-", "."),
+    "position_verlet": ("#999999", "--", "."),
+    "leapfrog": ("#000000", "-", "o"),
+    "yoshida4": ("#E69F00", "-", "v"),
+    "pefrl": ("#009E73", "-", "s"),
+    "blanes_moan4": ("#0072B2", "-", "D"),
+    "yoshida6": ("#E69F00", "--", "^"),
+    "kahan_li6": ("#CC79A7", "--", "P"),
+    "blanes_moan6": ("#0072B2", "--", "X"),
+    "kahan_li8": ("#CC79A7", ":", "*"),
+    "rk4 (torchdiffeq)": ("#D55E00", "-", "1"),
+    "dopri5 (torchdiffeq)": ("#D55E00", "--", "2"),
+    "DOP853 (SciPy)": ("#56B4E9", "-", "x"),
+}
+"""Colour (Okabe and Ito, "Color Universal Design", 2008), line by order, marker."""
+
+
+def work_precision(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """One panel a system: error of the positions against force evaluations, a line per method.
+
+    Args:
+        rows: system, method, forces, error; an error of None is not drawn.
+        path: the picture to write.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    systems = list(dict.fromkeys(row["system"] for row in rows))
+    with plt.rc_context({"font.size": 11, "legend.fontsize": 10}):
+        figure, axes = plt.subplots(2, -(-len(systems) // 2), figsize=(10.5, 9), squeeze=False)
+        for system, axis in zip(systems, axes.flat, strict=False):
+            for method, (colour, line, marker) in STYLES.items():
+                of = [row for row in rows if (row["system"], row["method"]) == (system, method)]
+                points = [(row["forces"], row["error"]) for row in of if row["error"]]
+                if points:
+                    axis.plot(*zip(*points, strict=True), line, color=colour, marker=marker, ms=5.5, lw=1.4)
+            axis.set(xscale="log", yscale="log", title=system, ylim=(1e-15, 10))
+            axis.set(xlabel="force evaluations", ylabel="position error")
+            axis.grid(alpha=0.3)
+        for axis in axes.flat[len(systems) :]:
+            axis.remove()
+        lines = [
+            plt.Line2D([], [], color=colour, ls=line, marker=marker, ms=6)
+            for colour, line, marker in STYLES.values()
+        ]
+        figure.legend(lines, list(STYLES), ncols=5, loc="lower center", frameon=False, handlelength=3)
+        figure.tight_layout(rect=(0, 0.1, 1, 1))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110, metadata={"Software": None})
+        plt.close(figure)
+
+
+if __name__ == "__main__":
+    found = json.loads((RESULTS / "integrators.json").read_text(encoding="utf-8"))
+    work_precision(found["details"]["work_precision"], DOCS / "images" / "work_precision.png")

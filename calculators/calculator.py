@@ -25,6 +25,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from lie_sim.calculators.evaluate import Evaluation, evaluate
 from lie_sim.calculators.hessian import SecondDerivatives
+from lie_sim.calculators.many import predict_many
 from lie_sim.calculators.structures import Structures, structures
 from lie_sim.checkpoint import fingerprint, load_model
 from lie_sim.hamiltonian import Hamiltonian
@@ -53,6 +54,8 @@ class LieTransformerCalculator(Calculator):
     Attributes:
         evaluations: how often the model was run.
         potentials: the models in use, one unless there is an ensemble.
+        torch_dtype: in which they compute.
+        torch_device: where.
 
     Raises:
         TypeError: ``model`` is no potential of atoms.
@@ -102,9 +105,9 @@ class LieTransformerCalculator(Calculator):
         merged = {**(self.parameters or {}), **changes}
         checked = parameters_of(self._models[0], **merged)
         changed: dict[str, Any] = super().set(**checked)
-        self._dtype, self._device = DTYPES[checked["dtype"]], torch.device(checked["device"])
+        self.torch_dtype, self.torch_device = DTYPES[checked["dtype"]], torch.device(checked["device"])
         self.potentials = [
-            copy.deepcopy(each).to(device=self._device, dtype=self._dtype).requires_grad_(False)
+            copy.deepcopy(each).to(device=self.torch_device, dtype=self.torch_dtype).requires_grad_(False)
             for each in self._models
         ]
         cutoff = self.potentials[0].cutoff
@@ -157,20 +160,38 @@ class LieTransformerCalculator(Calculator):
         Raises:
             PropertyNotImplementedError: there is no such property.
         """
+        self.require(properties)
+        found = self._results(atoms, virials=bool(set(properties) & set(_OF_A_LATTICE)))
+        return {name: found[name] for name in properties}
+
+    def require(self, properties: Sequence[str]) -> None:
+        """Refuse a property that the model does not give.
+
+        Raises:
+            PropertyNotImplementedError: it says which there are.
+        """
         unknown = sorted(set(properties) - set(PROPERTIES))
         if unknown:
             raise PropertyNotImplementedError(
                 f"no property {', '.join(unknown)}; there are {', '.join(PROPERTIES)}"
             )
-        found = self._results(atoms, virials=bool(set(properties) & set(_OF_A_LATTICE)))
-        return {name: found[name] for name in properties}
+
+    def predict_many(
+        self,
+        systems: Sequence[Atoms],
+        *,
+        properties: Sequence[str] = ("energy", "forces"),
+        max_atoms: int = 512,
+    ) -> list[dict[str, Any]]:
+        """Properties of many structures, several at a time; see :func:`~lie_sim.calculators.predict_many`."""
+        return predict_many(self, systems, properties=properties, max_atoms=max_atoms)
 
     def _structure(self, atoms: Atoms, *, list_pairs: bool = False) -> Structures:
         return structures(
             [atoms],
             self.potentials[0],
-            dtype=self._dtype,
-            device=self._device,
+            dtype=self.torch_dtype,
+            device=self.torch_device,
             list_pairs=list_pairs,
             skinned=self._pairs,
         )
@@ -179,8 +200,12 @@ class LieTransformerCalculator(Calculator):
         system = self._structure(atoms, list_pairs=virials)
         self.evaluations += 1
         arguments = system.q, system.particles, system.neighbours
-        found = [results_of(evaluate(each, *arguments, virials=virials), atoms) for each in self.potentials]
-        return found[0] if len(found) == 1 else _mean(found)
+        return self.gathered([evaluate(each, *arguments, virials=virials) for each in self.potentials], atoms)
+
+    def gathered(self, found: Sequence[Evaluation], atoms: Atoms, row: int = 0) -> dict[str, Any]:
+        """The results of one system of a batch, from what every model of the ensemble said."""
+        results = [results_of(each, atoms, row) for each in found]
+        return results[0] if len(results) == 1 else _mean(results)
 
     def get_hessian(self, atoms: Atoms | None = None, *, free: Sequence[int] | None = None) -> np.ndarray:
         """Second derivatives of the energy in eV/Å².

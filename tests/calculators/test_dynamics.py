@@ -74,7 +74,9 @@ def test_thermostat_reaches_its_temperature_and_the_seed_decides_the_path() -> N
     assert (first[0] == again[0]).all()
     assert np.abs(first[0] - other[0]).max() > 1e-3
     mean = run(3, steps=2000)[1]
-    assert 400 < mean < 800, mean  # 9 degrees of freedom, about 40 independent samples: ± 8 %; measured: 529 K
+    assert 400 < mean < 800, (
+        mean
+    )  # 9 degrees of freedom, about 40 independent samples: ± 8 %; measured: 529 K
 
 
 def test_fixed_atoms_stay_and_others_move() -> None:

@@ -81,6 +81,21 @@ class SystemDynamics:
     __call__ = vector_field
 
 
+def check_rate(name: str, rate: Tensor, like: Tensor) -> None:
+    """Refuse a force or velocity that has another shape than what it changes: it would be broadcast in silence.
+
+    Raises:
+        TypeError: the shapes differ.
+
+    Example:
+        >>> check_rate("force(q)", torch.zeros(2, 3), torch.zeros(2, 3))
+    """
+    if rate.shape != like.shape:
+        raise TypeError(
+            f"{name} must have the shape of its argument, {tuple(like.shape)}; got {tuple(rate.shape)}"
+        )
+
+
 def _has_its_own_equations(owner: object) -> bool:
     """Whether a subclass of ours changes the right-hand side as a whole, which splitting never calls."""
     if isinstance(owner, Hamiltonian):

@@ -30,7 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lie_sim.integrators.dynamics import SeparableDynamics, separable_dynamics
+from lie_sim.integrators.dynamics import SeparableDynamics, check_rate, separable_dynamics
 from lie_sim.integrators.method import Memory, Method, StepSize, add_scaled, broadcast_step
 
 COEFFICIENT_SUM_TOLERANCE = 1e-12
@@ -139,7 +139,9 @@ class SplittingMethod(Method):
         may keep those it was called with, as one with a list of neighbours does.
         """
         in_place, owned = not torch.is_grad_enabled(), False
-        force = (memory or {}).get("force")
+        force, checked = (memory or {}).get("force"), memory is not None
+        if not checked:
+            check_rate("velocity(p)", dynamics.velocity(p), p)
         for stage in self.joined_stages(num_steps):
             duration = stage.coefficient * h
             if not stage.is_kick:
@@ -147,6 +149,9 @@ class SplittingMethod(Method):
                 continue
             if force is None:
                 force = dynamics.force(q)
+            if not checked:
+                check_rate("force(q)", force, q)
+                checked = True
             p = add_scaled(p, force, duration, in_place=owned)
             owned = in_place
         return q, p, {} if force is None else {"force": force}

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lie_sim.integrators.dynamics import SeparableDynamics
+from lie_sim.integrators.dynamics import SeparableDynamics, check_rate
 from lie_sim.integrators.masses import MassiveSystem, massive_dynamics
 from lie_sim.integrators.method import Memory, Method, StepSize, add_scaled, broadcast_step
 from lie_sim.integrators.noise import MAX_TRAJECTORY, check_seed, keyed_noise
@@ -95,12 +95,15 @@ class ThermostatMethod(Method):
             system, q, torch.as_tensor(h, dtype=q.dtype, device=q.device), memory or {}, num_steps
         )
         drift, kick = (h / self.scheme.count(letter) for letter in "AB")
-        force = (memory or {}).get("force")
+        force, checked = (memory or {}).get("force"), "force" in (memory or {})
         for letter in self.scheme * num_steps:
             if letter == "A":
                 q, force = add_scaled(q, system.velocity(p), drift), None
             elif letter == "B":
                 force = system.force(q) if force is None else force
+                if not checked:
+                    check_rate("force(q)", force, q)
+                    checked = True
                 p = add_scaled(p, force, kick)
             else:
                 p = bath.act(p)

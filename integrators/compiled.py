@@ -69,7 +69,7 @@ class Compiled(Method):
             raise TypeError(f"compiled blocks are for splitting methods, not for {self.method.name}")
         if self.block < 1:
             raise ValueError(f"block must be at least 1, got {self.block}")
-        for name in ("name", "order", "citation", "symplectic", "reversible"):
+        for name in ("name", "order", "citation", "symplectic", "reversible", "remembers"):
             object.__setattr__(self, name, getattr(self.method, name))
 
     def dynamics(self, candidate: Any) -> Any:

@@ -102,7 +102,7 @@ def _checked(t: Tensor, q: Tensor, step_size: float | Tensor | None) -> tuple[Te
     count = (length.detach().abs() / h * (1 - 1e-12)).ceil().clamp(min=1)  # an end on the grid stays on it
     if count.numel() and float(count.max()) > MOST_STEPS:
         raise ValueError(
-            f"{int(count.max()):,} steps to the latest end are more than {MOST_STEPS:,}: bring it nearer"
+            f"{float(count.max()):.6g} steps to the latest end are more than {MOST_STEPS:,}: bring it nearer"
         )
     return times[0], times[1], length / count
 

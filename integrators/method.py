@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import Field, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -37,6 +37,9 @@ class Method(ABC):
         symplectic: whether a step conserves the symplectic form.
         reversible: whether a step of −h undoes a step of h.
         stochastic: whether it draws noise.
+        conserves_energy: whether H, together with what is in a heat bath (:meth:`bath_energy`), is constant but for
+            the error of the step.
+        remembers: the names that its memory may hold; None, if they are not known.
     """
 
     name: str
@@ -45,6 +48,8 @@ class Method(ABC):
     symplectic: bool
     reversible: bool
     stochastic: bool = False
+    conserves_energy: bool = True
+    remembers: ClassVar[tuple[str, ...] | None] = None
 
     @abstractmethod
     def dynamics(self, candidate: Any) -> Any:
@@ -82,6 +87,37 @@ class Method(ABC):
         Returns:
             q, p and the memory after the last step.
         """
+
+    def bath_energy(self, dynamics: Any, q: Tensor, memory: Memory) -> Tensor | float:
+        """The energy that a heat bath has taken from each system, shape (B,), or 0: H plus it is conserved."""
+        return 0.0
+
+    def named_start(self, trajectory: Tensor | None, q: Tensor) -> Memory | None:
+        """The memory at the start of a run whose noise is keyed by these names.
+
+        Args:
+            trajectory: whole numbers that name the systems, int64, shape (B,); None takes 0 … B − 1.
+            q: positions, shape (B, N, d).
+
+        Raises:
+            ValueError: the method draws no noise, or the names do not fit the systems.
+        """
+        if trajectory is None:
+            return None
+        raise ValueError(f"{self.name} draws no noise, so the systems need no names: leave trajectory out")
+
+    def check_memory(self, memory: Memory | None) -> None:
+        """Refuse a memory with names that the method would ignore.
+
+        Raises:
+            ValueError: there is one.
+        """
+        unknown = [] if self.remembers is None else sorted({*(memory or {})} - {*self.remembers})
+        if unknown:
+            raise ValueError(
+                f"{self.name} has no memory of {', '.join(unknown)}; it remembers "
+                f"{', '.join(self.remembers or ()) or 'nothing'}"
+            )
 
     def check_shapes(self, q: Tensor, p: Tensor) -> None:
         """Refuse a state of the wrong shape.

@@ -46,6 +46,7 @@ class Rattle(Method):
     """
 
     max_iterations: int = 50
+    remembers = ("force",)
 
     name: str = field(default="rattle", init=False)
     order: int = field(default=2, init=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lie_sim.integrators.method import Memory, Method, StepSize
@@ -27,6 +27,7 @@ def integrate(
     method: str | Method = "leapfrog",
     save_every: int = 1,
     create_graph: bool | None = None,
+    trajectory: Int[Tensor, " B"] | None = None,
 ) -> tuple[Float[Tensor, "B T ..."], Float[Tensor, "B T ..."]]:
     """Integrate a system with a constant step.
 
@@ -40,6 +41,8 @@ def integrate(
         method: name of a method of this package, or the method itself.
         save_every: keep every so many-th state.
         create_graph: whether the result can be differentiated; None follows ``torch.is_grad_enabled()``.
+        trajectory: whole numbers that name the systems, int64, shape (B,): the noise of a stochastic method depends
+            on them, and not on the place of a system in its batch. None takes 0 … B − 1.
 
     Returns:
         Positions and momenta at the steps 0, save_every, 2·save_every, …, num_steps, each (B, T, N, d);
@@ -47,7 +50,7 @@ def integrate(
 
     Raises:
         TypeError: the system lacks what the method needs; the energy is not separable, say.
-        ValueError: the method, the step size or the number of steps is impossible.
+        ValueError: the method, the step size, the number of steps or ``trajectory`` is impossible.
 
     Example:
         >>> from lie_sim.systems import Springs
@@ -61,7 +64,7 @@ def integrate(
     """
     check_step_counts(num_steps, save_every)
     chosen = get_method(method)
-    dynamics, memory = chosen.dynamics(dynamics), None
+    dynamics, memory = chosen.dynamics(dynamics), chosen.named_start(trajectory, q)
     keep = torch.is_grad_enabled() if create_graph is None else create_graph
     with torch.set_grad_enabled(keep):
         saved = [(q, p)]
@@ -90,14 +93,21 @@ def advance(
         q: positions, any shape that the method takes; (B, …) if the step sizes differ.
         p: momenta.
         step_size: h, one for all or one per system, shape (B,).
-        num_steps: number of steps.
+        num_steps: number of steps, from 0.
         method: name of a method of this package, or the method itself.
         memory: what the previous call returned; None at the start of a run.
 
     Returns:
         q, p, and what the method carries to the next call, such as the force at q.
+
+    Raises:
+        TypeError: the system lacks what the method needs.
+        ValueError: the method, the step size or the number of steps is impossible, or the memory holds something
+            that the method would ignore.
     """
     chosen = get_method(method)
+    check_step_counts(num_steps, 1)
+    chosen.check_memory(memory)
     return chosen.advance(
         chosen.dynamics(dynamics), q, p, step_size=step_size, num_steps=num_steps, memory=memory
     )

@@ -306,3 +306,9 @@ def test_impossible_numbers_are_refused() -> None:
         run(step_size=torch.tensor([0.1, 0.1]), num_steps=1)
     with pytest.raises(ValueError, match="every step_size must be finite"):
         run(step_size=torch.tensor([0.1, 0.1, float("inf")]), num_steps=1)
+    with pytest.raises(ValueError, match="num_steps must be >= 0"):
+        run(step_size=0.1, num_steps=-3)
+    with pytest.raises(
+        ValueError, match="baoab has no memory of trajectories; it remembers trajectory, step, force"
+    ):
+        run(step_size=0.1, num_steps=1, method="baoab", memory={"trajectories": torch.arange(3)})

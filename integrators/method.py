@@ -22,6 +22,8 @@ from torch import Tensor
 
 StepSize = float | Float[Tensor, ""] | Float[Tensor, " B"]
 Memory = dict[str, Tensor]
+_SMALLEST_RANGE = 6e4
+"""The largest number of float16: shorter steps fit in every dtype."""
 
 
 class Method(ABC):
@@ -160,7 +162,7 @@ def broadcast_step(step_size: StepSize, like: Tensor) -> float | Tensor:
         like: a tensor of shape (B, …), whose dtype and device the result has.
 
     Raises:
-        ValueError: a step is not finite, or their number is not B.
+        ValueError: a step is not finite or beyond the range of the dtype, or their number is not B.
 
     Example:
         >>> broadcast_step(torch.tensor([0.1, 0.2]), torch.zeros(2, 3, 2)).shape
@@ -169,6 +171,10 @@ def broadcast_step(step_size: StepSize, like: Tensor) -> float | Tensor:
     if not isinstance(step_size, Tensor):
         if not math.isfinite(step_size):
             raise ValueError(f"step_size must be finite, got {step_size}")
+        if abs(step_size) > _SMALLEST_RANGE and abs(step_size) > torch.finfo(like.dtype).max:
+            raise ValueError(
+                f"step_size={step_size:g} is beyond the range of {like.dtype}: take a shorter step"
+            )
         return float(step_size)
     if step_size.ndim > 0 and step_size.shape != like.shape[:1]:
         raise ValueError(

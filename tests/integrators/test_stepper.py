@@ -261,6 +261,19 @@ def test_dtype_is_that_of_the_state() -> None:
     )
 
 
+@pytest.mark.parametrize("num_systems", [3, 600])
+def test_states_are_the_same_with_and_without_a_graph(num_systems: int) -> None:
+    """Large ones are written into place where no graph is recorded; the first may be of another dtype."""
+    state, dynamics = springs(num_systems)
+    run = partial(integrate, dynamics, step_size=0.1, num_steps=6, save_every=2)
+    expected, found = run(state.q, state.p), run(state.q, state.p, create_graph=False)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+    short = state.q.float(), state.p.float()
+    with torch.no_grad():
+        assert run(*short)[0].dtype == run(*short, create_graph=True)[0].dtype == torch.float64
+
+
 def test_no_steps_return_the_start() -> None:
     state, dynamics = springs()
     q, p = integrate(dynamics, state.q, state.p, step_size=0.01, num_steps=0)

@@ -64,8 +64,9 @@ def find_events(
         y0: q and p at the start, each (B, N, d).
         t: start and latest end, shape (2,) or (2, B).
         event_fn: ``(t, (q, p)) -> (B,)``, with t of shape (B,); its first change of sign is the event.
-        step_size: h > 0, one for all or one per system. An event function that changes its sign twice within one
-            step is not seen.
+        step_size: h > 0, one for all or one per system, the longest step: the time to the latest end is cut into the
+            smallest whole number of equal steps that are no longer. An event function that changes its sign
+            twice within one step is not seen.
 
     Returns:
         Event times, shape (B,), inf where there was none; and q and p at the start and at the end, (2, B, N, d).

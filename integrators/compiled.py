@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from lie_sim.integrators.leaves import graph_leaves
@@ -69,7 +70,7 @@ class Compiled(Method):
             raise TypeError(f"compiled blocks are for splitting methods, not for {self.method.name}")
         if self.block < 1:
             raise ValueError(f"block must be at least 1, got {self.block}")
-        for name in ("name", "order", "citation", "symplectic", "reversible"):
+        for name in ("name", "order", "citation", "symplectic", "reversible", "remembers"):
             object.__setattr__(self, name, getattr(self.method, name))
 
     def dynamics(self, candidate: Any) -> Any:
@@ -114,7 +115,8 @@ class Compiled(Method):
 
     def _block(self, dynamics: Any, q: Tensor, p: Tensor, force: Tensor, h: Tensor) -> _Block:
         physics = [getattr(dynamics, name, None) for name in _PHYSICS]
-        key = (self.method, self.block, self.backend, q.shape, q.dtype, q.device, h.shape, *map(id, physics))
+        shape = (q.shape, q.dtype, q.device, h.shape)
+        key = (self.method, self.block, self.backend, *shape, *map(id, physics), *map(_mass_version, physics))
         known = _BLOCKS.setdefault(dynamics, {})
         if key not in known:  # what the ids belong to is kept, so that no id is used again
             block = compile_block(self.method, dynamics, (q, p, force, h), self.block, self.backend)
@@ -123,6 +125,12 @@ class Compiled(Method):
 
     def _option_fields(self) -> tuple[Any, ...]:
         return ()
+
+
+def _mass_version(physics: Any) -> int:
+    """How often masses were changed in place: their inverse is part of a block."""
+    masses = getattr(physics, "masses", None)
+    return masses._version if isinstance(masses, Tensor) and not masses.is_inference() else 0
 
 
 def compile_block(
@@ -139,6 +147,9 @@ def compile_block(
 
     Returns:
         The function (q, p, force, h) → (q, p, force).
+
+    Raises:
+        ValueError: the force decides by numbers what it computes, as one does that searches neighbours.
     """
 
     def steps(q: Tensor, p: Tensor, force: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -146,13 +157,27 @@ def compile_block(
             q, p, memory = _advance(method, dynamics, q, p, h, block, force)
             return q, p, memory.get("force", force)
 
-    traced = make_fx(steps)(*(x.detach().clone() for x in example))
+    traced = _traced(steps, example)
     traced.graph.eliminate_dead_code()
     traced.recompile()
     if backend == "none":
         return traced
     compiled: _Block = torch.compile(traced, backend=backend, fullgraph=True, dynamic=False)
     return compiled
+
+
+def _traced(steps: Callable[..., Any], example: tuple[Tensor, ...]) -> GraphModule:
+    try:
+        return make_fx(steps)(*(x.detach().clone() for x in example))
+    except RuntimeError as error:
+        if "tracing tensor" not in str(error):
+            raise
+        raise ValueError(
+            "a compiled block does the same operations whatever the numbers are, and this force looks at numbers to "
+            "decide what to do: it searches neighbours at every call, or iterates until something is small. If the "
+            "neighbours stay the same during the run, give them, "
+            "hamiltonian.bind(particles, neighbours=neighbour_matrix(q, particles, cutoff=…)); else leave compile out"
+        ) from error
 
 
 def _advance(

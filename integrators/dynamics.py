@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lie_sim.hamiltonian import Hamiltonian
-from lie_sim.kinetic import velocity
+from lie_sim.kinetic import Velocity
 from lie_sim.state import Particles, PhaseState
 from lie_sim.systems import System
 
@@ -56,6 +56,7 @@ class SystemDynamics:
     def __init__(self, system: System, particles: Particles) -> None:
         self.system = system
         self.particles = particles
+        self._velocity = Velocity(particles.masses, particles.mask)
         self._closed_form = type(system).force is not System.force
 
     def force(self, q: Float[Tensor, "B N d"]) -> Float[Tensor, "B N d"]:
@@ -67,7 +68,7 @@ class SystemDynamics:
 
     def velocity(self, p: Float[Tensor, "B N d"]) -> Float[Tensor, "B N d"]:
         """p/m, shape (B, N, d); 0 for particles that the mask leaves out."""
-        return velocity(p, self.particles.masses, self.particles.mask)
+        return self._velocity(p)
 
     def energy(self, state: PhaseState) -> Float[Tensor, " B"]:
         """H(q, p) of each system, shape (B,)."""
@@ -79,6 +80,21 @@ class SystemDynamics:
         return self.velocity(p), self.force(q)
 
     __call__ = vector_field
+
+
+def check_rate(name: str, rate: Tensor, like: Tensor) -> None:
+    """Refuse a force or velocity that has another shape than what it changes: it would be broadcast in silence.
+
+    Raises:
+        TypeError: the shapes differ.
+
+    Example:
+        >>> check_rate("force(q)", torch.zeros(2, 3), torch.zeros(2, 3))
+    """
+    if rate.shape != like.shape:
+        raise TypeError(
+            f"{name} must have the shape of its argument, {tuple(like.shape)}; got {tuple(rate.shape)}"
+        )
 
 
 def _has_its_own_equations(owner: object) -> bool:

@@ -64,8 +64,9 @@ def find_events(
         y0: q and p at the start, each (B, N, d).
         t: start and latest end, shape (2,) or (2, B).
         event_fn: ``(t, (q, p)) -> (B,)``, with t of shape (B,); its first change of sign is the event.
-        step_size: h > 0, one for all or one per system. An event function that changes its sign twice within one
-            step is not seen.
+        step_size: h > 0, one for all or one per system, the longest step: the time to the latest end is cut into the
+            smallest whole number of equal steps that are no longer. An event function that changes its sign
+            twice within one step is not seen.
 
     Returns:
         Event times, shape (B,), inf where there was none; and q and p at the start and at the end, (2, B, N, d).
@@ -102,7 +103,7 @@ def _checked(t: Tensor, q: Tensor, step_size: float | Tensor | None) -> tuple[Te
     count = (length.detach().abs() / h * (1 - 1e-12)).ceil().clamp(min=1)  # an end on the grid stays on it
     if count.numel() and float(count.max()) > MOST_STEPS:
         raise ValueError(
-            f"{int(count.max()):,} steps to the latest end are more than {MOST_STEPS:,}: bring it nearer"
+            f"{float(count.max()):.6g} steps to the latest end are more than {MOST_STEPS:,}: bring it nearer"
         )
     return times[0], times[1], length / count
 

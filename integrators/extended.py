@@ -62,6 +62,7 @@ class Tao2(Method):
     symplectic: bool = field(default=False, init=False)
     symplectic_doubled: bool = field(default=True, init=False)
     reversible: bool = field(default=True, init=False)
+    remembers = ("q2", "p2")
 
     def __post_init__(self) -> None:
         if not 0 <= self.omega < float("inf"):

@@ -35,6 +35,7 @@ def run(
     *,
     adjoint: str = "autograd",
     fixed_point: bool = False,
+    memory: Memory | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The states that a schedule saves, the initial one not among them.
 
@@ -46,6 +47,7 @@ def run(
         pieces: the schedule, at least one piece.
         adjoint: "autograd", "checkpoint" or "reversible".
         fixed_point: hold the state in integers; for ``adjoint="reversible"`` and a splitting method.
+        memory: what the method starts with, such as the names of the trajectories that key its noise.
 
     Returns:
         Positions and momenta, each (K, B, N, d).
@@ -65,14 +67,15 @@ def run(
     if isinstance(method, SplittingMethod) and adjoint == "reversible":
         return reversible_run(method, dynamics, q, p, pieces, fixed_point=fixed_point)
     if adjoint in ("reversible", "checkpoint"):
-        return recomputed_run(method, dynamics, q, p, pieces, step_back=adjoint == "reversible")
-    return _plain_run(method, dynamics, q, p, pieces)
+        return recomputed_run(
+            method, dynamics, q, p, pieces, step_back=adjoint == "reversible", memory=memory
+        )
+    return _plain_run(method, dynamics, q, p, pieces, memory)
 
 
 def _plain_run(
-    method: Method, dynamics: Any, q: Tensor, p: Tensor, pieces: Sequence[Piece]
+    method: Method, dynamics: Any, q: Tensor, p: Tensor, pieces: Sequence[Piece], memory: Memory | None
 ) -> tuple[Tensor, Tensor]:
-    memory: Memory | None = None
     saved = []
     for piece in pieces:
         q, p, memory = method.advance(

@@ -80,6 +80,7 @@ class GaussMethod(Method):
     on_failure: str = "raise"
     symplectic: bool = field(default=True, init=False)
     reversible: bool = field(default=True, init=False)
+    remembers = ("slopes", "times")
 
     def __post_init__(self) -> None:
         self._solver()
@@ -106,7 +107,7 @@ class GaussMethod(Method):
         Raises:
             ConvergenceError: the stages of a system were not solved; h is too large for it, most likely.
         """
-        h = broadcast_step(step_size, q.reshape(len(q), 1, 1, -1))
+        h = broadcast_step(step_size, q.flatten(1)[:, None, None])
         h = h.expand(len(q), 1, 1, 1) if isinstance(h, Tensor) else q.new_full((len(q), 1, 1, 1), h)
         y, memory = torch.stack([q.flatten(1), p.flatten(1)], 1), memory or {}
         for _ in range(num_steps):

@@ -73,6 +73,7 @@ class CSVR(StochasticThermostat):
 
     relaxation_time: float = 1.0
     removed_degrees_of_freedom: int = 0
+    remembers = ("trajectory", "step", "force", "heat")
 
     name: str = field(default="csvr", init=False)
     order: int = field(default=2, init=False)
@@ -97,9 +98,13 @@ class CSVR(StochasticThermostat):
         rate = h.flatten() / self.relaxation_time
         return _Rescaling(system, self.temperature, rate, used, (rank == 1).to(q), noise, heat, after)
 
+    def bath_energy(self, dynamics: Any, q: Tensor, memory: Memory) -> Tensor | float:
+        """Minus the energy given by the bath, shape (B,); 0 at the start of a run."""
+        return -memory["heat"] if "heat" in memory else 0.0
+
     def conserved_energy(self, dynamics: Any, q: Tensor, p: Tensor, memory: Memory) -> Float[Tensor, " B"]:
         """H minus the energy given by the bath, shape (B,): conserved but for the error of the step."""
-        return _energy(dynamics, q, p) - memory["heat"]
+        return _energy(dynamics, q, p) + self.bath_energy(dynamics, q, memory)
 
 
 class _Rescaling(Bath):
@@ -180,6 +185,7 @@ class NoseHooverChain(ThermostatMethod):
     yoshida_suzuki: int = 3
     substeps: int = 1
     removed_degrees_of_freedom: int = 0
+    remembers = ("force", "chain_position", "chain_velocity")
 
     name: str = field(default="nose_hoover_chain", init=False)
     order: int = field(default=2, init=False)
@@ -213,16 +219,19 @@ class NoseHooverChain(ThermostatMethod):
         return _Chain(system, self.temperature, self.relaxation_time, degrees, position, velocity, lengths)
 
     def conserved_energy(self, dynamics: Any, q: Tensor, p: Tensor, memory: Memory) -> Float[Tensor, " B"]:
-        """H + ½ Σ Q_j w_j² + k_B T (N_f η_1 + Σ_{j≥2} η_j) of each system, shape (B,)."""
-        energy = _energy(dynamics, q, p)
-        if "chain_position" not in memory:  # the start of a run
-            return energy
+        """H plus the energy of the chain, shape (B,)."""
+        return _energy(dynamics, q, p) + self.bath_energy(dynamics, q, memory)
+
+    def bath_energy(self, dynamics: Any, q: Tensor, memory: Memory) -> Tensor | float:
+        """½ Σ Q_j w_j² + k_B T (N_f η_1 + Σ_{j≥2} η_j) of each system, shape (B,); 0 at the start of a run."""
+        if "chain_position" not in memory:
+            return 0.0
         position, velocity = memory["chain_position"], memory["chain_velocity"]
         degrees = MassiveSystem(self.dynamics(dynamics), q).degrees_of_freedom(
             q.shape[-1], self.removed_degrees_of_freedom
         )
         terms = (velocity * self.relaxation_time).square() / 2 + position
-        return energy + self.temperature * (degrees * terms[:, 0] + terms[:, 1:].sum(1))
+        return self.temperature * (degrees * terms[:, 0] + terms[:, 1:].sum(1))
 
 
 class _Chain(Bath):

@@ -11,9 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lie_sim.integrators.surroundings import no_random_numbers
+
 
 def graph_leaves(dynamics: Any, q: Tensor, p: Tensor) -> tuple[Tensor, ...]:
     """Leaf tensors that ``dynamics.force(q)`` and ``dynamics.velocity(p)`` are differentiable in, q and p apart.
+
+    Raises:
+        ValueError: they draw random numbers.
 
     Example:
         >>> from lie_sim.integrators import SystemDynamics
@@ -26,7 +31,8 @@ def graph_leaves(dynamics: Any, q: Tensor, p: Tensor) -> tuple[Tensor, ...]:
     """
     with torch.enable_grad():
         probes = [x.detach().requires_grad_(True) for x in (q, p)]
-        values = [dynamics.force(probes[0]), dynamics.velocity(probes[1])]
+        with no_random_numbers(q.device):
+            values = [dynamics.force(probes[0]), dynamics.velocity(probes[1])]
     return known_leaves(dynamics, values, probes)
 
 

@@ -64,6 +64,15 @@ def has_moved(step_size: StepSize, g: Tensor) -> float | Tensor:
     return (h != 0).to(g) if isinstance(h, Tensor) else float(h != 0)
 
 
+def orthogonal_part(group: LieGroup, g: Tensor) -> Tensor | None:
+    """The rotation (or reflection) in an element, shape (…, n, n); None for groups without."""
+    if isinstance(group, LinearGroup):
+        return g
+    if isinstance(group, SemidirectTranslation) and group.linear.dim > 0:
+        return group.linear_part(g)
+    return None
+
+
 def back_to_group(group: LieGroup, g: Tensor, moved: float | Tensor) -> Tensor:
     """One Newton–Schulz iteration on the orthogonal part: R − ½ R (RᵀR − I).
 
@@ -72,11 +81,13 @@ def back_to_group(group: LieGroup, g: Tensor, moved: float | Tensor) -> Tensor:
         g: elements that a step has taken off the group by rounding, shape (…, m, m).
         moved: 1, or 0 where nothing must change.
     """
-    if isinstance(group, LinearGroup):
-        return orthogonalised(g, moved)
-    if isinstance(group, SemidirectTranslation) and group.linear.dim > 0:
-        return assemble(orthogonalised(group.linear_part(g), moved), group.translation_part(g))
-    return g
+    rotation = orthogonal_part(group, g)
+    if rotation is None:
+        return g
+    corrected = orthogonalised(rotation, moved)
+    if isinstance(group, SemidirectTranslation):
+        return assemble(corrected, group.translation_part(g))
+    return corrected
 
 
 def orthogonalised(rotation: Tensor, moved: float | Tensor = 1.0) -> Tensor:

@@ -23,11 +23,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lie_sim.groups import SE3, SO3, LieGroup
+from lie_sim.integrators.lie_algebra import orthogonal_part
 from lie_sim.systems import RigidBodySystem
 from lie_sim.systems.rigid_body import PosePotential, wrench
 
 Elements = Float[Tensor, "... m m"]
 Vectors = Float[Tensor, "... k"]
+ROTATION_TOLERANCE = 1e-3
+"""Rotations from a file have six digits, and the methods correct so small a defect; more is no rotation."""
 
 
 @runtime_checkable
@@ -167,6 +170,29 @@ def check_state(group: LieGroup, g: Tensor, mu: Tensor) -> None:
     if mu.ndim != g.ndim - 1 or mu.shape[:-1] != g.shape[:-2]:
         raise ValueError(
             f"mu must hold one vector for each group element, shape {(*g.shape[:-2], 'k')}; got {tuple(mu.shape)}"
+        )
+
+
+def check_elements(group: LieGroup, g: Tensor) -> None:
+    """Raise ValueError if the orthogonal part of an element is none; on the CPU only, where looking costs little.
+
+    A method would keep the defect, or let it grow, and turn bodies that are stretched or mirrored.
+
+    Example:
+        >>> check_elements(SO3(), torch.eye(3)[None])
+    """
+    rotation = orthogonal_part(group, g)
+    if rotation is None or g.device.type != "cpu" or not g.numel():
+        return
+    rotation = rotation.detach()
+    eye = torch.eye(rotation.shape[-1], dtype=g.dtype)
+    defect = float((rotation.mT @ rotation - eye).abs().max())
+    mirrored = group.connected and bool((torch.linalg.det(rotation) < 0).any())
+    if defect > ROTATION_TOLERANCE or mirrored:
+        raise ValueError(
+            f"g must hold elements of {group.name}: |RᵀR − I| is {defect:.2g}, more than {ROTATION_TOLERANCE:g}"
+            if defect > ROTATION_TOLERANCE
+            else f"g must hold elements of {group.name}, but one has determinant −1: it mirrors"
         )
 
 

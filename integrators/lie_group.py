@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from lie_sim.integrators.lie_algebra import back_to_group, has_moved, inverse_dexp, structure_constants
-from lie_sim.integrators.lie_dynamics import LieGroupDynamics, check_state, lie_group_dynamics
+from lie_sim.integrators.lie_dynamics import LieGroupDynamics, check_elements, check_state, lie_group_dynamics
 from lie_sim.integrators.method import Memory, Method, StepSize, add_scaled, broadcast_step
 
 Weights = tuple[float, ...]
@@ -49,6 +49,7 @@ class LieGroupMethod(Method):
 
     symplectic = False
     reversible = False
+    remembers = ()
 
     def dynamics(self, candidate: Any) -> LieGroupDynamics:
         """Anything with ``group``, ``algebra_velocity`` and ``momentum_rate``, or a system of rigid bodies."""
@@ -69,6 +70,8 @@ class LieGroupMethod(Method):
     ) -> tuple[Tensor, Tensor, Memory]:
         """Do ``num_steps`` steps with q = g, shape (B, …, m, m), and p = μ, shape (B, …, k); nothing is remembered."""
         check_state(dynamics.group, q, p)
+        if memory is None:
+            check_elements(dynamics.group, q)
         h, moved = broadcast_step(step_size, p), has_moved(step_size, q)
         for _ in range(num_steps):
             q, p = self.step(dynamics, q, p, h)

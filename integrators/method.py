@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import Field, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,8 @@ from torch import Tensor
 
 StepSize = float | Float[Tensor, ""] | Float[Tensor, " B"]
 Memory = dict[str, Tensor]
+_SMALLEST_RANGE = 6e4
+"""The largest number of float16: shorter steps fit in every dtype."""
 
 
 class Method(ABC):
@@ -37,6 +39,9 @@ class Method(ABC):
         symplectic: whether a step conserves the symplectic form.
         reversible: whether a step of −h undoes a step of h.
         stochastic: whether it draws noise.
+        conserves_energy: whether H, together with what is in a heat bath (:meth:`bath_energy`), is constant but for
+            the error of the step.
+        remembers: the names that its memory may hold; None, if they are not known.
     """
 
     name: str
@@ -45,6 +50,8 @@ class Method(ABC):
     symplectic: bool
     reversible: bool
     stochastic: bool = False
+    conserves_energy: bool = True
+    remembers: ClassVar[tuple[str, ...] | None] = None
 
     @abstractmethod
     def dynamics(self, candidate: Any) -> Any:
@@ -82,6 +89,37 @@ class Method(ABC):
         Returns:
             q, p and the memory after the last step.
         """
+
+    def bath_energy(self, dynamics: Any, q: Tensor, memory: Memory) -> Tensor | float:
+        """The energy that a heat bath has taken from each system, shape (B,), or 0: H plus it is conserved."""
+        return 0.0
+
+    def named_start(self, trajectory: Tensor | None, q: Tensor) -> Memory | None:
+        """The memory at the start of a run whose noise is keyed by these names.
+
+        Args:
+            trajectory: whole numbers that name the systems, int64, shape (B,); None takes 0 … B − 1.
+            q: positions, shape (B, N, d).
+
+        Raises:
+            ValueError: the method draws no noise, or the names do not fit the systems.
+        """
+        if trajectory is None:
+            return None
+        raise ValueError(f"{self.name} draws no noise, so the systems need no names: leave trajectory out")
+
+    def check_memory(self, memory: Memory | None) -> None:
+        """Refuse a memory with names that the method would ignore.
+
+        Raises:
+            ValueError: there is one.
+        """
+        unknown = [] if self.remembers is None else sorted({*(memory or {})} - {*self.remembers})
+        if unknown:
+            raise ValueError(
+                f"{self.name} has no memory of {', '.join(unknown)}; it remembers "
+                f"{', '.join(self.remembers or ()) or 'nothing'}"
+            )
 
     def check_shapes(self, q: Tensor, p: Tensor) -> None:
         """Refuse a state of the wrong shape.
@@ -124,7 +162,7 @@ def broadcast_step(step_size: StepSize, like: Tensor) -> float | Tensor:
         like: a tensor of shape (B, …), whose dtype and device the result has.
 
     Raises:
-        ValueError: a step is not finite, or their number is not B.
+        ValueError: a step is not finite or beyond the range of the dtype, or their number is not B.
 
     Example:
         >>> broadcast_step(torch.tensor([0.1, 0.2]), torch.zeros(2, 3, 2)).shape
@@ -133,6 +171,10 @@ def broadcast_step(step_size: StepSize, like: Tensor) -> float | Tensor:
     if not isinstance(step_size, Tensor):
         if not math.isfinite(step_size):
             raise ValueError(f"step_size must be finite, got {step_size}")
+        if abs(step_size) > _SMALLEST_RANGE and abs(step_size) > torch.finfo(like.dtype).max:
+            raise ValueError(
+                f"step_size={step_size:g} is beyond the range of {like.dtype}: take a shorter step"
+            )
         return float(step_size)
     if step_size.ndim > 0 and step_size.shape != like.shape[:1]:
         raise ValueError(

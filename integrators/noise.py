@@ -98,7 +98,7 @@ def normal_noise(
     last = (stream << 16) | (steps >> 32)
     words = _rounds(steps & MASK, trajectory, pairs, last, seed & MASK, seed >> 32)
     numbers = _box_muller(*words).flatten(1)[:, : num_particles * dim]
-    return numbers.to(dtype).reshape(-1, num_particles, dim)
+    return numbers.to(dtype).reshape(len(trajectory), num_particles, dim)
 
 
 def keyed_noise(
@@ -139,14 +139,14 @@ def keyed_noise(
             )
             for stream in range(num_streams)
         ]
-        for numbers in zip(*(z.reshape(-1, B, N, d) for z in streams), strict=True):
+        for numbers in zip(*(z.reshape(len(later), B, N, d) for z in streams), strict=True):
             yield from numbers
 
 
 def check_seed(seed: int) -> None:
     """Refuse a seed that is no 64-bit word."""
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed must be an integer from 0 to 2**64 - 1, got {seed}")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**64:
+        raise ValueError(f"seed must be an integer from 0 to 2**64 - 1, got {seed!r}")
 
 
 def _rounds(

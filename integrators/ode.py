@@ -55,8 +55,10 @@ def odeint(
             torchdiffeq's default.
         options: for a method of this package: ``step_size`` h, one for all or one per system, shape (B,) (each
             interval between two times is cut into the whole number of equal steps nearest to its length over h,
-            at least one; without it, into one); ``fixed_point=True`` with the reversible adjoint of a splitting
-            method; ``compile=True`` for a splitting method without gradients; and the options of the method itself.
+            at least one, so that a step is at most 1.5 h; without it, into one); ``fixed_point=True`` with the
+            reversible adjoint of a splitting method; ``compile=True`` for a splitting method without gradients;
+            ``trajectory``, int64 of shape (B,), the names of the systems that key the noise of a stochastic method;
+            and the options of the method itself.
         event_fn: stop where ``event_fn(t, y)`` changes sign. For a method of this package it returns one number
             per system, shape (B,); each system stops at its own event while the others go on, at t[1] at the
             latest. For torchdiffeq's methods see there.
@@ -206,7 +208,7 @@ def _own(
     event_fn: Callable[..., Tensor] | None,
     adjoint: str,
 ) -> Any:
-    step_size, fixed_point, compiled, of_the_method = _split_options(options, name)
+    step_size, fixed_point, compiled, trajectory, of_the_method = _split_options(options, name)
     method = get_method(name, **of_the_method)
     method = Compiled(method) if compiled else method
     q, p = _checked_state(y0, method)
@@ -222,7 +224,8 @@ def _own(
     pieces = schedule(t, step_size)
     if not pieces:
         return q[None], p[None]
-    later = run(method, dynamics, q, p, pieces, adjoint=adjoint, fixed_point=fixed_point)
+    memory = method.named_start(trajectory, q)
+    later = run(method, dynamics, q, p, pieces, adjoint=adjoint, fixed_point=fixed_point, memory=memory)
     return torch.cat([q[None], later[0]]), torch.cat([p[None], later[1]])
 
 
@@ -237,16 +240,24 @@ def _checked_state(y0: State, method: Method) -> tuple[Tensor, Tensor]:
 
 def _split_options(
     options: dict[str, Any] | None, method: str | Method
-) -> tuple[float | Tensor | None, bool, bool, dict[str, Any]]:
-    """The step size, whether to use fixed point, whether to compile, and the options of the method itself."""
+) -> tuple[float | Tensor | None, bool, bool, Tensor | None, dict[str, Any]]:
+    """Step size, whether to use fixed point, whether to compile, names that key noise; options of the method itself."""
     given = dict(options or {})
     step_size = given.pop("step_size", None)
-    fixed_point, compiled = bool(given.pop("fixed_point", False)), bool(given.pop("compile", False))
-    known = get_method(method).options()
+    fixed_point, compiled = (_switch(name, given.pop(name, False)) for name in ("fixed_point", "compile"))
+    trajectory = given.pop("trajectory", None)
+    plain = get_method(method)
+    known = {**({"trajectory": None} if plain.stochastic else {}), **plain.options()}
     unknown = [str(name) for name in given if name not in known]
     if unknown:
         raise ValueError(
             f"{_name(method)} has no option {', '.join(unknown)}; "
             f"its options are {', '.join(['step_size', 'fixed_point', 'compile', *known])}"
         )
-    return step_size, fixed_point, compiled, given
+    return step_size, fixed_point, compiled, trajectory, given
+
+
+def _switch(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return value

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from lie_sim.integrators.constraints import ConstrainedDynamics, Manifold
+from lie_sim.integrators.dynamics import check_rate
 from lie_sim.integrators.method import Memory, Method, StepSize, add_scaled, broadcast_step
 
 
@@ -45,6 +46,7 @@ class Rattle(Method):
     """
 
     max_iterations: int = 50
+    remembers = ("force",)
 
     name: str = field(default="rattle", init=False)
     order: int = field(default=2, init=False)
@@ -81,6 +83,7 @@ class Rattle(Method):
         if force is None:
             manifold.check_start(q, p)
             force = manifold.system.force(q)
+            check_rate("force(q)", force, q)
         for _ in range(num_steps):
             q, p, force = _step(manifold, q, p, force, h)
         return q, p, {"force": force}

@@ -26,8 +26,10 @@ from torch import Tensor
 
 from lie_sim.integrators.leaves import known_leaves, require_known
 from lie_sim.integrators.method import Memory, Method
-from lie_sim.integrators.reversible import check_start, differentiable_gradients, distance_travelled
+from lie_sim.integrators.replay import differentiable_gradients
+from lie_sim.integrators.reversal_check import check_repeated, check_start, distance_travelled
 from lie_sim.integrators.schedule import Piece
+from lie_sim.integrators.surroundings import Autocast, no_random_numbers
 
 _State = tuple[Tensor, Tensor, Memory]
 _States = list[tuple[Tensor, Tensor]]
@@ -40,6 +42,7 @@ class _Run:
     method: Method
     dynamics: Any
     pieces: Sequence[Piece]
+    start: Memory
     step_back: bool
     steps: tuple[Tensor, ...]
     leaves: tuple[Tensor, ...]
@@ -62,7 +65,14 @@ class _Run:
 
 
 def recomputed_run(
-    method: Method, dynamics: Any, q: Tensor, p: Tensor, pieces: Sequence[Piece], *, step_back: bool
+    method: Method,
+    dynamics: Any,
+    q: Tensor,
+    p: Tensor,
+    pieces: Sequence[Piece],
+    *,
+    step_back: bool,
+    memory: Memory | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run a schedule; its gradient is computed by computing parts of it again.
 
@@ -73,16 +83,20 @@ def recomputed_run(
         p: momenta, shape (B, N, d).
         pieces: the schedule.
         step_back: step back instead of keeping √n states.
+        memory: what the method starts with, such as the names of the trajectories.
 
     Returns:
         The saved positions and momenta, each (K, B, N, d); the initial ones are not among them.
 
     Raises:
-        ReversalError: in the backward pass, if stepping back does not arrive at the initial state.
+        ReversalError: in the backward pass, if stepping back does not arrive at the initial state, or steps that are
+            done again end elsewhere.
+        ValueError: the force draws random numbers.
     """
+    start = dict(memory or {})
     unique = {id(x.step): x.step for x in pieces if isinstance(x.step, Tensor) and x.step.requires_grad}
-    leaves = _leaves_of_a_step(method, dynamics, q, p, pieces[0]) if torch.is_grad_enabled() else ()
-    run = _Run(method, dynamics, pieces, step_back, tuple(unique.values()), leaves)
+    leaves = _leaves_of_a_step(method, dynamics, q, p, pieces[0], start) if torch.is_grad_enabled() else ()
+    run = _Run(method, dynamics, pieces, start, step_back, tuple(unique.values()), leaves)
     saved: tuple[Tensor, Tensor] = _RecomputedRun.apply(run, q, p, *run.steps, *leaves)
     return saved
 
@@ -108,12 +122,15 @@ def sqrt_segments(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
 
 
 def _leaves_of_a_step(
-    method: Method, dynamics: Any, q: Tensor, p: Tensor, piece: Piece
+    method: Method, dynamics: Any, q: Tensor, p: Tensor, piece: Piece, start: Memory
 ) -> tuple[Tensor, ...]:
     step = piece.step.detach() if isinstance(piece.step, Tensor) else piece.step
     with torch.enable_grad():
         probes = [x.detach().requires_grad_(True) for x in (q, p)]
-        *state, memory = method.advance(dynamics, *probes, step_size=step, num_steps=1)
+        with no_random_numbers(q.device):
+            *state, memory = method.advance(
+                dynamics, *probes, step_size=step, num_steps=1, memory=start or None
+            )
     return known_leaves(dynamics, [*state, *memory.values()], probes)
 
 
@@ -123,29 +140,36 @@ class _RecomputedRun(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, run: _Run, q: Tensor, p: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         saved: _States = []
-        state: _State = (q, p, {})
+        state: _State = (q, p, run.start)
         kept = []
         for segment in run.segments():
             kept.append(state)
             found, state = run.forth(state, segment)
             saved += found
-        ctx.run, ctx.kept, ctx.end = run, kept, state
+        ctx.run, ctx.kept, ctx.end, ctx.autocast = run, kept, state, Autocast(q.device)
         ctx.save_for_backward(q, p, *run.leaves)  # the leaves so that a change in place is noticed
         return torch.stack([q for q, _ in saved]), torch.stack([p for _, p in saved])
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        with ctx.autocast.restored():
+            return _RecomputedRun._slopes(ctx, *cotangents)
+
+    @staticmethod
+    def _slopes(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         run, start = ctx.run, ctx.saved_tensors[:2]
         if torch.is_grad_enabled():
             return None, *differentiable_gradients(
-                run.method, run.dynamics, run.pieces, start, (*run.steps, *run.leaves), cotangents
+                run.method, run.dynamics, run.pieces, start, (*run.steps, *run.leaves), cotangents, run.start
             )
         slopes = _Slopes(run, ctx.end, cotangents)
         if run.step_back:
             _step_back(run, start, ctx.end, slopes)
         else:
-            for state, segment in zip(reversed(ctx.kept), reversed(run.segments()), strict=True):
-                slopes.pull_back(state, segment)
+            ends = [*ctx.kept[1:], ctx.end]
+            for state, segment, end in reversed(list(zip(ctx.kept, run.segments(), ends, strict=True))):
+                found = slopes.pull_back(state, segment)
+                check_repeated(found, end[:2], travelled=distance_travelled(state[:2], end[:2]))
         return None, *slopes.state, *slopes.others
 
 
@@ -157,7 +181,7 @@ def _step_back(run: _Run, start: Sequence[Tensor], end: _State, slopes: _Slopes)
             with torch.no_grad():
                 _, state = run.forth(state, [Piece(-piece.step, 1, save=False)])
             single = Piece(piece.step, 1, save=piece.save and number == piece.num_steps - 1)
-            slopes.pull_back((start[0], start[1], {}) if position == number == 0 else state, [single])
+            slopes.pull_back((start[0], start[1], run.start) if position == number == 0 else state, [single])
     check_start(state[:2], start, exact=False, travelled=distance_travelled(start, end[:2]))
 
 
@@ -170,8 +194,8 @@ class _Slopes:
         self.memory = {k: torch.zeros_like(x) for k, x in end[2].items() if x.is_floating_point()}
         self.others: list[Tensor | None] = [None] * (len(run.steps) + len(run.leaves))
 
-    def pull_back(self, start: _State, segment: Sequence[Piece]) -> None:
-        """From the end of a segment to its start."""
+    def pull_back(self, start: _State, segment: Sequence[Piece]) -> tuple[Tensor, Tensor]:
+        """From the end of a segment to its start; returns q and p at its end, as found this time."""
         with torch.enable_grad():
             q, p = (x.detach().requires_grad_(True) for x in start[:2])
             memory = {k: _entry(x) for k, x in start[2].items()}
@@ -192,6 +216,7 @@ class _Slopes:
         for number, other in enumerate(found[2 + len(variables) :]):
             mine = self.others[number]
             self.others[number] = other if mine is None else mine if other is None else mine + other
+        return end[0].detach(), end[1].detach()
 
     def _outputs(self, saved: _States, end: _State) -> list[tuple[Tensor, Tensor]]:
         """What the loss depends on beyond this segment, with its slopes."""

@@ -10,14 +10,10 @@ one force more per step than plain autograd.
 Undoing a step is exact in exact arithmetic. Floating point returns to the start up to a rounding error that chaotic
 motion amplifies; every backward pass therefore compares the start it arrives at with the true one and raises
 :class:`~lie_sim.errors.ReversalError` where they differ too much. With ``fixed_point`` the state is held in 64-bit
-integers, whose additions are undone without any error:
-
-    Q ← Q + round(2^44 a v(p)),     P ← P + round(2^44 c F(q)),     q = 2^−44 Q,   p = 2^−44 P
+integers (:mod:`lie_sim.integrators.held_numbers`), whose additions are undone without any error.
 
 Shape letters: B batch, N particles, d space dimension, K saved states.
-References: Maclaurin, Duvenaud, Adams, ICML 2015 (exact reversal in fixed point); Rein, Tamayo, "JANUS: a
-bit-wise reversible integrator", MNRAS 473 (2018) 3351; Matsubara, Miyatake, Yaguchi, "Symplectic adjoint method",
-NeurIPS 2021.
+Reference: Matsubara, Miyatake, Yaguchi, "Symplectic adjoint method", NeurIPS 2021.
 """
 
 from __future__ import annotations
@@ -28,61 +24,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from lie_sim.errors import NonFiniteError, ReversalError
+from lie_sim.integrators.dynamics import check_rate
+from lie_sim.integrators.held_numbers import FixedPoint, FloatingPoint
 from lie_sim.integrators.leaves import graph_leaves, require_known
-from lie_sim.integrators.method import Method, add_scaled, broadcast_step
+from lie_sim.integrators.method import add_scaled, broadcast_step
+from lie_sim.integrators.replay import differentiable_gradients
+from lie_sim.integrators.reversal_check import check_start, distance_travelled
 from lie_sim.integrators.schedule import Piece
 from lie_sim.integrators.splitting import SplittingMethod
-
-FIXED_POINT_BITS = 44
-"""Binary digits behind the point: a quantum of 6e-14 and a range of ±2.6e5."""
-_LARGEST = 2.0**62
-
-
-class _FloatingPoint:
-    """How a state is held and changed: here as ordinary numbers, undone up to rounding."""
-
-    def encode(self, x: Tensor) -> Tensor:
-        return x
-
-    def decode(self, x: Tensor) -> Tensor:
-        return x
-
-    def add(self, x: Tensor, rate: Tensor, duration: float | Tensor) -> Tensor:
-        return add_scaled(x, rate, duration)
-
-
-class _FixedPoint:
-    """64-bit integers: undone to the bit. Increments that do not fit are remembered, and reported at the end."""
-
-    def __init__(self, like: Tensor) -> None:
-        self.dtype = like.dtype
-        self.scale = 2.0**FIXED_POINT_BITS
-        self.fits = torch.ones((), dtype=torch.bool, device=like.device)
-
-    def encode(self, x: Tensor) -> Tensor:
-        return self._rounded(x.double() * self.scale)
-
-    def decode(self, x: Tensor) -> Tensor:
-        return (x.double() / self.scale).to(self.dtype)
-
-    def add(self, x: Tensor, rate: Tensor, duration: float | Tensor) -> Tensor:
-        changed = x + self._rounded(rate.double() * (duration * self.scale))
-        self.fits &= (changed.abs() < _LARGEST).all()
-        return changed
-
-    def _rounded(self, x: Tensor) -> Tensor:
-        self.fits &= (x.abs() < _LARGEST).all()  # False for NaN
-        return x.round().to(torch.int64)
-
-    def check(self) -> None:
-        if not bool(self.fits):
-            raise NonFiniteError(
-                "a position, a momentum or its change is not finite or beyond the fixed-point range of "
-                f"±{_LARGEST / self.scale:.2g}: use other units, a smaller step, or fixed_point=False"
-            )
+from lie_sim.integrators.surroundings import Autocast
 
 
 @dataclass(frozen=True)
@@ -99,6 +50,7 @@ class _Run:
     def rate(self, source: int, x: Tensor) -> Tensor:
         """The force at positions x (source 0) or the velocity at momenta x (source 1)."""
         rate: Tensor = self.dynamics.velocity(x) if source else self.dynamics.force(x)
+        check_rate("velocity(p)" if source else "force(q)", rate, x)
         return rate
 
     def rate_and_input(self, source: int, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,6 +98,8 @@ def reversible_run(
     Raises:
         ReversalError: in the backward pass, if it does not arrive at the initial state.
         NonFiniteError: a state does not fit in fixed point.
+        TypeError: the force or the velocity has another shape than its argument.
+        ValueError: they draw random numbers.
 
     Example:
         >>> from lie_sim.integrators import SystemDynamics, get_method
@@ -170,22 +124,27 @@ class _ReversibleRun(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, run: _Run, q: Tensor, p: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        numbers = _FixedPoint(q) if run.fixed_point else _FloatingPoint()
+        numbers = FixedPoint(q) if run.fixed_point else FloatingPoint()
         saved, end = _forth(run, numbers, q, p)
-        if isinstance(numbers, _FixedPoint):
+        if isinstance(numbers, FixedPoint):
             numbers.check()
-        ctx.run = run
+        ctx.run, ctx.autocast = run, Autocast(q.device)
         ctx.save_for_backward(q, p, *end, *run.leaves)  # the leaves so that a change in place is noticed
         return torch.stack([q for q, _ in saved]), torch.stack([p for _, p in saved])
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        with ctx.autocast.restored():
+            return _ReversibleRun._slopes(ctx, *cotangents)
+
+    @staticmethod
+    def _slopes(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         run, (q, p, *end) = ctx.run, ctx.saved_tensors[:4]
         if torch.is_grad_enabled():
             return None, *differentiable_gradients(
                 run.method, run.dynamics, run.pieces, (q, p), (*run.steps, *run.leaves), cotangents
             )
-        numbers = _FixedPoint(q) if run.fixed_point else _FloatingPoint()
+        numbers = FixedPoint(q) if run.fixed_point else FloatingPoint()
         back = _WayBack(run, numbers, end)
         remaining = len(cotangents[0])
         for flow in run.flows(backwards=True):
@@ -204,7 +163,7 @@ class _ReversibleRun(torch.autograd.Function):
 
 
 def _forth(
-    run: _Run, numbers: _FloatingPoint | _FixedPoint, q: Tensor, p: Tensor
+    run: _Run, numbers: FloatingPoint | FixedPoint, q: Tensor, p: Tensor
 ) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:
     """Saved states, and the last one as it is held."""
     state, saved = [numbers.encode(q), numbers.encode(p)], []
@@ -227,7 +186,7 @@ def _forth(
 class _WayBack:
     """The state as it is undone, and the slopes of the loss with respect to it, the steps and the leaves."""
 
-    def __init__(self, run: _Run, numbers: _FloatingPoint | _FixedPoint, end: Sequence[Tensor]) -> None:
+    def __init__(self, run: _Run, numbers: FloatingPoint | FixedPoint, end: Sequence[Tensor]) -> None:
         self.run, self.numbers, self.state = run, numbers, list(end)
         self.slopes = [torch.zeros_like(numbers.decode(x)) for x in end]
         self.step_slopes = [torch.zeros_like(step) for step in run.steps]
@@ -282,138 +241,3 @@ class _OpenRate:
     node: Tensor
     rate: Tensor
     cotangent: Tensor
-
-
-def check_start(
-    found: Sequence[Tensor], start: Sequence[Tensor], *, exact: bool, travelled: Tensor | None = None
-) -> None:
-    """Refuse a way back that does not end where the run began; systems that diverged are left out.
-
-    Args:
-        found: q and p that stepping back arrived at.
-        start: q and p at the start of the run.
-        exact: whether they must agree to the bit; else each system to the root of the machine precision.
-        travelled: how far each system came, shape (B,): what a start of 0 is compared with.
-
-    Raises:
-        ReversalError: they differ by more.
-    """
-    for ours, theirs in zip(found, start, strict=True):
-        if not theirs.numel():
-            continue
-        size = _largest(torch.maximum(ours.abs(), theirs.abs()).nan_to_num(0.0, 0.0))
-        scale = size + (travelled if travelled is not None else 0.0)
-        error = _largest((ours - theirs).abs().nan_to_num(0.0))
-        allowed = torch.zeros_like(scale) if exact else torch.finfo(theirs.dtype).eps ** 0.5 * scale
-        missed = error > allowed
-        if bool(missed.any()):
-            _complain(error[missed].max(), int(missed.sum()), exact=exact)
-
-
-def _largest(x: Tensor) -> Tensor:
-    """Largest number of each system, shape (B,); states may have any shape (B, …)."""
-    return x.reshape(x.shape[0] if x.ndim else 1, -1).amax(1)
-
-
-def distance_travelled(start: Sequence[Tensor], end: Sequence[Tensor]) -> Tensor:
-    """Largest change of a coordinate or momentum of each system, shape (B,)."""
-    changes = [_largest((b - a).abs().nan_to_num(0.0)) for a, b in zip(start, end, strict=True) if a.numel()]
-    return torch.stack(changes).amax(0) if changes else start[0].new_zeros(start[0].shape[:1])
-
-
-def _complain(error: Tensor, count: int, *, exact: bool) -> None:
-    advice = (
-        "the force is not the same twice: fix the number of threads, use deterministic kernels, and change no weight "
-        "between the run and its gradient"
-        if exact
-        else 'the motion is too chaotic for this length (or the force is not the same twice): options={"fixed_point": '
-        'True} of a splitting method returns exactly, and adjoint="checkpoint" does not step back'
-    )
-    raise ReversalError(
-        f"stepping back missed the initial state of {count} systems by up to {float(error):.2g}, so the gradient would "
-        f"be wrong; {advice}"
-    )
-
-
-def differentiable_gradients(
-    method: Method,
-    dynamics: Any,
-    pieces: Sequence[Piece],
-    start: tuple[Tensor, Tensor],
-    others: Sequence[Tensor],
-    cotangents: Sequence[Tensor],
-) -> tuple[Tensor | None, ...]:
-    """The same gradients by plain autograd, which can differentiate them again.
-
-    Args:
-        method: any method.
-        dynamics: what ``method.dynamics`` returned.
-        pieces: the schedule.
-        start: q and p, as nodes of the graph.
-        others: steps and leaves.
-        cotangents: of the saved positions and momenta.
-
-    Returns:
-        Slopes with respect to q, p and the others; None where a tensor needs none.
-    """
-    slopes: tuple[Tensor | None, ...] = _Gradients.apply(
-        _Replay(method, dynamics, pieces, tuple(others)), *start, *cotangents, *others
-    )
-    return slopes
-
-
-@dataclass(frozen=True)
-class _Replay:
-    """A run to be computed once more by plain autograd."""
-
-    method: Method
-    dynamics: Any
-    pieces: Sequence[Piece]
-    others: tuple[Tensor, ...]
-
-    def saved(self, q: Tensor, p: Tensor, steps: dict[int, Tensor]) -> list[Tensor]:
-        """Saved positions and momenta, with the steps replaced by those given under the id of the original."""
-        found, memory = [], None
-        for piece in self.pieces:
-            q, p, memory = self.method.advance(
-                self.dynamics,
-                q,
-                p,
-                step_size=steps.get(id(piece.step), piece.step),
-                num_steps=piece.num_steps,
-                memory=memory,
-            )
-            if piece.save:
-                found.append((q, p))
-        return [torch.stack(part) for part in zip(*found, strict=True)]
-
-
-class _Gradients(torch.autograd.Function):
-    """The slopes as functions of state, cotangents, steps and leaves, which can be differentiated once more.
-
-    State and steps enter as copies, so that one which was computed from another, or from a leaf, counts as independent;
-    autograd adds up the parts outside.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, replay: _Replay, q: Tensor, p: Tensor, to_q: Tensor, to_p: Tensor, *others: Tensor
-    ) -> tuple[Tensor, ...]:
-        used = {id(piece.step) for piece in replay.pieces}
-        with torch.enable_grad():
-            x, y, gx, gy = (tensor.detach().requires_grad_(True) for tensor in (q, p, to_q, to_p))
-            own = [z.detach().requires_grad_(True) if id(z) in used else z for z in replay.others]
-            steps = {id(z): copy for z, copy in zip(replay.others, own, strict=True) if id(z) in used}
-            outputs = replay.saved(x, y, steps)
-            slopes = torch.autograd.grad(
-                outputs, [x, y, *own], (gx, gy), create_graph=True, materialize_grads=True
-            )
-        ctx.inputs, ctx.slopes = [x, y, gx, gy, *own], slopes
-        return tuple(slope.detach() for slope in slopes)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        pairs = [(s, c) for s, c in zip(ctx.slopes, cotangents, strict=True) if s.requires_grad]
-        values, given = zip(*pairs, strict=True)
-        return None, *torch.autograd.grad(values, ctx.inputs, given, allow_unused=True, retain_graph=True)

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from lie_sim.groups.affine import assemble
 from lie_sim.integrators.lie_algebra import has_moved, orthogonalised
-from lie_sim.integrators.lie_dynamics import RigidBodyDynamics, check_state
+from lie_sim.integrators.lie_dynamics import RigidBodyDynamics, check_elements, check_state
 from lie_sim.integrators.method import Memory, Method, StepSize, add_scaled, broadcast_step
 from lie_sim.systems import RigidBodySystem
 
@@ -73,6 +73,7 @@ class RigidBodySplitting(Method):
     citation: str
     symplectic: bool = True
     reversible: bool = True
+    remembers = ("wrench",)
 
     def __post_init__(self) -> None:
         if not abs(math.fsum(self.weights) - 1) < WEIGHT_SUM_TOLERANCE or self.weights != self.weights[::-1]:
@@ -125,6 +126,8 @@ class RigidBodySplitting(Method):
             memory: as returned by the call before; None at the start of a run.
         """
         check_state(dynamics.group, q, p)
+        if memory is None:
+            check_elements(dynamics.group, q)
         if p.shape[-1] != dynamics.group.dim:
             raise ValueError(
                 f"rigid bodies on {dynamics.group.name} have momenta of length {dynamics.group.dim}, "

@@ -2,6 +2,9 @@
 
     n_k = max(1, round(|t_{k+1} − t_k| / h)),      h_k = (t_{k+1} − t_k) / n_k
 
+h is the step that is wanted; the nearest whole number of steps is done, so the step h_k lies between h/2 and 3h/2 where
+an interval is at least h/2 long, and is the interval itself where it is shorter.
+
 Every interval is cut into equal steps, and all intervals of an equally spaced grid get one step to the last bit,
 whatever the dtype of t. Systems may have times of their own, shape (T, B): one that needs fewer steps than another
 in an interval does its last ones with length 0, which change nothing.
@@ -22,6 +25,8 @@ UNIFORM_GRID_ULPS = 4
 """Times within so many rounding errors of equal spacing are taken as equally spaced."""
 RESOLVED_ULPS = 8
 """Times closer than so many rounding errors of the largest are refused: their steps would be mostly rounding."""
+MOST_STEPS = 10**12
+"""Steps of one interval: at a microsecond each, twelve days. More is a mistake in the unit of time."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,12 @@ def schedule(t: Tensor, step_size: float | Tensor | None) -> list[Piece]:
 
     Args:
         t: times, strictly monotonic, shape (T,), or (T, B) with times for each system.
-        step_size: the longest step wanted, one for all or one per system; None takes one step per interval.
+        step_size: the step wanted, one for all or one per system; each interval is cut into the whole number of
+            equal steps nearest to its length over it, at least one. None takes one step per interval.
 
     Raises:
-        ValueError: the times are not strictly monotonic or not resolved by their dtype, or a step is impossible.
+        ValueError: the times are not finite, not strictly monotonic or not resolved by their dtype, or a step is
+            impossible, or so short that its steps cannot be counted to the end.
 
     Example:
         >>> schedule(torch.tensor([0.0, 1.0, 3.0]), 0.5)
@@ -69,7 +76,9 @@ def schedule(t: Tensor, step_size: float | Tensor | None) -> list[Piece]:
 def _per_system(lengths: Tensor, counts: Tensor) -> list[Piece]:
     """One interval of systems that need different numbers of steps, shortest first."""
     step = lengths / counts.to(lengths)
-    ends = sorted({int(count) for count in counts.tolist()})
+    ends = sorted({int(count) for count in counts.tolist()}) or [
+        1
+    ]  # without systems, too, every time is saved
     pieces, done = [], 0
     for end in ends:
         running = torch.where((counts > done).to(step.device), step, 0.0)
@@ -81,7 +90,17 @@ def _per_system(lengths: Tensor, counts: Tensor) -> list[Piece]:
 def _counts(lengths: Tensor, step_size: float | Tensor | None) -> Tensor:
     if step_size is None:
         return torch.ones_like(lengths)
-    return (lengths.abs() / step_size).round().clamp(min=1)
+    counts = (lengths.abs() / step_size).round().clamp(min=1)
+    if bool((counts > MOST_STEPS).any()):
+        raise ValueError(
+            f"step_size={_shortest(step_size):.3g} cuts an interval of {float(lengths.abs().max()):.3g} into "
+            f"{float(counts.max()):.3g} steps, more than {MOST_STEPS:.0e}: take longer steps"
+        )
+    return counts
+
+
+def _shortest(step_size: float | Tensor) -> float:
+    return float(torch.as_tensor(step_size).min())
 
 
 def _checked_step(step_size: float | Tensor | None) -> float | Tensor | None:
@@ -103,6 +122,8 @@ def _checked_lengths(t: Tensor) -> Tensor:
             f"t must be real times of shape (T,), or (T, B) for each system its own; got {tuple(t.shape)}, {t.dtype}"
         )
     times = t.detach().to("cpu", torch.float64)
+    if not bool(times.isfinite().all()):
+        raise ValueError(f"t must be finite, got {_shortened(t)}")
     lengths = times.diff(dim=0)
     if not bool(((lengths > 0).all(0) | (lengths < 0).all(0)).all()):
         raise ValueError(f"t must be strictly increasing or decreasing, got {_shortened(t)}")

@@ -30,7 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lie_sim.integrators.dynamics import SeparableDynamics, separable_dynamics
+from lie_sim.integrators.dynamics import SeparableDynamics, check_rate, separable_dynamics
 from lie_sim.integrators.method import Memory, Method, StepSize, add_scaled, broadcast_step
 
 COEFFICIENT_SUM_TOLERANCE = 1e-12
@@ -59,7 +59,10 @@ class SplittingMethod(Method):
         drifts: coefficients a_i in the order of use; they sum to 1.
         citation: where the coefficients come from.
         symplectic: whether a step conserves the symplectic form.
-        reversible: whether a step of −h undoes a step of h.
+        reversible: whether a step of −h undoes a step of h, as it does if the step reads the same backwards.
+
+    Raises:
+        ValueError: the coefficients do not alternate or sum to 1, or are not those of a reversible method.
 
     Example:
         >>> from lie_sim.integrators import get_method
@@ -75,6 +78,7 @@ class SplittingMethod(Method):
     citation: str
     symplectic: bool = True
     reversible: bool = True
+    remembers = ("force",)
 
     def __post_init__(self) -> None:
         if abs(len(self.kicks) - len(self.drifts)) > 1:
@@ -88,6 +92,18 @@ class SplittingMethod(Method):
                 raise ValueError(
                     f"{self.name}: the {kind} must sum to 1, got {total!r}; check the coefficients"
                 )
+        if self.reversible and not self._is_palindrome():
+            raise ValueError(
+                f"{self.name} does not read the same backwards, so it is not reversible: check the coefficients, or "
+                "say reversible=False"
+            )
+
+    def _is_palindrome(self) -> bool:
+        pairs = zip(self.stages, self.stages[::-1], strict=True)
+        return all(
+            a.is_kick == b.is_kick and abs(a.coefficient - b.coefficient) < COEFFICIENT_SUM_TOLERANCE
+            for a, b in pairs
+        )
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
@@ -139,7 +155,9 @@ class SplittingMethod(Method):
         may keep those it was called with, as one with a list of neighbours does.
         """
         in_place, owned = not torch.is_grad_enabled(), False
-        force = (memory or {}).get("force")
+        force, checked = (memory or {}).get("force"), memory is not None
+        if not checked:
+            check_rate("velocity(p)", dynamics.velocity(p), p)
         for stage in self.joined_stages(num_steps):
             duration = stage.coefficient * h
             if not stage.is_kick:
@@ -147,6 +165,9 @@ class SplittingMethod(Method):
                 continue
             if force is None:
                 force = dynamics.force(q)
+            if not checked:
+                check_rate("force(q)", force, q)
+                checked = True
             p = add_scaled(p, force, duration, in_place=owned)
             owned = in_place
         return q, p, {} if force is None else {"force": force}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lie_sim.integrators.method import Memory, Method, StepSize
@@ -27,6 +27,7 @@ def integrate(
     method: str | Method = "leapfrog",
     save_every: int = 1,
     create_graph: bool | None = None,
+    trajectory: Int[Tensor, " B"] | None = None,
 ) -> tuple[Float[Tensor, "B T ..."], Float[Tensor, "B T ..."]]:
     """Integrate a system with a constant step.
 
@@ -40,14 +41,16 @@ def integrate(
         method: name of a method of this package, or the method itself.
         save_every: keep every so many-th state.
         create_graph: whether the result can be differentiated; None follows ``torch.is_grad_enabled()``.
+        trajectory: whole numbers that name the systems, int64, shape (B,): the noise of a stochastic method depends
+            on them, and not on the place of a system in its batch. None takes 0 … B − 1.
 
     Returns:
         Positions and momenta at the steps 0, save_every, 2·save_every, …, num_steps, each (B, T, N, d);
-        T = num_steps / save_every + 1.
+        T = num_steps / save_every + 1. In memory, large ones without a graph are in the order (T, B, N, d).
 
     Raises:
         TypeError: the system lacks what the method needs; the energy is not separable, say.
-        ValueError: the method, the step size or the number of steps is impossible.
+        ValueError: the method, the step size, the number of steps or ``trajectory`` is impossible.
 
     Example:
         >>> from lie_sim.systems import Springs
@@ -61,16 +64,17 @@ def integrate(
     """
     check_step_counts(num_steps, save_every)
     chosen = get_method(method)
-    dynamics, memory = chosen.dynamics(dynamics), None
+    dynamics, memory = chosen.dynamics(dynamics), chosen.named_start(trajectory, q)
     keep = torch.is_grad_enabled() if create_graph is None else create_graph
     with torch.set_grad_enabled(keep):
-        saved = [(q, p)]
+        saved = _Saved(num_steps // save_every + 1)
+        saved.add(q, p)
         for _ in range(num_steps // save_every):
             q, p, memory = chosen.advance(
                 dynamics, q, p, step_size=step_size, num_steps=save_every, memory=memory
             )
-            saved.append((q, p))
-        return torch.stack([q for q, _ in saved], dim=1), torch.stack([p for _, p in saved], dim=1)
+            saved.add(q, p)
+        return saved.stacked()
 
 
 def advance(
@@ -90,17 +94,58 @@ def advance(
         q: positions, any shape that the method takes; (B, …) if the step sizes differ.
         p: momenta.
         step_size: h, one for all or one per system, shape (B,).
-        num_steps: number of steps.
+        num_steps: number of steps, from 0.
         method: name of a method of this package, or the method itself.
         memory: what the previous call returned; None at the start of a run.
 
     Returns:
         q, p, and what the method carries to the next call, such as the force at q.
+
+    Raises:
+        TypeError: the system lacks what the method needs.
+        ValueError: the method, the step size or the number of steps is impossible, or the memory holds something
+            that the method would ignore.
     """
     chosen = get_method(method)
+    check_step_counts(num_steps, 1)
+    chosen.check_memory(memory)
     return chosen.advance(
         chosen.dynamics(dynamics), q, p, step_size=step_size, num_steps=num_steps, memory=memory
     )
+
+
+WRITTEN_AT_ONCE = 2**12
+"""Numbers in a state from which on it is faster to write it into place than to keep it and stack all at the end."""
+
+
+class _Saved:
+    """States side by side along the axis of time; large ones without a graph are written into place as they come."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._number = count, 0
+        self._places: tuple[Tensor, ...] | None = None
+        self._states: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, q: Tensor, p: Tensor) -> None:
+        """The next state."""
+        if torch.is_grad_enabled() or self._number == 0 or q.numel() < WRITTEN_AT_ONCE:
+            self._states.append(
+                (q, p)
+            )  # the dtype of the first may be that of the user, not that of the steps
+        else:
+            self._places = self._places or tuple(x.new_empty(self._count, *x.shape) for x in (q, p))
+            for place, x in zip(self._places, (q, p), strict=True):
+                place[self._number].copy_(x)
+        self._number += 1
+
+    def stacked(self) -> tuple[Tensor, Tensor]:
+        """Positions and momenta of all states, each (B, T, …)."""
+        if self._places is None:
+            q, p = (torch.stack(part, dim=1) for part in zip(*self._states, strict=True))
+            return q, p
+        for place, x in zip(self._places, self._states[0], strict=True):
+            place[0].copy_(x)
+        return self._places[0].transpose(0, 1), self._places[1].transpose(0, 1)
 
 
 def check_step_counts(num_steps: int, save_every: int) -> None:

@@ -9,8 +9,9 @@ The force is kept until q changes: one force per step. The noise is a function o
 (:mod:`lie_sim.integrators.noise`): a run does not depend on how it is cut into calls, batches or processes, not by
 a bit. Gradients flow through the steps at fixed noise.
 
-Memory: ``trajectory`` (B,), the names that key the noise (0 … B−1 unless given at the start: give every batch of a
-larger set its own); ``step`` (B,), steps done, those of length 0 not counted; ``force`` where it is known at q.
+Memory: ``trajectory`` (B,), the names that key the noise (0 … B−1 unless given at the start, as the option of that
+name: give every batch of a larger set its own); ``step`` (B,), steps done, those of length 0 not counted; ``force``
+where it is known at q.
 
 Shape letters: B batch, N particles, d space dimension.
 Reference: Leimkuhler, Matthews, "Molecular Dynamics", Springer 2015, chapter 7.
@@ -22,12 +23,12 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from lie_sim.integrators.dynamics import SeparableDynamics
+from lie_sim.integrators.dynamics import SeparableDynamics, check_rate
 from lie_sim.integrators.masses import MassiveSystem, massive_dynamics
 from lie_sim.integrators.method import Memory, Method, StepSize, add_scaled, broadcast_step
 from lie_sim.integrators.noise import MAX_TRAJECTORY, check_seed, keyed_noise
@@ -58,6 +59,7 @@ class ThermostatMethod(Method):
 
     temperature: float = 1.0
     scheme: str = field(default="", init=False)
+    remembers: ClassVar[tuple[str, ...] | None] = ("force",)
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
@@ -95,12 +97,15 @@ class ThermostatMethod(Method):
             system, q, torch.as_tensor(h, dtype=q.dtype, device=q.device), memory or {}, num_steps
         )
         drift, kick = (h / self.scheme.count(letter) for letter in "AB")
-        force = (memory or {}).get("force")
+        force, checked = (memory or {}).get("force"), "force" in (memory or {})
         for letter in self.scheme * num_steps:
             if letter == "A":
                 q, force = add_scaled(q, system.velocity(p), drift), None
             elif letter == "B":
                 force = system.force(q) if force is None else force
+                if not checked:
+                    check_rate("force(q)", force, q)
+                    checked = True
                 p = add_scaled(p, force, kick)
             else:
                 p = bath.act(p)
@@ -117,6 +122,7 @@ class StochasticThermostat(ThermostatMethod):
     """
 
     seed: int = 0
+    remembers: ClassVar[tuple[str, ...] | None] = ("trajectory", "step", "force")
 
     symplectic: bool = field(default=False, init=False)
     reversible: bool = field(default=False, init=False)
@@ -125,6 +131,13 @@ class StochasticThermostat(ThermostatMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_seed(self.seed)
+
+    def named_start(self, trajectory: Tensor | None, q: Tensor) -> Memory | None:
+        """The memory at the start of a run whose noise is keyed by these names."""
+        if trajectory is None:
+            return None
+        _check_trajectory(trajectory, q)
+        return {"trajectory": trajectory.to(q.device)}
 
     def noise(self, q: Tensor, h: Tensor, memory: Memory, num_steps: int) -> tuple[Iterator[Tensor], Memory]:
         """The numbers for every contact of the coming steps, and the memory after them."""
@@ -148,15 +161,15 @@ class StochasticThermostat(ThermostatMethod):
 
 
 def _check_trajectory(trajectory: Tensor, q: Tensor) -> None:
+    if not isinstance(trajectory, Tensor):
+        raise TypeError(f"trajectory must be an int64 tensor of shape ({q.shape[0]},); got {trajectory!r}")
     if trajectory.dtype != torch.int64 or trajectory.shape != q.shape[:1]:
         raise ValueError(
-            f'memory["trajectory"] must be int64, one name per system, shape ({q.shape[0]},); '
+            f"trajectory must be int64, one name per system, shape ({q.shape[0]},); "
             f"got {trajectory.dtype}, shape {tuple(trajectory.shape)}"
         )
     if trajectory.device.type == "cpu" and bool(((trajectory < 0) | (trajectory > MAX_TRAJECTORY)).any()):
-        raise ValueError(
-            f'memory["trajectory"] must be from 0 to {MAX_TRAJECTORY}; got {trajectory.tolist()}'
-        )
+        raise ValueError(f"trajectory must be from 0 to {MAX_TRAJECTORY}; got {trajectory.tolist()}")
 
 
 @dataclass(frozen=True)
@@ -170,6 +183,7 @@ class Langevin(StochasticThermostat):
     """
 
     friction: float = 1.0
+    conserves_energy = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

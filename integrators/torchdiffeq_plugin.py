@@ -5,7 +5,8 @@
 
 torchdiffeq keeps its solvers in a plain dictionary without a public way in, so registration checks first that it finds
 what it expects. A solver here unpacks torchdiffeq's flat state, runs the whole schedule by the package's own loop and
-packs the result: one force per leapfrog step, equal steps, gradients by autograd through the steps.
+packs the result: one force per leapfrog step, equal steps, gradients by autograd through the steps. A splitting never
+calls the function that torchdiffeq would have integrated; its value is compared once, at the start.
 
 ``torchdiffeq.odeint_adjoint`` with such a method raises in its backward pass: the augmented system of a continuous
 adjoint is no pair (q, p), and cutting it in half gives wrong gradients without a warning. Use
@@ -21,11 +22,14 @@ import importlib.metadata
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from lie_sim.hamiltonian import GeneralHamiltonian, Hamiltonian
+from lie_sim.integrators.dynamics import SeparableDynamics, SystemDynamics
 from lie_sim.integrators.gradients import run
 from lie_sim.integrators.registry import ALIASES, get_method, methods
 from lie_sim.integrators.schedule import schedule
+from lie_sim.integrators.vector_field import VectorField
 
 _TESTED = "0.2.5"
 _WRAPPERS = ("_PerturbFunc", "_ReverseFunc", "_TupleFunc")
@@ -110,7 +114,7 @@ class _Solver:
     method_name: ClassVar[str]
 
     def __init__(self, func: Any, y0: Tensor, rtol: Any, atol: Any, norm: Any = None, **options: Any) -> None:
-        self.step_size = options.pop("step_size", None)
+        self.step_size, trajectory = options.pop("step_size", None), options.pop("trajectory", None)
         self.method = get_method(self.method_name, **options)
         user, shapes, self.sign = _unwrapped(func)
         if shapes is None or len(shapes) != 2:
@@ -124,6 +128,7 @@ class _Solver:
         sizes = [shape.numel() for shape in shapes]
         self.q, self.p = (x.reshape(shape) for x, shape in zip(y0.split(sizes), shapes, strict=True))
         self.method.check_shapes(self.q, self.p)
+        self.memory, self.user = self.method.named_start(trajectory, self.q), user
 
     @classmethod
     def valid_callbacks(cls) -> set[str]:
@@ -136,7 +141,8 @@ class _Solver:
         start = torch.cat([self.q.reshape(-1), self.p.reshape(-1)])[None]
         if not pieces:
             return start
-        q, p = run(self.method, self.dynamics, self.q, self.p, pieces)
+        check_function(self.user, self.dynamics, self.sign * t[0], self.q, self.p)
+        q, p = run(self.method, self.dynamics, self.q, self.p, pieces, memory=self.memory)
         return torch.cat([start, torch.cat([q.flatten(1), p.flatten(1)], dim=1)])
 
     def integrate_until_event(self, t0: Tensor, event_fn: Any) -> Any:
@@ -144,6 +150,53 @@ class _Solver:
         raise ValueError(
             f"{self.method_name} has its own events, for each system of a batch: use lie_sim.integrators.odeint"
         )
+
+
+def check_function(func: Any, dynamics: Any, t: Tensor, q: Tensor, p: Tensor) -> None:
+    """Refuse a function whose value at the start is not what the method takes for the right-hand side.
+
+    Args:
+        func: what the user gave; called as ``func(t, (q, p))``, unless it is a class of ours.
+        dynamics: what the method made of it.
+        t: first time.
+        q: positions there.
+        p: momenta there.
+
+    Raises:
+        TypeError: they differ by more than the root of the machine precision.
+    """
+    if not _computes_something_itself(func):
+        return
+    with torch.no_grad():
+        if isinstance(dynamics, VectorField):
+            ours = dynamics(q, p)
+        elif isinstance(dynamics, SeparableDynamics):
+            ours = (dynamics.velocity(p), dynamics.force(q))
+        else:
+            return
+        theirs = func(t, (q, p))
+    for name, mine, other in zip(("velocity(p)", "force(q)"), ours, theirs, strict=True):
+        allowed = (
+            torch.finfo(mine.dtype).eps ** 0.5 * mine.abs().nan_to_num(0.0).max() if mine.numel() else 0.0
+        )
+        if mine.shape != other.shape or bool(((mine - other).abs() > allowed).any()):
+            raise TypeError(
+                f"{type(func).__name__}, called as f(t, (q, p)), does not return (velocity(p), force(q)): its part "
+                f"{name} differs, so the method would integrate another equation (without damping, say); put "
+                "everything into force and velocity, or use one of torchdiffeq's methods"
+            )
+
+
+def _computes_something_itself(func: Any) -> bool:
+    """Whether calling it is not, by our own definition, the same as its force and velocity."""
+    owner = getattr(func, "__self__", func)
+    for ours in (Hamiltonian, GeneralHamiltonian, SystemDynamics):
+        if isinstance(owner, ours):
+            names = [name for name in ("__call__", "forward", "vector_field") if hasattr(ours, name)]
+            return any(getattr(type(owner), name) is not getattr(ours, name) for name in names)
+    if isinstance(owner, nn.Module) and type(owner).forward is nn.Module.forward:
+        return False
+    return callable(func)
 
 
 def _unwrapped(func: Any) -> tuple[Any, list[torch.Size] | None, int]:

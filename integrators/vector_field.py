@@ -34,9 +34,18 @@ class VectorField:
         self.padding = padding
 
     def __call__(self, q: Float[Tensor, "B ..."], p: Float[Tensor, "B ..."]) -> Phase:
-        """(∂H/∂p, −∂H/∂q) at (q, p), of the shapes of q and p."""
+        """(∂H/∂p, −∂H/∂q) at (q, p), of the shapes of q and p.
+
+        Raises:
+            TypeError: the system returns other shapes, which would be broadcast.
+        """
         p = without_padding(p, self.padding)
         dq, dp = self.field(q.new_zeros(()), (q, p))
+        if dq.shape != q.shape or dp.shape != p.shape:
+            raise TypeError(
+                f"the vector field must return two tensors of the shapes of (q, p), {tuple(q.shape)} and "
+                f"{tuple(p.shape)}; got {tuple(dq.shape)} and {tuple(dp.shape)}"
+            )
         return without_padding(dq, self.padding), without_padding(dp, self.padding)
 
 

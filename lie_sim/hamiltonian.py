@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lie_sim.kinetic import kinetic_energy, velocity
+from lie_sim.kinetic import Velocity, kinetic_energy, velocity
 from lie_sim.models.base import EnergyModel
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.state import Particles, PhaseState
@@ -52,6 +52,7 @@ class _BoundMixin(nn.Module):
         super().__init__()
         self._particles: Particles | None = None
         self._neighbours: NeighbourMatrix | None = None
+        self._velocity: Velocity | None = None
 
     def _which(self, particles: Particles | None) -> Particles:
         chosen = particles if particles is not None else self._particles
@@ -109,6 +110,7 @@ class Hamiltonian(_BoundMixin):
         """The same Hamiltonian (shared weights) for these particles, as a function of (t, (q, p)) alone."""
         bound = copy.copy(self)
         bound._particles, bound._neighbours = particles, neighbours
+        bound._velocity = Velocity(particles.masses, particles.mask) if self.log_mass is None else None
         return bound
 
     def particle_masses(self, particles: Particles | None = None) -> Float[Tensor, "B N"]:
@@ -150,6 +152,8 @@ class Hamiltonian(_BoundMixin):
         self, p: Float[Tensor, "B N d"], particles: Particles | None = None
     ) -> Float[Tensor, "B N d"]:
         """∂H/∂p = p/m, shape (B, N, d); 0 for particles that the mask leaves out."""
+        if particles is None and self._velocity is not None:
+            return self._velocity(p)
         particles = self._which(particles)
         return velocity(p, self.particle_masses(particles), particles.mask)
 

@@ -51,6 +51,51 @@ def velocity(
     return quotient if mask is None else torch.where(mask[..., None], quotient, 0.0)
 
 
+class Velocity:
+    """The function p ↦ p/m for particles that stay the same.
+
+    1/m is kept at the full shape of p, so that a call costs one multiplication; masses that are changed in place are
+    noticed, and those that want a gradient, or a p of another shape, take the way of :func:`velocity`.
+
+    Args:
+        masses: m, shape (B, N).
+        mask: True where a particle exists, shape (B, N); None means all of them.
+
+    Example:
+        >>> Velocity(torch.tensor([[4.0, 2.0]]))(torch.tensor([[[2.0], [3.0]]]))
+        tensor([[[0.5000],
+                 [1.5000]]])
+    """
+
+    def __init__(self, masses: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"] | None = None) -> None:
+        self._masses, self._mask = masses, mask
+        self._keeps = not masses.is_inference() and not (mask is not None and mask.is_inference())
+        self._versions: tuple[int, int] | None = None
+        self._inverse: Tensor | None = None
+        self._exists: Tensor | None = None
+
+    def __call__(self, p: Float[Tensor, "B N d"]) -> Float[Tensor, "B N d"]:
+        """p/m, shape (B, N, d); 0 for padding."""
+        if not self._keeps or self._masses.requires_grad:
+            return velocity(p, self._masses, self._mask)
+        inverse = self._inverse
+        versions = (self._masses._version, 0 if self._mask is None else self._mask._version)
+        if inverse is None or versions != self._versions or inverse.shape != p.shape:
+            if p.shape[:-1] != self._masses.shape:
+                return velocity(p, self._masses, self._mask)
+            inverse = self._renew(p, versions)
+        product = p * inverse
+        return product if self._exists is None else torch.where(self._exists, product, 0.0)
+
+    def _renew(self, p: Tensor, versions: tuple[int, int]) -> Tensor:
+        with torch.inference_mode(False), torch.no_grad():
+            inverse = (1 / _divisor(self._masses, self._mask))[..., None].expand(p.shape).contiguous()
+            whole = self._mask is None or bool(self._mask.all())
+            self._exists = None if whole or self._mask is None else self._mask[..., None]
+        self._inverse, self._versions = inverse, versions
+        return inverse
+
+
 def _divisor(masses: Tensor, mask: Tensor | None) -> Tensor:
     """The masses, with 1 for padding: a 0 there would make NaN of the gradient even where ``where`` drops the value."""
     return masses if mask is None else torch.where(mask, masses, 1.0)

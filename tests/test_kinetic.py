@@ -7,7 +7,7 @@ import torch
 
 from lie_sim import Hamiltonian, LieTransformer
 from lie_sim.integrators import SystemDynamics, integrate
-from lie_sim.kinetic import kinetic_energy, velocity
+from lie_sim.kinetic import Velocity, kinetic_energy, velocity
 from lie_sim.state import Particles
 from lie_sim.systems import Springs
 
@@ -58,3 +58,37 @@ def test_all_dynamics_leave_padding_at_rest(momentum):
     assert learned.kinetic_energy(p, particles).item() == 5.0
     q, _ = integrate(learned.bind(particles), torch.zeros_like(p) + p, p, step_size=0.1, num_steps=2)
     assert q.isfinite().all()
+
+
+def test_kept_inverse_masses_are_those_of_the_masses_now():
+    """1/m is kept between calls; what is changed in place, or wants a gradient, must not meet an old one."""
+    p, masses, mask = (x.detach() for x in padded())
+    keep = Velocity(masses, mask)
+    for _ in range(2):
+        assert torch.equal(keep(p), velocity(p, masses, mask))
+    masses[0, 0] = 4.0
+    assert keep(p)[0, 0].tolist() == [0.5, 0.0]
+    assert keep(p[..., :1]).shape == (1, 3, 1)
+    mask[0, 1] = False
+    assert torch.equal(keep(p), velocity(p, masses, mask))
+    masses.requires_grad_(True)
+    (slope,) = torch.autograd.grad(keep(p).sum(), masses)
+    assert slope.tolist() == [[-0.125, 0.0, 0.0]]  # −Σ p/m²
+
+
+def test_what_is_not_finite_in_padding_stays_there():
+    p, masses, mask = (x.detach() for x in padded())
+    p[0, 2] = torch.nan
+    assert Velocity(masses, mask)(p)[0, 2].tolist() == [0.0, 0.0]
+
+
+def test_inverse_masses_made_under_inference_mode_can_be_differentiated_with():
+    _, masses, _ = (x.detach() for x in padded(3.0))
+    keep = Velocity(masses)
+    with torch.inference_mode():
+        keep(torch.ones(1, 3, 2, dtype=torch.float64))
+    p = torch.ones(1, 3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.grad(keep(p).sum(), p)[0][0, 0, 0].item() == 0.5
+    with torch.inference_mode():
+        inside = Velocity(torch.full((1, 3), 2.0))
+        assert inside(torch.ones(1, 3, 2))[0, 0, 0].item() == 0.5

@@ -17,6 +17,7 @@ import torch
 from lie_sim import Hamiltonian, LieTransformer, Particles, PhaseState
 from lie_sim.errors import ConfigError, DataError
 from lie_sim.integrators import get_method
+from lie_sim.neighbors import neighbour_matrix
 from lie_sim.rollout import Frames, Rollout, StoredRollout, rollout
 from lie_sim.systems import Springs
 
@@ -186,6 +187,73 @@ def test_compiled_blocks_give_the_same_trajectory() -> None:
         traced, state, particles
     )  # 5 steps a frame: less than a block, so nothing is compiled
     assert torch.equal(found, plain)
+
+
+def test_a_run_that_was_stopped_by_drift_stays_stopped(tmp_path: Path) -> None:
+    """It ran on for another block each time; a wider bound lets it go on, from the same first energy."""
+    state, particles = springs()
+    coarse = replace(RUN, step_size=0.2, drift_bound=1e-3, on_drift="stop")
+    run = {"particles": particles, "save_every": 5, "directory": tmp_path}
+    with pytest.warns(UserWarning, match="the run ends here"):
+        first = coarse.run(state, 60, **run)
+    with pytest.warns(UserWarning, match="the run ends here"):
+        again = coarse.run(state, 60, **run)
+    assert again.stopped_by_drift
+    assert (again.num_steps, StoredRollout(tmp_path).num_frames) == (first.num_steps, 4)
+    assert torch.equal(again.drift, first.drift)
+    wider = replace(coarse, drift_bound=100.0).run(state, 60, **run)
+    assert (wider.stopped_by_drift, wider.num_steps) == (False, 60)
+    whole = replace(RUN, step_size=0.2).run(state, 60, particles=particles, save_every=5)
+    assert torch.equal(wider.drift, whole.drift)
+
+
+@pytest.mark.parametrize("method", ["csvr", "nose_hoover_chain"])
+def test_drift_counts_the_energy_of_the_heat_bath(method: str) -> None:
+    """H alone changes by more than the kinetic energy itself."""
+    state, particles = springs()
+    run = replace(RUN, method=method, drift_bound=0.05, frames_per_block=200)
+    _, blocks, end = collect(run, state, particles, steps=500)
+    energy = torch.cat([block.energy for block in blocks], 1)
+    assert float((energy - energy[:, :1]).abs().max() / energy[:, :1].abs().max()) > 0.5
+    assert float(end.drift.max()) < 0.01  # of all frames; measured: 1.9e-3 and 5.0e-3
+
+
+def test_drift_is_unknown_where_nothing_is_conserved() -> None:
+    state, particles = springs()
+    with pytest.raises(
+        ValueError, match="drift_bound watches an energy that is conserved, and baoab keeps none"
+    ):
+        replace(RUN, method="baoab", drift_bound=0.1)
+    with pytest.raises(ValueError, match="drift_bound must be positive"):
+        replace(RUN, drift_bound=float("nan"))
+    assert bool(replace(RUN, method="baoab").run(state, 5, particles=particles).drift.isnan().all())
+
+
+def test_time_goes_on_from_that_of_the_state() -> None:
+    state, particles = springs()
+    later = PhaseState(q=state.q, p=state.p, t=torch.arange(5, dtype=torch.float64))
+    end = RUN.run(later, 10, particles=particles)
+    torch.testing.assert_close(end.state.t, later.t + 0.1)
+
+
+def test_what_would_be_ignored_is_refused() -> None:
+    state, particles = springs()
+    pairs = neighbour_matrix(state.q, particles, cutoff=1.0)
+    with pytest.raises(ValueError, match="Springs computes all pairs and would ignore neighbours"):
+        RUN.run(state, 5, particles=particles, neighbours=pairs)
+    with pytest.raises(ValueError, match="leapfrog draws no noise"):
+        RUN.run(state, 5, particles=particles, trajectories=torch.arange(5))
+    with pytest.raises(ValueError, match=r"one name per system, shape \(5,\); got torch.int64, shape \(7,\)"):
+        replace(RUN, method="baoab").run(state, 5, particles=particles, trajectories=torch.arange(7))
+
+
+def test_whole_trajectories_take_names_too() -> None:
+    state, particles = springs()
+    options = {"step_size": 0.01, "num_steps": 20, "method": "baoab"}
+    whole = rollout(SYSTEM, state, particles, **options)
+    part = PhaseState(q=state.q[3:], p=state.p[3:])
+    named = rollout(SYSTEM, part, particles[3:], trajectories=torch.tensor([3, 4]), **options)
+    assert torch.equal(named.q, whole.q[3:])
 
 
 def test_wrong_options_are_named() -> None:

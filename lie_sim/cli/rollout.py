@@ -104,12 +104,22 @@ def rollout(argv: Sequence[str]) -> None:
         batch_size=BATCH,
         progress=options.progress,
     )
+    _refuse_nonsense(path, start.step_size)
     facts = {"model": str(options.model), "method": start.method, "substeps": options.substeps}
     Trajectories(path.q, path.p, path.times, start.particles, {**start.metadata, **facts}).save(out)
     count, _, size, dim = path.q.shape
     print(f"{count} systems of {size} particles in {dim} dimensions")
     print(f"{options.steps:,} steps of {start.step_size:g} with {start.method}")
     show([*summary(path, start.particles).items(), ("written", out)], indent="  ")
+
+
+def _refuse_nonsense(path: RolloutResult, step_size: float) -> None:
+    """A file in which nothing but the initial states is finite helps nobody."""
+    if path.q.shape[1] > 1 and len(path.q) and bool(path.q[:, 1].isnan().flatten(1).any(1).all()):
+        raise UsageError(
+            f"all {len(path.q)} systems diverged before the first saved time, so nothing was written: "
+            f"--step-size {step_size:g} is too long, use a shorter one (or more --substeps)"
+        )
 
 
 def summary(path: RolloutResult, particles: Particles) -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 from lie_sim.rollout.directory import StoredRollout
 from lie_sim.rollout.frames import Frames, RolloutError, RolloutResult, energy_change, mean_squared_error
-from lie_sim.rollout.runner import Rollout, RolloutEnd, rollout
+from lie_sim.rollout.one_run import RolloutEnd
+from lie_sim.rollout.runner import Rollout
+from lie_sim.rollout.trajectories import rollout
 
 __all__ = [
     "Frames",

@@ -6,7 +6,7 @@ A system whose state stops being finite, or grows beyond a bound, is NaN from th
 is kept by its (finite) initial state, so that the others are computed the same way, to the bit.
 
 The drift of a system is |H − H₀| over its mean kinetic energy so far, T = ½ Σ p·v: the zero of a learned potential is
-arbitrary, so |H₀| is no scale.
+arbitrary, so |H₀| is no scale. H includes the energy that a heat bath has taken, where the method counts it.
 
 Shape letters: B batch, F frames, N particles, d space dimension.
 """
@@ -93,9 +93,15 @@ class Chunk:
         return q, p, energy
 
     def drift(self, energy: Tensor) -> Tensor:
-        """|H − H₀| over the mean kinetic energy so far, shape (B,); 0 for what has diverged or is at rest."""
+        """|H − H₀| over the mean kinetic energy so far, shape (B,); 0 for what has diverged or is at rest.
+
+        H includes the energy in the heat bath of a thermostat; NaN, if the method does not know it.
+        """
+        if not self.method.conserves_energy:
+            return torch.full_like(self.kinetic_sum, torch.nan)
         scale = self.kinetic_sum / self.frames
-        change = (energy.double() - self.first_energy.double()).abs()
+        bath = self.method.bath_energy(self.dynamics, self.q, self.memory)
+        change = (energy.double() + bath - self.first_energy.double()).abs()
         return torch.where(scale > 0, change / torch.where(scale > 0, scale, 1.0), 0.0).nan_to_num(0.0)
 
     def tensors(self) -> dict[str, Tensor]:

@@ -7,8 +7,9 @@ import shutil
 import pytest
 import torch
 
-from lie_sim import Hamiltonian, Particles
+from lie_sim import Hamiltonian, LieTransformer, Particles
 from lie_sim.integrators import Compiled, SystemDynamics, advance, get_method, odeint
+from lie_sim.neighbors import neighbour_matrix
 from lie_sim.systems import Springs
 
 ROUND_OFF = 1e-12  # other kernels round otherwise; measured: 1e-15
@@ -80,6 +81,42 @@ def test_weights_that_want_gradients_are_not_forgotten(pair_potential) -> None:
             num_steps=4,
             method=Compiled(get_method("leapfrog"), backend="none"),
         )
+
+
+def test_a_model_that_searches_neighbours_needs_them_given() -> None:
+    """Tracing fixes what is computed, and a search looks at numbers."""
+    generator = torch.Generator().manual_seed(0)
+    cell = Particles(
+        masses=torch.ones(1, 4), cell=4 * torch.eye(2)[None], pbc=torch.ones(1, 2, dtype=torch.bool)
+    )
+    q = 4 * torch.rand(1, 4, 2, generator=generator)
+    torch.manual_seed(0)
+    model = Hamiltonian(LieTransformer.default(dim=2, width=8, num_heads=2, num_layers=1, cutoff=1.5))
+    run = {"step_size": 0.01, "num_steps": 4}
+    fast = Compiled(get_method("leapfrog"), block=4, backend="none")
+    with torch.no_grad():
+        with pytest.raises(ValueError, match=r"it searches neighbours at every call.*give them"):
+            advance(model.bind(cell), q, 0 * q, method=fast, **run)
+        bound = model.bind(cell, neighbour_matrix(q, cell, cutoff=1.5))
+        found, expected = (advance(bound, q, 0 * q, method=m, **run)[0] for m in (fast, "leapfrog"))
+    assert (found - expected).abs().max() < 1e-6  # float32; measured: 0
+
+
+def test_masses_changed_in_place_are_seen() -> None:
+    system = Springs(num_particles=3)
+    state, particles = system.sample(2, generator=torch.Generator().manual_seed(0))
+    dynamics, fast = (
+        SystemDynamics(system, particles),
+        Compiled(get_method("leapfrog"), block=4, backend="none"),
+    )
+    run = {"step_size": 0.01, "num_steps": 8}
+    with torch.no_grad():
+        advance(dynamics, state.q, state.p, method=fast, **run)
+        particles.masses.mul_(3.0)
+        found, expected = (
+            advance(dynamics, state.q, state.p, method=m, **run)[0] for m in (fast, "leapfrog")
+        )
+    assert (found - expected).abs().max() < 1e-13  # measured: 0
 
 
 def test_other_methods_are_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,15 @@ from torch import Tensor
 import lie_sim.integrators.lie_algebra as lie_algebra
 import lie_sim.integrators.lie_group as lie_group
 from lie_sim.groups import SE2, SE3, SO2, SO3, Cyclic, LieGroup, ScaledRotation2, Translation, rotations
-from lie_sim.integrators import CommutatorFree, Method, MuntheKaas, RigidBodyDynamics, advance, get_method
+from lie_sim.integrators import (
+    CommutatorFree,
+    Method,
+    MuntheKaas,
+    RigidBodyDynamics,
+    advance,
+    get_method,
+    integrate,
+)
 from lie_sim.systems import FreeRigidBody, HeavyTop, RigidBodySystem
 
 ORDER_TOLERANCE = 0.1  # on the slope of log(error) over a factor of 4 in the step, above round-off
@@ -313,6 +322,20 @@ def test_what_cannot_be_integrated_is_refused() -> None:
     wrong.momentum_rate = lambda g, mu: mu[:1]  # type: ignore[method-assign]
     with pytest.raises(ValueError, match="momentum_rate must have the shape of mu"):
         run(wrong)
+
+
+@pytest.mark.parametrize("method", ["rkmk4", "commutator_free4", "rigid_body_splitting"])
+def test_elements_that_are_not_of_the_group_are_refused(method: str) -> None:
+    """A stretched rotation stayed stretched, and nothing said so."""
+    top = HeavyTop()
+    g, mu = top.sample(2, generator=torch.Generator().manual_seed(0))
+    run = partial(integrate, top, p=mu, step_size=0.01, num_steps=1, method=method)
+    with pytest.raises(ValueError, match=r"elements of SO\(3\): \|RᵀR − I\| is 0.21, more than 0.001"):
+        run(q=g * 1.1)
+    with pytest.raises(ValueError, match="one has determinant −1: it mirrors"):
+        run(q=-g)
+    rounded = torch.round(g, decimals=6)
+    assert run(q=rounded)[0].isfinite().all()
 
 
 def test_wrong_tables_are_refused() -> None:

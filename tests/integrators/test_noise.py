@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import pytest
@@ -9,7 +10,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from lie_sim.integrators.noise import _box_muller, keyed_noise, normal_noise, philox
+from lie_sim.integrators import BAOAB
+from lie_sim.integrators.noise import _box_muller, check_seed, keyed_noise, normal_noise, philox
 
 SIGNIFICANCE = 1e-3  # of tests with a fixed seed: they pass or fail for good
 KNOWN_ANSWERS = [  # kat_vectors of the Random123 distribution, philox4x32-10
@@ -130,5 +132,10 @@ def test_noise_of_many_steps_at_once_is_that_of_every_step() -> None:
 def test_impossible_keys_are_refused() -> None:
     with pytest.raises(ValueError, match=r"seed must be an integer from 0 to 2\*\*64 - 1, got -1"):
         noise([0], seed=-1)
+    with pytest.raises(ValueError, match="seed must be an integer"):
+        BAOAB(seed=True)
+    for seed in (1.5, "1"):
+        with pytest.raises(ValueError, match="seed must be an integer"):
+            inspect.unwrap(check_seed)(seed)  # without the type checks that tests add
     with pytest.raises(ValueError, match="stream must be from 0 to 65535, got 65536"):
         noise([0], stream=65536)

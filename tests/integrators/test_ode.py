@@ -180,6 +180,11 @@ def test_wrong_arguments_are_named() -> None:
         solve((q, p), GRID, options={"stepsize": 0.1})
     with pytest.raises(ValueError, match="step_size must be positive"):
         solve((q, p), GRID, options={"step_size": -0.1})
+    for name in ("fixed_point", "compile"):
+        with pytest.raises(ValueError, match=f"{name} must be True or False, got 'no'"):
+            solve((q, p), GRID, options={name: "no"})
+    with pytest.raises(ValueError, match="leapfrog draws no noise, so the systems need no names"):
+        solve((q, p), GRID, options={"trajectory": torch.zeros(1, dtype=torch.int64)})
     with pytest.raises(ValueError, match="events are looked for at every step"):
         solve((q, p), GRID, event_fn=lambda t, y: t)
     with pytest.raises(ValueError, match="strictly increasing or decreasing"):

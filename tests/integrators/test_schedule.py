@@ -49,7 +49,10 @@ def test_steps_of_each_system_on_a_common_grid() -> None:
     [
         (torch.tensor([0.0, 1.0, 1.0]), None, "strictly increasing or decreasing"),
         (torch.tensor([0.0, 1.0, 0.5]), None, "strictly increasing or decreasing"),
-        (torch.tensor([0.0, float("nan")]), None, "strictly increasing or decreasing"),
+        (torch.tensor([0.0, float("nan")]), None, r"t must be finite, got \[0.0, nan\]"),
+        (torch.tensor([0.0, float("inf")]), 0.1, "t must be finite"),
+        (torch.tensor([0.0, 1.0]), 1e-300, r"into 1e\+300 steps, more than 1e\+12: take longer steps"),
+        (torch.tensor([0.0, 1.0]), torch.tensor([0.1, 1e-300], dtype=torch.float64), "take longer steps"),
         (torch.tensor([[0.0, 0.0], [1.0, 0.0]]), None, "strictly increasing or decreasing"),
         (torch.zeros(2, 2, 2), None, r"shape \(T,\), or \(T, B\)"),
         (torch.tensor([0, 1]), None, "real times"),
@@ -62,6 +65,18 @@ def test_steps_of_each_system_on_a_common_grid() -> None:
 def test_impossible_grids_and_steps_are_named(t, step_size, message) -> None:
     with pytest.raises(ValueError, match=message):
         schedule(t, step_size)
+
+
+def test_the_step_is_the_nearest_that_divides_the_interval() -> None:
+    """Up to half longer than the one wanted, and never more; short intervals are one step."""
+    steps = {h: schedule(torch.tensor([0.0, 1.0]), h)[0] for h in (0.67, 0.66, 0.4, 3.0)}
+    assert {h: piece.num_steps for h, piece in steps.items()} == {0.67: 1, 0.66: 2, 0.4: 2, 3.0: 1}
+    assert all(piece.step <= 1.5 * h for h, piece in steps.items())
+
+
+def test_without_systems_every_time_is_saved() -> None:
+    pieces = schedule(torch.linspace(0, 1, 4), torch.ones(0))
+    assert sum(piece.save for piece in pieces) == 3
 
 
 def test_the_same_grid_in_float64_is_taken() -> None:

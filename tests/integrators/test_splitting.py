@@ -224,6 +224,8 @@ def test_names_are_unique_and_every_method_has_a_source() -> None:
 def test_wrong_tables_and_names_are_refused() -> None:
     with pytest.raises(ValueError, match=r"kicks must sum to 1, got 1\.000001"):
         replace(get_method("leapfrog"), kicks=(0.5, 0.500001))
+    with pytest.raises(ValueError, match="does not read the same backwards, so it is not reversible"):
+        SplittingMethod("ruth3", 3, (7 / 24, 3 / 4, -1 / 24), (2 / 3, -2 / 3, 1.0), "")
     with pytest.raises(ValueError, match="must alternate"):
         SplittingMethod("bad", 2, kicks=(0.5, 0.25, 0.25), drifts=(1.0,), citation="")
     with pytest.raises(ValueError, match="leapfrog has no option omega; it has no options of its own"):

@@ -261,6 +261,19 @@ def test_dtype_is_that_of_the_state() -> None:
     )
 
 
+@pytest.mark.parametrize("num_systems", [3, 600])
+def test_states_are_the_same_with_and_without_a_graph(num_systems: int) -> None:
+    """Large ones are written into place where no graph is recorded; the first may be of another dtype."""
+    state, dynamics = springs(num_systems)
+    run = partial(integrate, dynamics, step_size=0.1, num_steps=6, save_every=2)
+    expected, found = run(state.q, state.p), run(state.q, state.p, create_graph=False)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+    short = state.q.float(), state.p.float()
+    with torch.no_grad():
+        assert run(*short)[0].dtype == run(*short, create_graph=True)[0].dtype == torch.float64
+
+
 def test_no_steps_return_the_start() -> None:
     state, dynamics = springs()
     q, p = integrate(dynamics, state.q, state.p, step_size=0.01, num_steps=0)
@@ -306,3 +319,9 @@ def test_impossible_numbers_are_refused() -> None:
         run(step_size=torch.tensor([0.1, 0.1]), num_steps=1)
     with pytest.raises(ValueError, match="every step_size must be finite"):
         run(step_size=torch.tensor([0.1, 0.1, float("inf")]), num_steps=1)
+    with pytest.raises(ValueError, match="num_steps must be >= 0"):
+        run(step_size=0.1, num_steps=-3)
+    with pytest.raises(
+        ValueError, match="baoab has no memory of trajectories; it remembers trajectory, step, force"
+    ):
+        run(step_size=0.1, num_steps=1, method="baoab", memory={"trajectories": torch.arange(3)})

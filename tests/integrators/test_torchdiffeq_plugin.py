@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 import torchdiffeq
+from torch import nn
 from torchdiffeq._impl.odeint import SOLVERS
 
 from lie_sim import Hamiltonian, Particles
@@ -102,6 +103,48 @@ def test_what_is_wrong_is_named() -> None:
             event_fn=lambda t, y: y[0].sum(),
             options={"step_size": 0.1},
         )
+
+
+class Damped(nn.Module):
+    """Its force and velocity leave out the damping that its own forward has."""
+
+    def __init__(self, damping: float) -> None:
+        super().__init__()
+        self.damping = damping
+
+    def force(self, q):
+        return -q
+
+    def velocity(self, p):
+        return p
+
+    def forward(self, t, state):
+        return self.velocity(state[1]), self.force(state[0]) - self.damping * state[1]
+
+
+@pytest.mark.parametrize("method", ["leapfrog", "implicit_midpoint_h", "tao2"])
+@pytest.mark.parametrize("end", [1.0, -1.0])
+def test_a_function_that_is_more_than_force_and_velocity_is_refused(method, end) -> None:
+    y0, _ = springs()
+    t = torch.linspace(0, end, 3, dtype=torch.float64)
+    with pytest.raises(TypeError, match=r"Damped, called as f\(t, \(q, p\)\).* its part force\(q\) differs"):
+        torchdiffeq.odeint(Damped(0.1), y0, t, method=method)
+    q, _ = torchdiffeq.odeint(Damped(0.0), y0, t, method=method)
+    assert q.shape == (3, *y0[0].shape)
+
+
+def test_names_of_trajectories_key_the_noise() -> None:
+    (q, p), _ = springs()
+    _, particles = Springs(num_particles=3).sample(2, generator=torch.Generator().manual_seed(1))
+    t = torch.linspace(0, 1, 3, dtype=torch.float64)
+
+    def run(rows: slice, **options):
+        dynamics = SystemDynamics(Springs(num_particles=3), particles[rows])
+        return torchdiffeq.odeint(dynamics, (q[rows], p[rows]), t, method="baoab", options=options)[0]
+
+    whole = run(slice(0, 2), trajectory=torch.tensor([4, 7]))
+    assert torch.equal(run(slice(1, 2), trajectory=torch.tensor([7])), whole[:, 1:])
+    assert not torch.equal(run(slice(1, 2)), whole[:, 1:])
 
 
 def test_another_packages_solver_is_left_alone() -> None:

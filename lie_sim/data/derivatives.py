@@ -115,9 +115,7 @@ def force_targets(
     return masses[:, None, :, None] * curvature / dt**2 + slope / dt
 
 
-def momentum_slopes(
-    p: Float[Tensor, "S L N d"], dt: float, *, window: int = 5
-) -> Float[Tensor, "S M N d"]:
+def momentum_slopes(p: Float[Tensor, "S L N d"], dt: float, *, window: int = 5) -> Float[Tensor, "S M N d"]:
     """Forces from noisy momenta: slopes of straight lines fitted to every window; rough, but not spoilt by noise.
 
         F = Σ_k k p_{j+k} / (dt Σ_k k²),      k = −w … w,   window = 2w + 1
@@ -138,7 +136,9 @@ def momentum_slopes(
     """
     length = p.shape[1]
     if length < 2 or window < 2 or dt <= 0:
-        raise ValueError(f"a slope needs 2 points, a window from 2 and dt > 0; got {length}, {window} and {dt}")
+        raise ValueError(
+            f"a slope needs 2 points, a window from 2 and dt > 0; got {length}, {window} and {dt}"
+        )
     width = min(length, window)
     offsets = torch.arange(width).to(p) - (width - 1) / 2
     return torch.einsum("smndw,w->smnd", p.unfold(1, width, 1), offsets) / (dt * offsets.square().sum())

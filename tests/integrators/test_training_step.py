@@ -1,4 +1,4 @@
-"""A whole training step through the reversible adjoint: its gradient, the gradient of that, and an update of the weights."""
+"""A training step through the reversible adjoint: its gradient, the gradient of that, an update of the weights."""
 
 from __future__ import annotations
 

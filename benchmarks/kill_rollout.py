@@ -51,7 +51,7 @@ def killed_often(
     kills: list[dict[str, float]] = []
     while len(kills) < budget:
         delay = moments.uniform(0, 2 * share)
-        before = len(blocks(folder))
+        before, torn = len(blocks(folder)), len([*folder.glob(".*")])
         if not run_child(lambda: run_rollout(folder, steps), delay)[0]:
             raise SystemExit("the run ended before it was killed often enough: ask for more steps")
         kills.append(
@@ -59,7 +59,7 @@ def killed_often(
                 "after_seconds": delay,
                 "blocks_before": before,
                 "blocks_after": len(blocks(folder)),
-                "half_written": len([*folder.glob(".*")]),
+                "half_written": len([*folder.glob(".*")]) - torn,
             }
         )
         print(f"killed after {delay:6.2f} s with {kills[-1]['blocks_after']:4d} blocks on disk", flush=True)

@@ -127,7 +127,7 @@ class StoredRollout:
     def remove(directory: str | Path) -> None:
         """Delete the run in a directory, if there is one, and nothing else that is there."""
         folder = Path(directory)
-        for pattern in ("block-*.safetensors", "block-*.damaged", _MANIFEST):  # the manifest last
+        for pattern in ("block-*.safetensors", "block-*.damaged", ".block-*", _MANIFEST):  # the manifest last
             for path in folder.glob(pattern):
                 path.unlink()
 

@@ -387,11 +387,12 @@ def long_rollouts(result: Result) -> str:
         f"{number(figures[f'gain_{key}'])} {words}"
         for key, words in (("noisy", "with"), ("clean", "without"))
     ]
+    seeds = len({run["seed"] for run in details["runs"]})
     return (
         "Mean squared error of rollouts over 100 steps of unseen systems:\n\n"
         + table(["trained through", *columns], rows)
-        + f"\nMeans over {len({run['seed'] for run in details['runs']})} seeds. Error of four steps over that of long rollouts at equal CPU "
-        + f"time, geometric mean: {gains[0]} noise, {gains[1]}.\n"
+        + f"\nMeans over {seeds} seeds. Error of four steps over that of long rollouts at equal CPU time, geometric mean "
+        + f"of the seeds: {gains[0]} noise, {gains[1]}.\n"
         + "\nMiB that a training step of 40 systems needs beyond what the process holds already:\n\n"
         + table(["", *(f"{steps:,} steps" for steps in counts)], memory)
         + source(result)

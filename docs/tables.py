@@ -452,11 +452,11 @@ BLOCKS: dict[str, tuple[str, Callable[[Result], str]]] = {
     ),
     "kill_and_resume": ("kill_and_resume", kill_and_resume),
     "kill_rollout": ("kill_rollout", kill_rollout),
-    "long_rollouts": ("long_rollouts", long_rollouts),
     "integrator_steps": ("integrators", integrator_steps),
     "integrator_work": ("integrators", integrator_work),
     "integrator_energy": ("integrators", integrator_energy),
     "reversible": ("reversible", reversible),
+    "long_rollouts": ("long_rollouts", long_rollouts),
 }
 """Name of a block to the result file that it shows and the function that does it."""
 

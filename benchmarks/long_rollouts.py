@@ -5,13 +5,13 @@ on every coordinate and momentum, whose standard deviations are 0.5 and 2.7; the
 the same ordinary training: rollouts over four steps from random points of the trajectories. Then the same weights are
 trained on, for the same CPU time, in two ways:
 
-    four steps       the same as before, at the learning rate that the validation systems prefer
+    four steps       the same as before, at a third of the first learning rate
     long rollouts    two fifths of the time through 100 leapfrog steps over 51 points, the rest through 1,000 steps over
                      101 points, with the reversible adjoint
 
 Judged by rollouts of 100 steps of unseen systems: mean squared error of positions and momenta, PEFRL, as in
-springs_accuracy.py. Three seeds, each with its own data and weights. Learning rates, lengths and shares were
-chosen by the validation systems of seed 0.
+springs_accuracy.py. Three seeds, each with its own data and weights. Lengths and learning rates were chosen by
+validation systems of seed 0, among two or three values each.
 
 Memory: peak resident set (VmHWM) of one training step with the same model and batch beyond that of a step of ten, each
 in a process of its own, by adjoint.

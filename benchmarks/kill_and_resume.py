@@ -18,7 +18,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -43,15 +43,15 @@ def run_training(folder: Path, steps: int) -> None:
     train(Hamiltonian(model), dynamics_task(config, data[:16], data[16:]), config, folder, progress=False)
 
 
-def run_child(folder: Path, steps: int, delay: float | None) -> tuple[bool, float]:
-    """Train in a forked process, killed after ``delay`` seconds; (whether it was killed, seconds it lived)."""
+def run_child(work: Callable[[], object], delay: float | None) -> tuple[bool, float]:
+    """Work in a forked process, killed after ``delay`` seconds; (whether it was killed, seconds it lived)."""
     sys.stdout.flush()
     begin = time.perf_counter()
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            run_training(folder, steps)
+            work()
             status = 0
         finally:
             os._exit(status)
@@ -61,7 +61,7 @@ def run_child(folder: Path, steps: int, delay: float | None) -> tuple[bool, floa
     _, status = os.waitpid(child, 0)
     killed = os.WIFSIGNALED(status)
     if not killed and os.WEXITSTATUS(status):
-        raise RuntimeError(f"the training process failed with status {os.WEXITSTATUS(status)}")
+        raise RuntimeError(f"the process failed with status {os.WEXITSTATUS(status)}")
     return killed, time.perf_counter() - begin
 
 
@@ -87,13 +87,13 @@ def kill_until_done(
     kills: list[dict[str, object]] = []
     while len(kills) < budget:
         delay = next(delays)
-        killed, _ = run_child(folder, steps, delay)
+        killed, _ = run_child(lambda: run_training(folder, steps), delay)
         if not killed:
             return kills
         half_written = len([*folder.rglob(".*.*")])
         kills.append({"after_seconds": delay, "newest": newest_step(folder), "half_written": half_written})
         print(f"{delay:11.3f} {kills[-1]['newest']:18d} {half_written:18d}")
-    run_child(folder, steps, None)
+    run_child(lambda: run_training(folder, steps), None)
     return kills
 
 
@@ -109,9 +109,9 @@ def main() -> int:
     torch.set_num_threads(1)
     moments, runs = random.Random(options.seed), []
     with tempfile.TemporaryDirectory() as scratch:
-        run_child(Path(scratch, "calm"), options.steps, None)
+        run_child(lambda: run_training(Path(scratch, "calm"), options.steps), None)
         expected = fingerprint(Path(scratch, "calm"))
-        duration = run_child(Path(scratch, "again"), options.steps, None)[1]
+        duration = run_child(lambda: run_training(Path(scratch, "again"), options.steps), None)[1]
         print(f"undisturbed: {options.steps} steps in {duration:.2f} s")
         print("  after [s]  newest checkpoint  half-written files")
         delays = iter(lambda: moments.uniform(0, duration / 2), None)

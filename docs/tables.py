@@ -337,6 +337,68 @@ def reversible(result: Result) -> str:
     return table(header, rows) + source(result)
 
 
+def kill_rollout(result: Result) -> str:
+    """How often a rollout was killed, and whether its frames are the same."""
+    figures, kills = result["figures"], result["details"]["kills"]
+    rows = [
+        ["steps", f"{figures['steps']:,}"],
+        ["processes killed (SIGKILL, at a random moment)", str(figures["kills"])],
+        ["kills before the first new block was stored", str(figures["kills_without_progress"])],
+        ["kills in the middle of writing a block", str(sum(kill["half_written"] > 0 for kill in kills))],
+        [
+            "blocks of frames equal to those of the undisturbed run, bit for bit",
+            f"{figures['blocks_equal']} of {figures['blocks']}",
+        ],
+    ]
+    return table(["", "number"], rows) + source(result)
+
+
+def long_rollouts(result: Result) -> str:
+    """Errors after each part of the training, and the memory of a training step."""
+    figures, details = result["figures"], result["details"]
+    begin, longer = details["seconds"]
+    parts = [
+        ("start", 0, f"4 steps, {begin:.0f} CPU s: the common start"),
+        ("four", 0, f"4 steps, {longer:.0f} CPU s more"),
+        ("long", 0, f"100 steps, {0.4 * longer:.0f} CPU s more"),
+        ("long", 1, f"100 steps, then **1,000 steps**, {longer:.0f} CPU s more"),
+    ]
+    rows = []
+    for way, stage, label in parts:
+        cells = []
+        for noise in details["noises"]:
+            of = [x for x in details["runs"] if (x["way"], x["stage"], x["noise"]) == (way, stage, noise)]
+            errors = [run["mse100"] for run in of]
+            cells += [number(sum(errors) / len(errors)), number(max(errors))]
+            cells.append(number(sum(run["updates"] for run in of) / len(of)))
+        rows.append([label, *cells])
+    columns = [
+        f"{'no noise' if not noise else f'noise {noise:g}'}{what}"
+        for noise in details["noises"]
+        for what in (": error", ", worst seed", ", updates")
+    ]
+    counts = sorted({row["steps"] for row in details["memory"]})
+    names = {"autograd": "autograd", "checkpoint": "checkpoint", "reversible": "**reversible**"}
+    memory = [
+        [name, *(number(figures.get(f"mib_{adjoint}_{steps}")) for steps in counts)]
+        for adjoint, name in names.items()
+    ]
+    gains = [
+        f"{number(figures[f'gain_{key}'])} {words}"
+        for key, words in (("noisy", "with"), ("clean", "without"))
+    ]
+    seeds = len({run["seed"] for run in details["runs"]})
+    return (
+        "Mean squared error of rollouts over 100 steps of unseen systems:\n\n"
+        + table(["trained through", *columns], rows)
+        + f"\nMeans over {seeds} seeds. Error of four steps over that of long rollouts at equal CPU time, geometric "
+        + f"mean of the seeds: {gains[0]} noise, {gains[1]}.\n"
+        + "\nMiB that a training step of 40 systems needs beyond what the process holds already:\n\n"
+        + table(["", *(f"{steps:,} steps" for steps in counts)], memory)
+        + source(result)
+    )
+
+
 BLOCKS: dict[str, tuple[str, Callable[[Result], str]]] = {
     "springs_accuracy": ("springs_accuracy", springs_accuracy),
     "springs_step": ("springs_step", springs_step),
@@ -389,10 +451,12 @@ BLOCKS: dict[str, tuple[str, Callable[[Result], str]]] = {
         ),
     ),
     "kill_and_resume": ("kill_and_resume", kill_and_resume),
+    "kill_rollout": ("kill_rollout", kill_rollout),
     "integrator_steps": ("integrators", integrator_steps),
     "integrator_work": ("integrators", integrator_work),
     "integrator_energy": ("integrators", integrator_energy),
     "reversible": ("reversible", reversible),
+    "long_rollouts": ("long_rollouts", long_rollouts),
 }
 """Name of a block to the result file that it shows and the function that does it."""
 

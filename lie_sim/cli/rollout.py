@@ -1,4 +1,4 @@
-"""``lie-sim rollout``: long trajectories from a trained model, as a file of trajectories.
+"""``lie-sim rollout``: long trajectories from a trained model, as a file of trajectories or a directory of blocks.
 
 energy change of a system = max_t |H(t) − H(0)| / mean kinetic energy,     H the model's own energy
 """
@@ -6,6 +6,7 @@ energy change of a system = max_t |H(t) − H(0)| / mean kinetic energy,     H t
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,21 +17,32 @@ import tyro
 from torch import Tensor
 
 from lie_sim.checkpoint import load_model
-from lie_sim.cli.errors import UsageError, suggestion
+from lie_sim.cli.errors import StoppedError, UsageError, suggestion
 from lie_sim.cli.parsing import parse
 from lie_sim.cli.runs import is_run, model_folder, show
 from lie_sim.data import Trajectories
+from lie_sim.errors import ConfigError
 from lie_sim.experiments import Experiment, SolarExperiment, open_run
 from lie_sim.experiments.dynamics import BATCH
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.integrators import splitting_methods
 from lie_sim.models import EnergyModel
-from lie_sim.rollout import RolloutResult, energy_change
+from lie_sim.rollout import (
+    Frames,
+    Rollout,
+    RolloutResult,
+    StoredRollout,
+    energy_change,
+    largest_energy_change,
+)
 from lie_sim.rollout import rollout as integrate
 from lie_sim.state import Particles, PhaseState
 from lie_sim.systems import build_system, system_names
 
 _METHODS = [method.name for method in splitting_methods()]
+_START = "start.safetensors"
+"""In the directory of a stored run: initial states and particles, as a file of trajectories with one time."""
+_FRAMES_PER_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,9 @@ class RolloutOptions:
         substeps: integrator steps per step.
         save_every: keep every so many-th state; divides the number of steps.
         out: trajectories file to write; by default rollout.safetensors in the run directory, or here.
+        directory: store the run there block by block, not as one file: memory does not grow with its length, and
+            the same command continues a run that was stopped or killed, also to more steps.
+        overwrite: remove the run that is in the directory, and begin again.
         progress: show a progress bar.
     """
 
@@ -64,6 +79,8 @@ class RolloutOptions:
     substeps: int = 1
     save_every: int = 1
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    directory: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    overwrite: bool = False
     progress: bool = True
 
 
@@ -92,6 +109,18 @@ def rollout(argv: Sequence[str]) -> None:
     _check(options, out)
     parameter = next(hamiltonian.parameters())
     start = _start(options, run).to(parameter)
+    if options.directory is None:
+        found = _to_file(hamiltonian, start, options, out)
+    else:
+        found = _to_directory(hamiltonian, start, options, options.directory, ["rollout", *argv])
+    count, size, dim = start.state.q.shape
+    print(f"{count} systems of {size} particles in {dim} dimensions")
+    print(f"{options.steps:,} steps of {start.step_size:g} with {start.method}")
+    show(found.items(), indent="  ")
+
+
+def _to_file(hamiltonian: Hamiltonian, start: Start, options: RolloutOptions, out: Path) -> dict[str, Any]:
+    """Whole trajectories in one file."""
     path = integrate(
         hamiltonian,
         start.state,
@@ -105,12 +134,58 @@ def rollout(argv: Sequence[str]) -> None:
         progress=options.progress,
     )
     _refuse_nonsense(path, start.step_size)
-    facts = {"model": str(options.model), "method": start.method, "substeps": options.substeps}
-    Trajectories(path.q, path.p, path.times, start.particles, {**start.metadata, **facts}).save(out)
-    count, _, size, dim = path.q.shape
-    print(f"{count} systems of {size} particles in {dim} dimensions")
-    print(f"{options.steps:,} steps of {start.step_size:g} with {start.method}")
-    show([*summary(path, start.particles).items(), ("written", out)], indent="  ")
+    metadata = {**start.metadata, **_facts(start, options)}
+    Trajectories(path.q, path.p, path.times, start.particles, metadata).save(out)
+    return {**summary(path, start.particles), "written": out}
+
+
+def _to_directory(
+    hamiltonian: Hamiltonian, start: Start, options: RolloutOptions, folder: Path, words: Sequence[str]
+) -> dict[str, Any]:
+    """Blocks of frames in a directory; what is there is continued."""
+    if options.overwrite:
+        StoredRollout.remove(folder)
+        (folder / _START).unlink(missing_ok=True)
+    times = torch.zeros(1, dtype=torch.float64)
+    q, p, metadata = (
+        start.state.q[:, None],
+        start.state.p[:, None],
+        {**start.metadata, **_facts(start, options)},
+    )
+
+    def note_start(_: Frames) -> None:
+        if not (folder / _START).is_file():  # only now is it known that the directory is of this run
+            Trajectories(q, p, times, start.particles, metadata).save(folder / _START)
+
+    runner = Rollout(
+        hamiltonian,
+        start.method,
+        start.step_size,
+        substeps=options.substeps,
+        batch_size=BATCH,
+        frames_per_block=_FRAMES_PER_BLOCK,
+    )
+    try:
+        end = runner.run(
+            start.state,
+            options.steps,
+            particles=start.particles,
+            save_every=options.save_every,
+            on_frames=note_start,
+            directory=folder,
+            progress=options.progress,
+        )
+    except KeyboardInterrupt:
+        command = shlex.join(["lie-sim", *(word for word in words if word != "--overwrite")])
+        raise StoppedError(f"stopped; what was done is in {folder}. To go on: {command}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{error}; --overwrite begins again here") from error
+    change = largest_energy_change(StoredRollout(folder).blocks(), start.particles)
+    return {**_described(change[~end.diverged], end.diverged), "stored": folder}
+
+
+def _facts(start: Start, options: RolloutOptions) -> dict[str, Any]:
+    return {"model": str(options.model), "method": start.method, "substeps": options.substeps}
 
 
 def _refuse_nonsense(path: RolloutResult, step_size: float) -> None:
@@ -132,14 +207,17 @@ def summary(path: RolloutResult, particles: Particles) -> dict[str, str]:
         >>> list(summary(path, Particles(masses=torch.ones(2, 1))).values())
         ['median 1.0e-01, largest 1.0e-01', '1 of 2 (50.0%)']
     """
-    change = energy_change(path, particles)[~path.diverged].abs().amax(1)
+    return _described(energy_change(path, particles)[~path.diverged].abs().amax(1), path.diverged)
+
+
+def _described(change: Tensor, diverged: Tensor) -> dict[str, str]:
     change = change[change.isfinite()]
     known = (
         f"median {float(change.median()):.1e}, largest {float(change.max()):.1e}"
         if len(change)
         else "unknown"
     )
-    count, total = int(path.diverged.sum()), len(path.diverged)
+    count, total = int(diverged.sum()), len(diverged)
     return {
         "energy change / mean kinetic energy": known,
         "diverged": f"{count} of {total} ({count / total:.1%})",
@@ -168,11 +246,25 @@ def _check(options: RolloutOptions, out: Path) -> None:
         raise UsageError(f"--step-size must be positive, got {options.step_size}")
     if options.initial is not None and options.system is not None:
         raise UsageError("give --initial or --system, not both")
+    if options.overwrite and options.directory is None:
+        raise UsageError("--overwrite goes with --directory; a file is replaced anyway")
+    if options.directory is not None:
+        _check_directory(options.directory, options)
+        return
     if out.is_dir():
         raise UsageError(f"--out {out} is a directory: give the name of a file")
     if out.suffix != ".safetensors" or (out.parent / "model.json").is_file():
         raise UsageError(f"--out {out} must be a .safetensors file, outside the folder of a model")
     out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _check_directory(folder: Path, options: RolloutOptions) -> None:
+    if options.out is not None:
+        raise UsageError("give --out or --directory, not both")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--directory {folder} is a file: give the name of a directory")
+    if is_run(folder) or (folder / "model.json").is_file():
+        raise UsageError(f"--directory {folder} holds a training run or a model: give a directory of its own")
 
 
 def _start(options: RolloutOptions, run: Experiment[Any] | None) -> Start:

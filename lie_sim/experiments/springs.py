@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar
 
 import torch
 
+from lie_sim.checkpoint import load_model
 from lie_sim.data import DatasetConfig, Trajectories, generate_split
 from lie_sim.data.dataset import split_seed
+from lie_sim.data.derivatives import momentum_slopes
 from lie_sim.errors import ConfigError
 from lie_sim.experiments.base import Evaluation, Experiment, curve, register_experiment
 from lie_sim.experiments.dynamics import (
@@ -58,6 +61,9 @@ class SpringsConfig:
 
     Args:
         num_train: training systems, one chunk each.
+        train_points: points of a chunk, up to the 500 of a trajectory; the papers have 5.
+        noise: standard deviation of an error added to every training and validation coordinate and momentum, once.
+        start_from: run directory or model folder whose weights the training begins with; "" for new ones.
         num_validation: validation systems.
         num_test: test systems.
         long_steps: steps of the long rollout, more than the five points of a chunk; they name its results.
@@ -67,6 +73,9 @@ class SpringsConfig:
     """
 
     num_train: int = 400
+    train_points: int = POINTS
+    noise: float = 0.0
+    start_from: str = ""
     num_validation: int = 200
     num_test: int = 500
     long_steps: int = 100
@@ -78,6 +87,15 @@ class SpringsConfig:
         longest = len(Springs().default_times()) - 1
         if not POINTS < self.long_steps <= longest:
             raise ConfigError(f"long_steps must be from {POINTS + 1} to {longest}, got {self.long_steps}")
+        if not 2 <= self.train_points <= longest + 1:
+            raise ConfigError(f"train_points must be from 2 to {longest + 1}, got {self.train_points}")
+        if self.training.rollout_points > self.train_points:
+            raise ConfigError(
+                f"training.rollout_points = {self.training.rollout_points} needs chunks of as many points: "
+                f"set train_points (now {self.train_points}) to at least that"
+            )
+        if not 0 <= self.noise < float("inf"):
+            raise ConfigError(f"noise must be finite and not negative, got {self.noise}")
 
 
 @register_experiment
@@ -110,19 +128,42 @@ class SpringsExperiment(Experiment[SpringsConfig]):
             num_points, generator=torch.Generator().manual_seed(seed)
         )
 
+    def observed(self, split: str) -> Trajectories:
+        """Chunks of a split as training sees them: ``train_points`` points, with noise."""
+        config, chunks = self.config, self.chunks(split, self.config.train_points)
+        if not config.noise:
+            return chunks
+        generator = torch.Generator().manual_seed(split_seed(config.data_seed, f"noise of {split}"))
+        error = config.noise * torch.randn(2, *chunks.q.shape, generator=generator, dtype=chunks.q.dtype)
+        return replace(chunks, q=chunks.q + error[0], p=chunks.p + error[1])
+
     @cached_property
     def train_chunks(self) -> Trajectories:
-        """The training data, as the paper has them."""
-        return self.chunks("train", POINTS)
+        """The training data; by default as the paper has them."""
+        return self.observed("train")
 
     def task(self) -> TensorTask:
         """Forces along the chunks, or rollouts over them, as the training options say."""
-        return dynamics_task(self.config.training, self.train_chunks, self.chunks("val", POINTS))
+        return dynamics_task(self.config.training, self.train_chunks, self.observed("val"))
 
     def build(self) -> Hamiltonian:
-        """An untrained Hamiltonian with the scales of the training data."""
+        """A Hamiltonian with the scales of the training data and new weights, or those of ``start_from``."""
         torch.manual_seed(self.config.training.seed)
-        return Hamiltonian(LieTransformer(fit_scales(self.config.model, self.train_chunks)))
+        data = self.train_chunks
+        slopes = momentum_slopes(data.p, data.dt) if self.config.noise else None
+        hamiltonian = Hamiltonian(LieTransformer(fit_scales(self.config.model, data, slopes)))
+        return self._started(hamiltonian) if self.config.start_from else hamiltonian
+
+    def _started(self, hamiltonian: Hamiltonian) -> Hamiltonian:
+        """The trained module of another run, if it is of the same architecture; its scales are kept."""
+        folder = Path(self.config.start_from)
+        found = load_model(folder / "model" if (folder / "model").is_dir() else folder)
+        ours, theirs = ({k: x.shape for k, x in m.state_dict().items()} for m in (hamiltonian, found))
+        if not isinstance(found, Hamiltonian) or ours != theirs:
+            raise ConfigError(
+                f"start_from: {folder} holds a model of another architecture; give the same model options"
+            )
+        return found.train()
 
     def evaluate(self, module: torch.nn.Module, *, progress: bool = True) -> Evaluation:
         """Short and long rollouts, energies and symmetries on the test systems."""
@@ -137,7 +178,8 @@ class SpringsExperiment(Experiment[SpringsConfig]):
             f"mse{self.config.long_steps}_last": long.last,
             "diverged_share": long.diverged_share,
         }
-        views = trajectory_views(long_truth, long, train_horizon=long_truth.dt * (POINTS - 1))
+        horizon = long_truth.dt * (self.config.train_points - 1)
+        views = trajectory_views(long_truth, long, train_horizon=horizon)
         report = ReportData(
             title="Springs",
             subtitle="Six particles in the plane, every pair joined by a spring; predicted from unseen initial states",
@@ -162,7 +204,7 @@ class SpringsExperiment(Experiment[SpringsConfig]):
                     ["free motion", free_motion_scores(self.chunks("test", POINTS)).mean, free.mean, 0.0],
                 ],
             ),
-            train_horizon=long_truth.dt * (POINTS - 1),
+            train_horizon=horizon,
             notes={
                 "trajectories": f"Systems are ranked by their error over {self.config.long_steps} steps: "
                 "1 is the smallest, and the one in the middle is shown first.",

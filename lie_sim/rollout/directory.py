@@ -123,6 +123,14 @@ class StoredRollout:
             )
         return cls(directory)
 
+    @staticmethod
+    def remove(directory: str | Path) -> None:
+        """Delete the run in a directory, if there is one, and nothing else that is there."""
+        folder = Path(directory)
+        for pattern in ("block-*.safetensors", "block-*.damaged", ".block-*", _MANIFEST):  # the manifest last
+            for path in folder.glob(pattern):
+                path.unlink()
+
     def _blocks(self) -> list[tuple[int, Path]]:
         found = [(match, path) for path in self.directory.iterdir() if (match := _BLOCK.fullmatch(path.name))]
         return sorted((int(match[1]), path) for match, path in found)

@@ -5,6 +5,7 @@ Shape letters: B batch, T saved times, F frames of a block, N particles, d space
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -149,9 +150,51 @@ def energy_change(
         tensor([[0.0000, 0.2000]], dtype=torch.float64)
     """
     values = (rollout.energy if energy is None else energy).double()
-    particles = particles.to(device=rollout.p.device, dtype=torch.float64)
-    terms = rollout.p.double().square().sum(-1) / (2 * particles.masses[:, None])
+    scale = _kinetic(rollout.p, particles).nanmean(1, keepdim=True)
+    return (values - values[:, :1]) / torch.where(scale > 0, scale, torch.nan)
+
+
+def largest_energy_change(blocks: Iterable[Frames], particles: Particles) -> Float[Tensor, " B"]:
+    """Largest magnitude of :func:`energy_change` of each system, from blocks that are looked at one at a time.
+
+    Args:
+        blocks: all frames of a run in order, as ``StoredRollout.blocks()`` gives them.
+        particles: what the particles are, shape (B, N, ·).
+
+    Returns:
+        Shape (B,), float64; NaN for a system that is at rest throughout. After a system has diverged
+        nothing counts.
+
+    Raises:
+        ValueError: there are no frames.
+
+    Example:
+        >>> q, p = torch.zeros(1, 1, 1, 1), torch.tensor([2.0, 4.0]).reshape(2, 1, 1, 1, 1)
+        >>> energy = torch.tensor([7.0, 8.0]).reshape(2, 1, 1)
+        >>> blocks = [Frames(k, torch.tensor([float(k)]), q, p[k], energy[k]) for k in range(2)]
+        >>> largest_energy_change(blocks, Particles(masses=torch.ones(1, 1)))
+        tensor([0.2000], dtype=torch.float64)
+    """
+    first: Tensor | None = None
+    sums = torch.zeros(0)
+    for block in blocks:
+        values, terms = block.energy.double(), _kinetic(block.p, particles)
+        if first is None:
+            first, sums = values[:, 0], torch.zeros_like(values[:, 0]).expand(3, -1)
+        change = (values - first[:, None]).abs().nan_to_num(0.0).amax(1)
+        largest = torch.maximum(sums[0], change)
+        sums = torch.stack([largest, sums[1] + terms.nansum(1), sums[2] + terms.isfinite().sum(1)])
+    if first is None:
+        raise ValueError("there are no frames: a run stores at least its initial state")
+    largest, kinetic, count = sums
+    scale = torch.where(kinetic > 0, kinetic / count, torch.nan)
+    return torch.div(largest, scale)
+
+
+def _kinetic(p: Float[Tensor, "B T N d"], particles: Particles) -> Float[Tensor, "B T"]:
+    """Kinetic energies in float64; NaN once a system has diverged."""
+    particles = particles.to(device=p.device, dtype=torch.float64)
+    terms = p.double().square().sum(-1) / (2 * particles.masses[:, None])
     if particles.mask is not None:
         terms = torch.where(particles.mask[:, None], terms, 0.0)
-    scale = terms.sum(-1).nanmean(1, keepdim=True)
-    return (values - values[:, :1]) / torch.where(scale > 0, scale, torch.nan)
+    return terms.sum(-1)

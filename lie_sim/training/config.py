@@ -29,6 +29,9 @@ class TrainingConfig:
         points_per_chunk: random points of each chunk that enter a step of the derivative loss; 0 for all.
         rollout_method: of the rollout loss, "leapfrog" (order 2), "yoshida4" or "pefrl" (order 4).
         rollout_substeps: integrator steps per data step of the rollout loss.
+        rollout_points: points of each trajectory that the rollout loss follows, in a random window; 0 for all.
+        rollout_adjoint: how its gradient is computed: "autograd" keeps every step, "reversible" steps back in memory
+            that does not grow with the number of steps.
         batch_size: systems per step.
         max_steps: end of the run; 0 for none (then ``max_cpu_seconds`` must be given).
         max_cpu_seconds: CPU time of the process (all its threads) at which the run ends; 0 for none.
@@ -58,6 +61,8 @@ class TrainingConfig:
     points_per_chunk: int = 1
     rollout_method: Literal["leapfrog", "yoshida4", "pefrl"] = "yoshida4"
     rollout_substeps: int = 1
+    rollout_points: int = 0
+    rollout_adjoint: Literal["autograd", "reversible", "checkpoint"] = "autograd"
     batch_size: int = 100
     max_steps: int = 3000
     max_cpu_seconds: float = 0.0
@@ -85,6 +90,7 @@ class TrainingConfig:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         counts = (
             "points_per_chunk",
+            "rollout_points",
             "max_steps",
             "max_cpu_seconds",
             "warmup_steps",

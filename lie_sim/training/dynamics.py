@@ -4,7 +4,9 @@
     rollout        L = ⟨ |Φ_θ^t(q₀, p₀) − (q_t, p_t)|² ⟩ over the points of a chunk, Φ a splitting method
 
 The first needs one force per step and no integration: it is cheaper by the number of integrator stages, and
-no error of the integrator enters the learned energy. The second works with noisy or sparse trajectories.
+no error of the integrator enters the learned energy. The second works with noisy or sparse trajectories, the better the
+longer they are: an error of the force shows in proportion to t², while that of the observed start stays what it is.
+With ``adjoint="reversible"`` its memory does not grow with the number of steps.
 
 Shape letters: S systems, L points of a chunk, B batch, P points used, N particles, d space dimension.
 """
@@ -22,7 +24,7 @@ from torch import Tensor, nn
 from lie_sim.data.derivatives import force_targets
 from lie_sim.data.trajectories import Trajectories
 from lie_sim.hamiltonian import Hamiltonian
-from lie_sim.integrators import get_method, integrate
+from lie_sim.integrators import get_method, odeint
 from lie_sim.training.config import TrainingConfig
 from lie_sim.training.tasks import Batch, TensorTask, mean_square, particle_tensors, particles_of, select
 
@@ -45,11 +47,20 @@ def dynamics_task(config: TrainingConfig, train: Trajectories, validation: Traje
         return DerivativeTask(
             train, validation, weight=config.weight, points_per_chunk=config.points_per_chunk
         )
-    return RolloutTask(train, validation, method=config.rollout_method, substeps=config.rollout_substeps)
+    return RolloutTask(
+        train,
+        validation,
+        method=config.rollout_method,
+        substeps=config.rollout_substeps,
+        points=config.rollout_points,
+        adjoint=config.rollout_adjoint,
+    )
 
 
 class _DynamicsTask(TensorTask):
     """What both losses share: chunks as tensors, and the rollout error of the validation."""
+
+    adjoint = "autograd"
 
     def __init__(self, train: Batch, validation: Batch, *, dt: float, method: str, substeps: int) -> None:
         super().__init__(train, validation)
@@ -62,16 +73,15 @@ class _DynamicsTask(TensorTask):
         """Mean square of (q, p) over all points of the chunks, integrated from their first points."""
         hamiltonian, particles = _hamiltonian(module), particles_of(batch)
         q, p = batch["q"][:, :num_points], batch["p"][:, :num_points]
-        predicted = integrate(
+        predicted = odeint(
             hamiltonian.bind(particles),
-            q[:, 0],
-            p[:, 0],
-            step_size=self.dt / self.substeps,
-            num_steps=(q.shape[1] - 1) * self.substeps,
+            (q[:, 0], p[:, 0]),
+            self.dt * torch.arange(q.shape[1], dtype=torch.float64),
             method=self.method,
-            save_every=self.substeps,
+            options={"step_size": self.dt / self.substeps},
+            adjoint=self.adjoint,
         )
-        error = torch.cat([predicted[0] - q, predicted[1] - p], dim=-1)
+        error = torch.cat([predicted[0].transpose(0, 1) - q, predicted[1].transpose(0, 1) - p], dim=-1)
         return mean_square(error, particles.mask)
 
     def _validation_batches(self) -> Iterator[tuple[float, Batch]]:
@@ -165,26 +175,66 @@ class DerivativeTask(_DynamicsTask):
 
 
 class RolloutTask(_DynamicsTask):
-    """Mean squared error of all points of a chunk, integrated by a differentiable splitting method.
+    """Mean squared error along trajectories or parts of them, integrated by a differentiable splitting method.
 
     Args:
-        train: chunks; every point enters, so keep them short.
-        validation: likewise.
+        train: trajectories or chunks of them.
+        validation: likewise; of longer ones the first ``points`` points are used.
         method: name of a splitting method of :mod:`lie_sim.integrators`.
         substeps: integrator steps per step of the data.
+        points: points in a row, from a random one on, that enter a step; 0 for all of each trajectory.
+        adjoint: "autograd" keeps the graph of every step, "checkpoint" that of about √n of n steps, "reversible" none:
+            a thousand steps need the memory of ten. All three give the same gradient.
+
+    Raises:
+        ValueError: there are fewer points than asked for, or the adjoint is unknown.
+
+    Example:
+        >>> from lie_sim import LieTransformer
+        >>> from lie_sim.data import make_trajectories
+        >>> from lie_sim.systems import Springs
+        >>> data = make_trajectories(Springs(), 4, seed=0).to(dtype=torch.float32)
+        >>> task = RolloutTask(data[:2], data[2:], method="leapfrog", points=11, adjoint="reversible")
+        >>> batch = task.batch(torch.tensor([0, 1]), torch.Generator().manual_seed(0))
+        >>> batch["q"].shape, task.loss(Hamiltonian(LieTransformer.default(num_attributes=1)), batch).shape
+        (torch.Size([2, 11, 6, 2]), torch.Size([]))
     """
 
-    option_names: ClassVar[tuple[str, ...]] = ("method", "substeps", "dt")
+    option_names: ClassVar[tuple[str, ...]] = ("method", "substeps", "points", "adjoint", "dt")
 
     def __init__(
-        self, train: Trajectories, validation: Trajectories, *, method: str = "yoshida4", substeps: int = 1
+        self,
+        train: Trajectories,
+        validation: Trajectories,
+        *,
+        method: str = "yoshida4",
+        substeps: int = 1,
+        points: int = 0,
+        adjoint: str = "autograd",
     ) -> None:
         data, held_out = _chunk_tensors(train), _chunk_tensors(validation)
         super().__init__(data, held_out, dt=_common_dt(train, validation), method=method, substeps=substeps)
+        shortest = min(train.num_times, validation.num_times)
+        if points and not 2 <= points <= shortest:
+            raise ValueError(f"points must be 0 (all) or from 2 to the {shortest} of the data, got {points}")
+        if adjoint not in ("autograd", "reversible", "checkpoint"):
+            raise ValueError(f'adjoint must be "autograd", "reversible" or "checkpoint", got {adjoint!r}')
+        self.points, self.adjoint = points, adjoint
+
+    def batch(self, indices: Int[Tensor, " B"], generator: torch.Generator) -> Batch:
+        """The chosen trajectories, or a random window of each."""
+        found = super().batch(indices, generator)
+        length = found["q"].shape[1]
+        if self.points in (0, length):
+            return found
+        start = torch.randint(length - self.points + 1, (len(indices), 1), generator=generator)
+        times = (start + torch.arange(self.points)).to(found["q"].device)
+        rows = torch.arange(len(indices), device=times.device)[:, None]
+        return {**found, "q": found["q"][rows, times], "p": found["p"][rows, times]}
 
     def loss(self, module: nn.Module, batch: Batch) -> Float[Tensor, ""]:
-        """Mean square of (q, p) over all points of the chunks."""
-        return self.rollout_error(module, batch)
+        """Mean square of (q, p) over all points, the first ``points`` where a trajectory has more."""
+        return self.rollout_error(module, batch, num_points=self.points or None)
 
     @torch.no_grad()
     def validate(self, module: nn.Module) -> dict[str, float]:

@@ -20,7 +20,7 @@ from lie_sim.data import Trajectories
 from lie_sim.errors import NonFiniteError
 from lie_sim.experiments import SpringsExperiment, experiment_class, experiment_names
 from lie_sim.models import LieTransformerClassifier, LieTransformerConfig
-from lie_sim.rollout import RolloutResult, energy_change
+from lie_sim.rollout import RolloutResult, StoredRollout, energy_change
 from lie_sim.rollout import rollout as integrate
 from lie_sim.state import Particles, PhaseState
 from lie_sim.systems import Springs
@@ -390,3 +390,50 @@ def test_number_of_threads(lie_sim: Run, monkeypatch: pytest.MonkeyPatch) -> Non
             )
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_stored_rollout_is_continued_and_begun_again(
+    springs_run: Path, tmp_path: Path, lie_sim: Run
+) -> None:
+    """The frames of one file, in blocks; the same command goes on; another run is refused, or replaced."""
+    common = ("--num-systems", 3, "--method", "leapfrog", "--save-every", 2, "--no-progress")
+    file, folder = tmp_path / "whole.safetensors", tmp_path / "stored"
+    whole = lie_sim("rollout", springs_run, *common, "--steps", 20, "--out", file)
+    stored = ("rollout", springs_run, *common, "--directory", folder)
+    assert lie_sim(*stored, "--steps", 8).code == 0
+    first = sorted(folder.glob("block-*"))
+    before = [path.read_bytes() for path in first]
+    done = lie_sim(*stored, "--steps", 20)
+    assert (done.code, done.err) == (0, "")
+    assert [path.read_bytes() for path in first] == before
+    expected, found = Trajectories.load(file), StoredRollout(folder).load()
+    assert torch.equal(found.q, expected.q)
+    assert torch.equal(found.p, expected.p)
+    start = Trajectories.load(folder / "start.safetensors")
+    assert torch.equal(start.q, expected.q[:, :1])
+    assert torch.equal(start.particles.masses, expected.particles.masses)
+    assert done.out.splitlines()[:-1] == whole.out.splitlines()[:-1]  # energy and divergence from blocks
+    other = lie_sim(*stored, "--steps", 20, "--seed", 5)
+    assert other.code == 2
+    assert "particles differ" in other.err
+    assert "--overwrite begins again here" in other.err
+    (folder / "notes.txt").write_text("mine")
+    assert lie_sim(*stored, "--steps", 4, "--seed", 5, "--overwrite").code == 0
+    assert StoredRollout(folder).num_frames == 3
+    assert not torch.equal(Trajectories.load(folder / "start.safetensors").q, start.q)
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_stored_rollout_mistakes(springs_run: Path, tmp_path: Path, lie_sim: Run) -> None:
+    (tmp_path / "file").write_text("")
+    cases = [
+        (("--overwrite",), "--overwrite goes with --directory"),
+        (("--directory", tmp_path, "--out", "a.safetensors"), "--out or --directory, not both"),
+        (("--directory", tmp_path / "file"), "is a file: give the name of a directory"),
+        (("--directory", springs_run), "holds a training run or a model"),
+        (("--directory", springs_run / "model", "--overwrite"), "holds a training run or a model"),
+    ]
+    for words, message in cases:
+        failed = lie_sim("rollout", springs_run, *words, "--no-progress")
+        assert (failed.code, failed.out, failed.err.count("\n")) == (2, "", 1), (words, failed)
+        assert message in failed.err

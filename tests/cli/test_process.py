@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from lie_sim.experiments import SpringsExperiment
+from lie_sim.rollout import StoredRollout
 
 STEPS = 120
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -77,3 +79,33 @@ def test_help_and_version_come_quickly_and_without_torch(option: str) -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (found.returncode, found.stderr) == (0, "")
     assert time.monotonic() - begin < HELP_SECONDS
+
+
+def test_interrupted_rollout_is_continued_by_the_same_command(
+    springs_run: Path, tmp_path: Path, lie_sim: Callable[..., Any]
+) -> None:
+    """Ctrl-C after some blocks, then the command of the message: the frames of a run that was not stopped."""
+    folder = tmp_path / "stored"
+    words = ["rollout", str(springs_run), "--num-systems", "2", "--method", "leapfrog", "--no-progress"]
+    process = subprocess.Popen(
+        [*COMMAND, *words, "--steps", "1000000", "--directory", str(folder), "--overwrite"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    try:
+        until = time.monotonic() + 120
+        while not list(folder.glob("block-*")) and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert (process.returncode, err.count("\n")) == (130, 1)
+    assert err.endswith(f"To go on: lie-sim {' '.join(words)} --steps 1000000 --directory {folder}\n")
+    done = StoredRollout(folder).num_frames
+    assert done >= 256
+    steps = [*words, "--steps", str(done + 10)]
+    assert lie_sim(*steps, "--directory", str(folder)).code == 0
+    assert lie_sim(*steps, "--directory", str(tmp_path / "calm")).code == 0
+    assert torch.equal(StoredRollout(folder).load().q, StoredRollout(tmp_path / "calm").load().q)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lie_sim.data import force_targets, hermite_weights, make_trajectories
+from lie_sim.data.derivatives import momentum_slopes
 from lie_sim.systems import Springs
 
 ROUNDING = 1e-9  # relative; float64 amplified by 83/dt² with dt = 0.01
@@ -101,3 +102,18 @@ def test_wrong_use_is_explained() -> None:
         force_targets(q, q, masses, 0.0)
     with pytest.raises(ValueError, match="at least 2 points"):
         hermite_weights(1)
+
+
+def test_slopes_of_momenta_are_exact_for_lines_and_average_noise() -> None:
+    generator = torch.Generator().manual_seed(0)
+    t = 0.1 * torch.arange(9, dtype=torch.float64)[None, :, None, None]
+    line = torch.randn(3, 1, 2, 2, generator=generator, dtype=torch.float64) * t
+    for window in (2, 5, 20):
+        found = momentum_slopes(line, 0.1, window=window)
+        assert found.shape == (3, 9 - min(window, 9) + 1, 2, 2)
+        assert torch.allclose(found, (line[:, 1:2] / 0.1).expand_as(found), rtol=ROUNDING)
+    noise = torch.randn(2000, 5, 1, 1, generator=generator, dtype=torch.float64)
+    deviation = float(momentum_slopes(noise, 0.1).std())
+    assert deviation == pytest.approx(1 / (0.1 * math.sqrt(10)), rel=0.06)  # 2000 samples: 1.6 %
+    with pytest.raises(ValueError, match="a slope needs 2 points"):
+        momentum_slopes(line[:, :1], 0.1)

@@ -137,3 +137,52 @@ def test_a_rollout_longer_than_the_data_is_refused_before_training() -> None:
         SpringsConfig(long_steps=600)
     with pytest.raises(ConfigError, match="got 5"):  # mse5 is the error of a chunk
         SpringsConfig(long_steps=5)
+
+
+def long_rollouts(config: SpringsConfig) -> SpringsConfig:
+    """Noisy chunks of 31 points, trained through ten points of them by stepping back."""
+    options = {"rollout_points": 10, "rollout_adjoint": "reversible", "rollout_method": "leapfrog"}
+    return replace(
+        config,
+        train_points=31,
+        noise=0.01,
+        training=replace(config.training, loss="rollout", rollout_substeps=2, **options),
+    )
+
+
+def test_noise_is_of_the_training_and_validation_data_only(tiny_springs: SpringsConfig) -> None:
+    job = SpringsExperiment(long_rollouts(tiny_springs))
+    for split in ("train", "val"):
+        clean, noisy = job.chunks(split, 31), job.observed(split)
+        for name in ("q", "p"):
+            error = getattr(noisy, name) - getattr(clean, name)
+            assert float(error.std()) == pytest.approx(0.01, rel=0.05)
+        assert torch.equal(noisy.q, SpringsExperiment(job.config).observed(split).q)
+    assert not torch.equal(job.observed("train").q[:2, 0], job.observed("val").q[:2, 0])
+    calm = SpringsExperiment(tiny_springs)
+    assert torch.equal(calm.observed("train").q, calm.chunks("train", POINTS).q)
+    clean_scale = SpringsExperiment(replace(job.config, noise=0.0)).build().potential.config.energy_scale
+    assert job.build().potential.config.energy_scale == pytest.approx(clean_scale, rel=0.3)
+
+
+def test_a_run_may_start_from_another(springs_run: Path, tiny_springs: SpringsConfig, tmp_path: Path) -> None:
+    fine = replace(long_rollouts(tiny_springs), start_from=str(springs_run))
+    job = SpringsExperiment(fine)
+    begun, trained = job.build().state_dict(), load_model(springs_run / "model").state_dict()
+    assert all(torch.equal(begun[name], trained[name]) for name in trained)
+    result = job.run(tmp_path / "fine", progress=False)
+    weights = result.module.state_dict()
+    assert any(not torch.equal(weights[name], trained[name]) for name in trained)
+    assert open_run(tmp_path / "fine").config == fine
+    other = replace(fine, model=replace(fine.model, width=16))
+    with pytest.raises(ConfigError, match="holds a model of another architecture"):
+        SpringsExperiment(other).build()
+
+
+def test_impossible_chunks_are_refused(tiny_springs: SpringsConfig) -> None:
+    with pytest.raises(ConfigError, match="train_points must be from 2 to 500, got 501"):
+        replace(tiny_springs, train_points=501)
+    with pytest.raises(ConfigError, match="rollout_points = 10 needs chunks of as many points"):
+        replace(long_rollouts(tiny_springs), train_points=9)
+    with pytest.raises(ConfigError, match="noise must be finite and not negative"):
+        replace(tiny_springs, noise=-0.1)

@@ -37,6 +37,8 @@ class Method(ABC):
         symplectic: whether a step conserves the symplectic form.
         reversible: whether a step of −h undoes a step of h.
         stochastic: whether it draws noise.
+        adaptive: whether its steps differ in length, ``step_size`` being the first: each system then has a time of its
+            own, ``memory["time"]``, and states at given times come from the method's ``integrate_to``.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Method(ABC):
     symplectic: bool
     reversible: bool
     stochastic: bool = False
+    adaptive: bool = False
 
     @abstractmethod
     def dynamics(self, candidate: Any) -> Any:

@@ -27,7 +27,7 @@ from lie_sim.data.storage import tensors_digest
 from lie_sim.errors import ConfigError
 from lie_sim.hamiltonian import GeneralHamiltonian, Hamiltonian
 from lie_sim.integrators import Compiled, Memory, Method, SystemDynamics, get_method, separable_dynamics
-from lie_sim.integrators.stepper import check_step_counts
+from lie_sim.integrators.stepper import check_step_counts, refuse_adaptive
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.rollout.chunk import BoundSystem, Chunk
 from lie_sim.rollout.directory import StoredRollout
@@ -160,6 +160,7 @@ class Rollout:
 
     def _method(self) -> Method:
         method = get_method(self.method)
+        refuse_adaptive(method, "Rollout")
         return Compiled(method) if self.compile else method
 
     def _chunks(

@@ -3,11 +3,13 @@
 if not __name__.startswith("lie_sim."):
     raise ImportError("this folder is the package lie_sim.integrators: write 'import lie_sim.integrators'")
 
+from lie_sim.integrators.adaptive import AdaptiveLeapfrog
 from lie_sim.integrators.compiled import Compiled
 from lie_sim.integrators.constraints import ConstrainedDynamics, DistanceConstraints
-from lie_sim.integrators.dense import DenseOutput, odeint_dense
+from lie_sim.integrators.dense import odeint_dense
 from lie_sim.integrators.dynamics import SeparableDynamics, SystemDynamics, separable_dynamics
 from lie_sim.integrators.extended import Tao2, Tao4
+from lie_sim.integrators.hermite import DenseOutput
 from lie_sim.integrators.implicit import Gauss4, Gauss6, ImplicitMidpoint
 from lie_sim.integrators.kinetic_baths import CSVR, NoseHooverChain
 from lie_sim.integrators.lie_dynamics import LieGroupDynamics, RigidBodyDynamics
@@ -27,6 +29,7 @@ __all__ = [
     "BAOAB",
     "CSVR",
     "OBABO",
+    "AdaptiveLeapfrog",
     "CommutatorFree",
     "Compiled",
     "ConstrainedDynamics",

@@ -75,6 +75,11 @@ def find_events(
         ValueError: no step size, not two times, or event values of another shape than (B,).
     """
     start, end, h = _checked(t, y0[0], step_size)
+    if method.adaptive:
+        raise ValueError(
+            f"{method.name} has no events: its steps end at times of their own; use leapfrog, or another method "
+            "with equal steps"
+        )
     if method.stochastic:
         raise ValueError(
             f"{method.name} has no events: a shorter last step would be another path of its noise"

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -24,6 +25,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lie_sim.integrators.fixed_point import FixedPointSolver
+from lie_sim.integrators.implicit_function import solve_implicit
+from lie_sim.integrators.leaves import known_leaves
 from lie_sim.integrators.method import Memory, Method, StepSize, broadcast_step
 from lie_sim.integrators.vector_field import VectorField, vector_field
 
@@ -42,7 +45,7 @@ class Tableau:
 
 
 _R3, _R15 = math.sqrt(3.0), math.sqrt(15.0)
-GAUSS_1 = Tableau(a=((0.5,),), b=(1.0,), c=(0.5,), kept=4)
+GAUSS_1 = Tableau(a=((0.5,),), b=(1.0,), c=(0.5,), kept=6)
 GAUSS_2 = Tableau(
     a=((1 / 4, 1 / 4 - _R3 / 6), (1 / 4 + _R3 / 6, 1 / 4)),
     b=(1 / 2, 1 / 2),
@@ -110,16 +113,24 @@ class GaussMethod(Method):
         h = broadcast_step(step_size, q.flatten(1)[:, None, None])
         h = h.expand(len(q), 1, 1, 1) if isinstance(h, Tensor) else q.new_full((len(q), 1, 1, 1), h)
         y, memory = torch.stack([q.flatten(1), p.flatten(1)], 1), memory or {}
+        stages_of = partial(_Stages, dynamics, q.shape, self.tableau)
+        parameters = _parameters(stages_of(y.detach().requires_grad_(True), h)) if num_steps else ()
+        solve = partial(solve_implicit, self._solver(), stages_of, parameters=parameters, dynamics=dynamics)
         for _ in range(num_steps):
-            y, memory = self._step(_Stages(dynamics, q.shape, self.tableau, y, h), memory)
+            stages = stages_of(y, h)
+            with torch.no_grad():
+                guess = stages.guess(memory)
+                weight = stages.weight(guess)
+            slopes = solve((y, h), guess, weight)
+            y, memory = stages.end(slopes), stages.remember(slopes.detach(), memory)
         return y[:, 0].reshape(q.shape), y[:, 1].reshape(p.shape), memory
 
-    def _step(self, stages: _Stages, memory: Memory) -> tuple[Tensor, Memory]:
-        with torch.no_grad():
-            guess = stages.guess(memory)
-            weight = stages.weight(guess)
-        slopes = self._solver().solve(stages, guess, weight)
-        return stages.end(slopes), stages.remember(slopes.detach(), memory)
+
+def _parameters(stages: _Stages) -> tuple[Tensor, ...]:
+    """What the vector field depends on beside q and p, if gradients are recorded."""
+    if not torch.is_grad_enabled():
+        return ()
+    return known_leaves(stages.field, [stages.rate(stages.y)], [stages.y])
 
 
 class _Stages:
@@ -141,9 +152,9 @@ class _Stages:
     def __call__(self, slopes: Float[Tensor, "B s 2 D"]) -> Float[Tensor, "B s 2 D"]:
         """The vector field at the stages that have these slopes."""
         stages = self.y[:, None] + (self.a * slopes[:, None]).sum(2)
-        return torch.stack([self._rate(y) for y in stages.unbind(1)], 1)
+        return torch.stack([self.rate(y) for y in stages.unbind(1)], 1)
 
-    def _rate(self, y: Float[Tensor, "B 2 D"]) -> Float[Tensor, "B 2 D"]:
+    def rate(self, y: Float[Tensor, "B 2 D"]) -> Float[Tensor, "B 2 D"]:
         q, p = (part.contiguous().reshape(self.shape) for part in y.unbind(1))
         dq, dp = self.field(q, p)
         return torch.stack([dq.flatten(1), dp.flatten(1)], 1)
@@ -156,12 +167,12 @@ class _Stages:
         """|h| / (size of q, size of p): makes an increment of the slopes a relative one of the state."""
         size = self.y[:, None].abs().amax(3, keepdim=True)
         size = size + self.h.abs() * slopes.abs().amax((1, 3), keepdim=True)
-        return torch.where(size > 0, self.h.abs() / size, 0.0)
+        return torch.where(size > torch.finfo(size.dtype).tiny, self.h.abs() / size, 0.0)
 
     def guess(self, memory: Memory) -> Float[Tensor, "B s 2 D"]:
         """Slopes of the stages, from the polynomial through the last ones; at the start, that of y."""
         if "slopes" not in memory:
-            return self._rate(self.y)[:, None].expand(-1, len(self.tableau.c), -1, -1)
+            return self.rate(self.y)[:, None].expand(-1, len(self.tableau.c), -1, -1)
         weights = _lagrange(memory["times"], self.c * self.h[:, 0, 0])
         return (weights[..., None, None] * memory["slopes"][:, None]).sum(2)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lie_sim.integrators.surroundings import no_random_numbers
+from lie_sim.integrators.vector_field import VectorField
 
 
 def graph_leaves(dynamics: Any, q: Tensor, p: Tensor) -> tuple[Tensor, ...]:
@@ -39,8 +40,9 @@ def graph_leaves(dynamics: Any, q: Tensor, p: Tensor) -> tuple[Tensor, ...]:
 def known_leaves(dynamics: Any, values: list[Tensor], probes: list[Tensor]) -> tuple[Tensor, ...]:
     """The leaves behind some values, and all parameters of a module, which may act only later in a run."""
     found = {id(leaf): leaf for leaf in leaves_behind(values)}
-    if isinstance(dynamics, nn.Module):
-        found |= {id(x): x for x in dynamics.parameters() if x.requires_grad}
+    system = _system(dynamics)
+    if isinstance(system, nn.Module):
+        found |= {id(x): x for x in system.parameters() if x.requires_grad}
     for probe in probes:
         found.pop(id(probe), None)
     return tuple(found.values())
@@ -54,7 +56,7 @@ def require_known(dynamics: Any, values: list[Tensor], known: tuple[Tensor, ...]
     Raises:
         RuntimeError: there is one.
     """
-    if isinstance(dynamics, nn.Module):
+    if isinstance(_system(dynamics), nn.Module):
         return
     names = {id(x) for x in known}
     unknown = [x for x in leaves_behind(values) if id(x) not in names]
@@ -62,8 +64,13 @@ def require_known(dynamics: Any, values: list[Tensor], known: tuple[Tensor, ...]
         raise RuntimeError(
             f"the force depends on a tensor of shape {tuple(unknown[0].shape)} that it did not depend on at the start "
             "of the run, so its gradient would be lost: make the dynamics a torch.nn.Module with that tensor among its "
-            'parameters, or use adjoint="autograd"'
+            'parameters, or use an explicit method with adjoint="autograd"'
         )
+
+
+def _system(dynamics: Any) -> Any:
+    """What was wrapped for the method's use, if it was."""
+    return dynamics.owner if isinstance(dynamics, VectorField) else dynamics
 
 
 def leaves_behind(tensors: list[Tensor]) -> list[Tensor]:

@@ -42,6 +42,8 @@ class Method(ABC):
         conserves_energy: whether H, together with what is in a heat bath (:meth:`bath_energy`), is constant but for
             the error of the step.
         remembers: the names that its memory may hold; None, if they are not known.
+        adaptive: whether its steps differ in length, ``step_size`` being the first: each system then has a time of its
+            own, ``memory["time"]``, and states at given times come from the method's ``integrate_to``.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Method(ABC):
     stochastic: bool = False
     conserves_energy: bool = True
     remembers: ClassVar[tuple[str, ...] | None] = None
+    adaptive: bool = False
 
     @abstractmethod
     def dynamics(self, candidate: Any) -> Any:

@@ -19,6 +19,7 @@ import torch
 import torchdiffeq
 from torch import Tensor
 
+from lie_sim.integrators.adaptive import AdaptiveLeapfrog
 from lie_sim.integrators.compiled import Compiled
 from lie_sim.integrators.events import find_events
 from lie_sim.integrators.gradients import ADJOINTS, run
@@ -55,10 +56,10 @@ def odeint(
             torchdiffeq's default.
         options: for a method of this package: ``step_size`` h, one for all or one per system, shape (B,) (each
             interval between two times is cut into the whole number of equal steps nearest to its length over h,
-            at least one, so that a step is at most 1.5 h; without it, into one); ``fixed_point=True`` with the
-            reversible adjoint of a splitting method; ``compile=True`` for a splitting method without gradients;
-            ``trajectory``, int64 of shape (B,), the names of the systems that key the noise of a stochastic method;
-            and the options of the method itself.
+            at least one, so that a step is at most 1.5 h; without it, into one; for ``adaptive_leapfrog`` the first
+            step, which must be given); ``fixed_point=True`` with the reversible adjoint of a splitting method;
+            ``compile=True`` for a splitting method without gradients; ``trajectory``, int64 of shape (B,), the names of
+            the systems that key the noise of a stochastic method; and the options of the method itself.
         event_fn: stop where ``event_fn(t, y)`` changes sign. For a method of this package it returns one number
             per system, shape (B,); each system stops at its own event while the others go on, at t[1] at the
             latest. For torchdiffeq's methods see there.
@@ -127,7 +128,8 @@ def odeint_adjoint(
     """Like :func:`odeint`; torchdiffeq's methods get their gradients from the continuous adjoint equation.
 
     A method of this package differentiates its own steps instead: it steps back if it is reversible, in constant
-    memory, and recomputes segments of √n steps if it is not. The gradient is exact for the discrete map and
+    memory, and recomputes segments of √n steps if it is not (``adaptive_leapfrog``, and runs with events, keep the
+    graph of every step). The gradient is exact for the discrete map and
     reaches every parameter, so ``adjoint_params`` is not needed.
 
     Raises:
@@ -180,7 +182,7 @@ def odeint_adjoint(
         )
     chosen = get_method(method)
     adjoint = "reversible" if chosen.reversible and not chosen.stochastic else "checkpoint"
-    if event_fn is not None:
+    if event_fn is not None or chosen.adaptive:
         adjoint = "autograd"
     return odeint(func, y0, t, method=method, options=options, event_fn=event_fn, adjoint=adjoint)
 
@@ -213,14 +215,21 @@ def _own(
     method = Compiled(method) if compiled else method
     q, p = _checked_state(y0, method)
     dynamics = method.dynamics(func)
-    if event_fn is not None:
-        if adjoint != "autograd" or fixed_point:
-            raise ValueError('event_fn goes with adjoint="autograd"')
-        return find_events(method, dynamics, (q, p), t, event_fn, step_size=step_size)
     if t.ndim == 2 and t.shape[1] != q.shape[0]:
         raise ValueError(
             f"t of shape {tuple(t.shape)} has times for {t.shape[1]} systems, but q holds {q.shape[0]}"
         )
+    if event_fn is not None:
+        if adjoint != "autograd" or fixed_point:
+            raise ValueError('event_fn goes with adjoint="autograd"')
+        return find_events(method, dynamics, (q, p), t, event_fn, step_size=step_size)
+    if isinstance(method, AdaptiveLeapfrog):
+        if adjoint != "autograd" or fixed_point:
+            raise ValueError(
+                f'{method.name} has adjoint="autograd" only, without fixed_point: how many steps it does depends on '
+                'the motion; leapfrog with adjoint="reversible" has gradients in constant memory'
+            )
+        return method.integrate_to(dynamics, q, p, t, step_size)
     pieces = schedule(t, step_size)
     if not pieces:
         return q[None], p[None]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any
 
+from lie_sim.integrators.adaptive import ADAPTIVE_METHODS
 from lie_sim.integrators.coefficients import SPLITTING_METHODS
 from lie_sim.integrators.extended import EXTENDED_METHODS
 from lie_sim.integrators.implicit import IMPLICIT_METHODS
@@ -23,6 +24,7 @@ _ALL: tuple[Method, ...] = (
     *SPLITTING_METHODS,
     *IMPLICIT_METHODS,
     *EXTENDED_METHODS,
+    *ADAPTIVE_METHODS,
     *LANGEVIN_METHODS,
     *RESCALING_METHODS,
     *CONSTRAINED_METHODS,

@@ -60,8 +60,8 @@ def schedule(t: Tensor, step_size: float | Tensor | None) -> list[Piece]:
         >>> schedule(torch.tensor([0.0, 1.0, 3.0]), 0.5)
         [Piece(step=0.5, num_steps=2, save=True), Piece(step=0.5, num_steps=4, save=True)]
     """
-    h = _checked_step(step_size)
-    lengths = _checked_lengths(t)
+    h = checked_step(step_size)
+    lengths = checked_lengths(t)
     exact = t.diff(dim=0) if t.requires_grad else lengths
     if t.ndim == 1 and not (isinstance(h, Tensor) and h.ndim):
         counts = _counts(lengths, h).tolist()
@@ -103,7 +103,8 @@ def _shortest(step_size: float | Tensor) -> float:
     return float(torch.as_tensor(step_size).min())
 
 
-def _checked_step(step_size: float | Tensor | None) -> float | Tensor | None:
+def checked_step(step_size: float | Tensor | None) -> float | Tensor | None:
+    """The step as float64, detached; refused if it is not positive and finite."""
     if step_size is None:
         return None
     value = torch.as_tensor(step_size, dtype=torch.float64).detach().cpu()
@@ -115,7 +116,7 @@ def _checked_step(step_size: float | Tensor | None) -> float | Tensor | None:
     return value if value.ndim else float(value)
 
 
-def _checked_lengths(t: Tensor) -> Tensor:
+def checked_lengths(t: Tensor) -> Tensor:
     """Interval lengths in float64, all equal if the grid is equally spaced, shape (T − 1, …)."""
     if t.ndim not in (1, 2) or len(t) < 1 or not t.is_floating_point():
         raise ValueError(

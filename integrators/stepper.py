@@ -50,7 +50,8 @@ def integrate(
 
     Raises:
         TypeError: the system lacks what the method needs; the energy is not separable, say.
-        ValueError: the method, the step size, the number of steps or ``trajectory`` is impossible.
+        ValueError: the method, the step size, the number of steps or ``trajectory`` is impossible; the method is
+            adaptive.
 
     Example:
         >>> from lie_sim.systems import Springs
@@ -64,6 +65,7 @@ def integrate(
     """
     check_step_counts(num_steps, save_every)
     chosen = get_method(method)
+    refuse_adaptive(chosen, "integrate")
     dynamics, memory = chosen.dynamics(dynamics), chosen.named_start(trajectory, q)
     keep = torch.is_grad_enabled() if create_graph is None else create_graph
     with torch.set_grad_enabled(keep):
@@ -93,7 +95,8 @@ def advance(
         dynamics: as in :func:`integrate`.
         q: positions, any shape that the method takes; (B, …) if the step sizes differ.
         p: momenta.
-        step_size: h, one for all or one per system, shape (B,).
+        step_size: h, one for all or one per system, shape (B,); of an adaptive method the first step, the time that
+            each system has reached being ``memory["time"]``.
         num_steps: number of steps, from 0.
         method: name of a method of this package, or the method itself.
         memory: what the previous call returned; None at the start of a run.
@@ -146,6 +149,16 @@ class _Saved:
         for place, x in zip(self._places, self._states[0], strict=True):
             place[0].copy_(x)
         return self._places[0].transpose(0, 1), self._places[1].transpose(0, 1)
+
+
+def refuse_adaptive(method: Method, name: str) -> None:
+    """Refuse a method whose steps end at times of their own, where states at equal distances in time are meant."""
+    if method.adaptive:
+        raise ValueError(
+            f"{name} gives states at multiples of step_size, but steps of {method.name} end at times of their own, "
+            "other ones for each system: ask odeint for states at given times, or advance, whose "
+            'memory["time"] says when'
+        )
 
 
 def check_step_counts(num_steps: int, save_every: int) -> None:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from lie_sim.hamiltonian import GeneralHamiltonian, Hamiltonian
+from lie_sim.integrators.adaptive import AdaptiveLeapfrog
 from lie_sim.integrators.dynamics import SeparableDynamics, SystemDynamics
 from lie_sim.integrators.gradients import run
 from lie_sim.integrators.registry import ALIASES, get_method, methods
@@ -137,6 +138,9 @@ class _Solver:
 
     def integrate(self, t: Tensor) -> Tensor:
         """The flat states at the times, shape (T, state)."""
+        if isinstance(self.method, AdaptiveLeapfrog):
+            found = self.method.integrate_to(self.dynamics, self.q, self.p, self.sign * t, self.step_size)
+            return torch.cat([x.flatten(1) for x in found], dim=1)
         pieces = schedule(self.sign * t, self.step_size)
         start = torch.cat([self.q.reshape(-1), self.p.reshape(-1)])[None]
         if not pieces:

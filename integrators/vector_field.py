@@ -25,13 +25,19 @@ class VectorField:
     Args:
         field: function of (t, (q, p)).
         padding: True where there is no particle, shape (B, N, 1); None means nowhere.
+        owner: the system, whose parameters a gradient may be asked for.
     """
 
     def __init__(
-        self, field: Callable[[Tensor, Phase], Phase], padding: Bool[Tensor, "B N 1"] | None = None
+        self,
+        field: Callable[[Tensor, Phase], Phase],
+        padding: Bool[Tensor, "B N 1"] | None = None,
+        *,
+        owner: object = None,
     ) -> None:
         self.field = field
         self.padding = padding
+        self.owner = owner
 
     def __call__(self, q: Float[Tensor, "B ..."], p: Float[Tensor, "B ..."]) -> Phase:
         """(∂H/∂p, −∂H/∂q) at (q, p), of the shapes of q and p.
@@ -74,9 +80,11 @@ def vector_field(candidate: object) -> VectorField:
         owner = getattr(candidate, "__self__", candidate)
     padding = padding_of(owner)
     if callable(getattr(owner, "vector_field", None)):
-        return VectorField(owner.vector_field, padding)
+        return VectorField(owner.vector_field, padding, owner=owner)
     if all(callable(getattr(owner, part, None)) for part in ("force", "velocity")):
-        return VectorField(lambda t, state: (owner.velocity(state[1]), owner.force(state[0])), padding)
+        return VectorField(
+            lambda t, state: (owner.velocity(state[1]), owner.force(state[0])), padding, owner=owner
+        )
     raise TypeError(
         "methods for any Hamiltonian call vector_field(t, (q, p)) -> (dq, dp), but "
         f"{type(owner).__name__} has no vector_field, and not both force(q) and velocity(p); pass a Hamiltonian "

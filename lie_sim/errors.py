@@ -33,5 +33,9 @@ class ReversalError(LieSimError):
     """Stepping back did not return to the start, so gradients from it would be wrong; the message says by how much."""
 
 
+class StepSizeError(LieSimError):
+    """A step-size control asked for an impossible step, or for far too many; the message says where."""
+
+
 class TrainingInterrupted(LieSimError):  # noqa: N818 - an interruption is no error
     """Training stopped on Ctrl-C after writing a checkpoint; the message tells how to resume."""

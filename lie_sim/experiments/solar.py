@@ -28,6 +28,7 @@ from lie_sim.experiments.dynamics import energy_curves, energy_note, score_rollo
 from lie_sim.experiments.symmetry import before_and_after
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.integrators import get_method
+from lie_sim.integrators.stepper import refuse_adaptive
 from lie_sim.models import EnergyModel, LieTransformer, LieTransformerConfig
 from lie_sim.report import EquivarianceRow, ReportData, Table, TrajectoryView
 from lie_sim.systems import SolarSystem
@@ -104,7 +105,7 @@ class SolarConfig:
 
     def __post_init__(self) -> None:
         try:
-            get_method(self.method)
+            refuse_adaptive(get_method(self.method), "the solar experiment")
             start, end, last = map(julian_date, (self.train_start, self.train_end, self.test_end))
         except ValueError as error:
             raise ConfigError(str(error)) from error

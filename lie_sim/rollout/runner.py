@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.integrators import Compiled, Method, get_method
-from lie_sim.integrators.stepper import check_step_counts
+from lie_sim.integrators.stepper import check_step_counts, refuse_adaptive
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.rollout.binding import bound_systems
 from lie_sim.rollout.chunk import Chunk
@@ -156,6 +156,7 @@ class Rollout:
 
     def _method(self) -> Method:
         method = get_method(self.method)
+        refuse_adaptive(method, "Rollout")
         return Compiled(method) if self.compile else method
 
     def _chunks(

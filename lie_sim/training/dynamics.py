@@ -25,6 +25,7 @@ from lie_sim.data.derivatives import force_targets
 from lie_sim.data.trajectories import Trajectories
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.integrators import get_method, odeint
+from lie_sim.integrators.stepper import refuse_adaptive
 from lie_sim.training.config import TrainingConfig
 from lie_sim.training.tasks import Batch, TensorTask, mean_square, particle_tensors, particles_of, select
 
@@ -64,7 +65,7 @@ class _DynamicsTask(TensorTask):
 
     def __init__(self, train: Batch, validation: Batch, *, dt: float, method: str, substeps: int) -> None:
         super().__init__(train, validation)
-        get_method(method)
+        refuse_adaptive(get_method(method), "training")
         if substeps < 1:
             raise ValueError(f"substeps must be at least 1, got {substeps}")
         self.dt, self.method, self.substeps = dt, method, substeps

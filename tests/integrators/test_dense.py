@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lie_sim import PhaseState
-from lie_sim.integrators import SystemDynamics, odeint, odeint_dense
+from lie_sim.integrators import DenseOutput, SystemDynamics, odeint, odeint_dense
 from lie_sim.systems import Springs
 
 
@@ -67,3 +67,21 @@ def test_what_is_impossible_is_named() -> None:
         dense(1.5)
     with pytest.raises(TypeError, match="dense output is for splitting methods"):
         odeint_dense(dynamics, y0, 0.0, 1.0, step_size=0.1, method="baoab")
+
+
+def test_polynomials_are_met_exactly_between_steps_of_each_systems_own() -> None:
+    """q = t⁵, p = t³, on uneven steps; the second system goes backwards."""
+    times = torch.tensor([[0.0, 2.0], [0.5, 1.7], [0.6, 0.4], [2.0, -1.0]], dtype=torch.float64)
+    x = times[..., None, None]
+    path = DenseOutput(times, x**5, x**3, 5 * x**4, 20 * x**3, 3 * x**2)
+    t = torch.tensor(
+        [[0.0, 2.0], [0.55, 0.0], [1.9, 1.7], [2.0, -1.0]], dtype=torch.float64, requires_grad=True
+    )
+    q, p = path(t)
+    assert (q[..., 0, 0] - t**5).abs().max() < 1e-13
+    assert (p[..., 0, 0] - t**3).abs().max() < 1e-13
+    (rate,) = torch.autograd.grad(q.sum(), t)
+    assert (rate - 5 * t**4).abs().max() < 1e-12
+    assert path.covers(torch.tensor([[2.1, 0.0], [1.0, 2.1]])).tolist() == [[False, True], [True, False]]
+    with pytest.raises(ValueError, match=r"between \[0, 2\] and \[2, -1\]"):
+        path(t + 0.5)

@@ -17,6 +17,7 @@ from lie_sim.systems import Springs
 
 SPLITTINGS = [method.name for method in splitting_methods() if method.reversible]
 ELSEWHERE = [
+    "adaptive_leapfrog",  # gradients by autograd only: test_adaptive
     "rattle",
     "rigid_body_splitting",
     "rigid_body_splitting4",

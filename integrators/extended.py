@@ -48,7 +48,7 @@ class TaoMethod(Method):
     omega: float = 10.0
     symplectic: bool = field(default=False, init=False)
     reversible: bool = field(default=True, init=False)
-    remembers = ("q2", "p2")
+    remembers = ("q2", "p2", "dq", "dp")
 
     def __post_init__(self) -> None:
         if not 0 <= self.omega < math.inf:

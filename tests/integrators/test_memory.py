@@ -83,5 +83,10 @@ PARTICLE_METHODS = [
 def test_no_systems_are_a_batch_too(method: Method) -> None:
     state, dynamics = springs()
     none = SystemDynamics(dynamics.system, dynamics.particles[:0])
-    q, p = integrate(none, state.q[:0], state.p[:0], step_size=0.1, num_steps=2, method=method)
-    assert q.shape == p.shape == (0, 3, 3, 2)
+    q, p = state.q[:0], state.p[:0]
+    t = torch.tensor([0.0, 0.1, 0.2], dtype=torch.float64)
+    q, p = odeint(none, (q, p), t, method=method, options={"step_size": 0.1})
+    assert q.shape == p.shape == (3, 0, 3, 2)
+    if not method.adaptive:
+        q, p = integrate(none, state.q[:0], state.p[:0], step_size=0.1, num_steps=2, method=method)
+        assert q.shape == p.shape == (0, 3, 3, 2)

@@ -360,7 +360,7 @@ def long_rollouts(result: Result) -> str:
     parts = [
         ("start", 0, f"4 steps, {begin:.0f} CPU s: the common start"),
         ("four", 0, f"4 steps, {longer:.0f} CPU s more"),
-        ("long", 0, f"100 steps, {0.4 * longer:.0f} CPU s more"),
+        ("long", 0, f"100 steps, {longer / 2:.0f} CPU s more"),
         ("long", 1, f"100 steps, then **1,000 steps**, {longer:.0f} CPU s more"),
     ]
     rows = []

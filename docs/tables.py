@@ -396,8 +396,8 @@ def long_rollouts(result: Result) -> str:
     return (
         "Mean squared error of rollouts over 100 steps of unseen systems:\n\n"
         + table(["trained through", *columns], rows)
-        + f"\nMeans over {seeds} seeds. Error of four steps over that of long rollouts, in about one CPU time, geometric "
-        + f"mean of the seeds: {gains[0]} noise, {gains[1]}.\n"
+        + f"\nMeans over {seeds} seeds. Four steps over long rollouts, in about the same CPU time, geometric "
+        + f"mean of the ratios of errors: {gains[0]} noise, {gains[1]}.\n"
         + "\nMiB that a training step of 40 systems needs beyond what the process holds already:\n\n"
         + table(["", *(f"{steps:,} steps" for steps in counts)], memory)
         + source(result)

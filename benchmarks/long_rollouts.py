@@ -6,17 +6,17 @@ the same ordinary training: rollouts over four steps from random points of the t
 trained on, for the same CPU time, in two ways:
 
     four steps       the same as before, at a third of the first learning rate
-    long rollouts    two fifths of the time through 100 leapfrog steps over 51 points, the rest through 1,000 steps over
+    long rollouts    half of the time through 100 leapfrog steps over 51 points, the other half through 1,000 steps over
                      101 points, with the reversible adjoint
 
 Judged by rollouts of 100 steps of unseen systems: mean squared error of positions and momenta, PEFRL, as in
 springs_accuracy.py. Three seeds, each with its own data and weights. Lengths and learning rates were chosen by
 validation systems of seed 0, among two or three values each.
 
-Memory: peak resident set (VmHWM) of one training step with the same model and batch beyond that of a step of ten, each
-in a process of its own, by adjoint.
+Memory: peak resident set (VmHWM) during one training step minus the resident set before, after a warm-up of a step
+through two, in a process of its own for each adjoint and length.
 
-    python benchmarks/long_rollouts.py [--workers 2] [--seeds 3] [--quick]
+    python benchmarks/long_rollouts.py [--workers 2] [--seeds 3] [--keep DIR] [--only NOISE SEED] [--quick]
 """
 
 from __future__ import annotations
@@ -41,12 +41,13 @@ from record import record
 from lie_sim import save_model
 from lie_sim.experiments import SpringsConfig, SpringsExperiment
 from lie_sim.experiments.dynamics import score_rollout
+from lie_sim.files import write_atomically
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.training import RolloutTask, TrainingConfig, train
 
-NUM_TRAIN, NUM_TEST, POINTS = 40, 300, 500
+NUM_TRAIN, NUM_TEST, POINTS = 40, 200, 500
 NOISES = (0.0, 0.03)
-START, LONGER = 30.0, 75.0
+START, LONGER = 60.0, 60.0
 """CPU seconds of the common start and of what follows."""
 FOUR = {"rollout_method": "yoshida4", "rollout_points": 5}
 MEMORY_STEPS, MEMORY_BATCH = (10, 100, 1000), 40
@@ -81,8 +82,8 @@ def continuations(noise: float, seconds: float) -> dict[str, list[Stage]]:
     return {
         "four": [(seconds, {**FOUR, "learning_rate": 1e-3 if noise else 3e-3})],
         "long": [
-            (0.4 * seconds, {**through(51, 2), "learning_rate": hundred}),
-            (0.6 * seconds, {**through(101, 10), "learning_rate": thousand}),
+            (0.5 * seconds, {**through(51, 2), "learning_rate": hundred}),
+            (0.5 * seconds, {**through(101, 10), "learning_rate": thousand}),
         ],
     }
 
@@ -144,14 +145,21 @@ def follow(
     return rows
 
 
-def compare(noise: float, seed: int, seconds: tuple[float, float], folder: Path) -> list[dict[str, Any]]:
-    """The common start and both continuations of one seed."""
+def compare(noise: float, seed: int, seconds: tuple[float, float], keep: Path) -> list[dict[str, Any]]:
+    """The common start and both continuations of one seed; read from ``keep`` if they are there."""
+    kept = keep / f"noise_{noise}_seed_{seed}.json"
+    if kept.exists():
+        found: list[dict[str, Any]] = json.loads(kept.read_text())
+        return found
     torch.set_num_threads(1)
-    rows = follow(noise, seed, "start", [begin(noise, seconds[0])], None, folder)
-    start = Path(rows[0]["model"])
-    for name, stages in continuations(noise, seconds[1]).items():
-        rows += follow(noise, seed, name, stages, start, folder)
-    return [{key: value for key, value in row.items() if key != "model"} for row in rows]
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = follow(noise, seed, "start", [begin(noise, seconds[0])], None, Path(scratch))
+        start = Path(rows[0]["model"])
+        for name, stages in continuations(noise, seconds[1]).items():
+            rows += follow(noise, seed, name, stages, start, Path(scratch))
+    rows = [{key: value for key, value in row.items() if key != "model"} for row in rows]
+    write_atomically(kept, json.dumps(rows).encode())
+    return rows
 
 
 def memory_kib(quantity: str) -> int:
@@ -221,6 +229,14 @@ def main() -> None:
     )
     parser.add_argument("--workers", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--keep", type=Path, help="directory of finished parts, which are not done again")
+    parser.add_argument(
+        "--only",
+        type=float,
+        nargs=2,
+        metavar=("NOISE", "SEED"),
+        help="do one part, for --keep; nothing is recorded",
+    )
     parser.add_argument("--quick", action="store_true", help="tiny settings; nothing is recorded")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -228,16 +244,15 @@ def main() -> None:
         print(measure(options.measure[0], int(options.measure[1])))
         return
     seconds, seeds = ((1.0, 2.0), 1) if options.quick else ((START, LONGER), options.seeds)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool,
-    ):
-        waiting = [
-            pool.submit(compare, noise, seed, seconds, Path(folder))
-            for noise in reversed(NOISES)
-            for seed in range(seeds)
-        ]
-        runs = [row for future in waiting for row in future.result()]
+    with tempfile.TemporaryDirectory() as scratch:
+        keep = options.keep or Path(scratch)
+        if options.only:
+            compare(options.only[0], int(options.only[1]), seconds, keep)
+            return
+        with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+            cells = [(noise, seed) for noise in NOISES for seed in range(seeds)]
+            waiting = [pool.submit(compare, *cell, seconds, keep) for cell in cells]
+            runs = [row for future in waiting for row in future.result()]
     memory = memory_rows(MEMORY_STEPS[:2] if options.quick else MEMORY_STEPS)
     figures = summary(runs, memory)
     for name, value in figures.items():

@@ -10,7 +10,7 @@ import torch
 from lie_sim.models import FullyConnected, FullyConnectedConfig, LieTransformer
 from lie_sim.models.inputs import _one_hot_or_nan, encode_species
 from lie_sim.neighbors import NeighbourMatrix, neighbour_matrix
-from lie_sim.rollout.runner import _select
+from lie_sim.rollout.binding import _select
 from lie_sim.state import Particles
 
 CUTOFF = 1.5

@@ -26,6 +26,15 @@ FRAME_OPTIONS = {
     "cutoff": {"cutoff": 2.0},
     "gaussian": {"radial": "gaussian", "cutoff": 3.0},
     "coulomb": {"radial": "coulomb", "softening": 0.05},
+    "bessel": {"radial": "bessel", "cutoff": 3.0},
+    "refined moments": {
+        "lifting": "moments",
+        "num_moments": 3,
+        "radial": "bessel",
+        "cutoff": 3.0,
+        "num_layers": 3,
+    },
+    "refined moments, post norm": {"lifting": "moments", "num_moments": 2, "norm": "post", "cutoff": 3.0},
     "softmax": {
         "normalisation": "softmax",
         "location": "mlp",

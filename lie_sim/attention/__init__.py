@@ -1,6 +1,7 @@
 """Self-attention whose weights depend on relative poses, with the paper's kernels by name."""
 
 from lie_sim.attention.kernels import COMBINATIONS, CONTENT_KERNELS, LOCATION_KERNELS
+from lie_sim.attention.moments import MomentAttention
 from lie_sim.attention.normalisation import NORMALISATIONS, attention_weights
 from lie_sim.attention.self_attention import AttentionConfig, LieSelfAttention
 
@@ -11,5 +12,6 @@ __all__ = [
     "NORMALISATIONS",
     "AttentionConfig",
     "LieSelfAttention",
+    "MomentAttention",
     "attention_weights",
 ]

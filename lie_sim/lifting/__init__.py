@@ -4,6 +4,7 @@ from lie_sim.lifting.base import Lifting, PairGeometry, gather_points, pair_mask
 from lie_sim.lifting.finite import FiniteLift
 from lie_sim.lifting.frame import FrameLift
 from lie_sim.lifting.haar import HaarLift
+from lie_sim.lifting.moments import MomentLift, component_orders
 from lie_sim.lifting.radial import RADIAL_BASES, RadialBasis, compress, smooth_cutoff
 
 __all__ = [
@@ -12,8 +13,10 @@ __all__ = [
     "FrameLift",
     "HaarLift",
     "Lifting",
+    "MomentLift",
     "PairGeometry",
     "RadialBasis",
+    "component_orders",
     "compress",
     "gather_points",
     "pair_mask",

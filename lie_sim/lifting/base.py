@@ -5,7 +5,7 @@ points by its *location* a_ij, a function of the relative pose u_i⁻¹u_j. Ever
 the geometry through a_ij only, so the model is exactly as invariant as a_ij is.
 
 Shape letters: B batch, N particles, L lifts per particle, M = N·L points, K neighbours of a point,
-d space dimension, A location dimension, C channels.
+d space dimension, A location dimension, C channels, P components of a direction.
 
 Reference: Hutchinson et al., "LieTransformer: equivariant self-attention for Lie groups", ICML 2021,
 arXiv:2012.10885, section 3.
@@ -32,12 +32,14 @@ class PairGeometry:
         envelope: smooth weight of each pair in [0, 1], 0 for padding, shape (B, M, K).
         index: source point of each pair, shape (B, M, K); None for all pairs, where K = M.
         num_lifts: L, the number of points made from each particle.
+        directions: scalar, vector and matrix of the direction of each pair, shape (B, M, K, P), for moment attention.
     """
 
     location: Float[Tensor, "B M K A"]
     envelope: Float[Tensor, "B M K"]
     index: Int[Tensor, "B M K"] | None
     num_lifts: int
+    directions: Float[Tensor, "B M K P"] | None = None
 
     def sources(self, f: Float[Tensor, "B M C"]) -> Float[Tensor, "B M_or_1 K C"]:
         """Features of the source of each pair; for all pairs a broadcastable view of shape (B, 1, M, C)."""

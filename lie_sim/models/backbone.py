@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lie_sim.activations import silu
-from lie_sim.attention import LieSelfAttention
+from lie_sim.attention import LieSelfAttention, MomentAttention
 from lie_sim.groups import LieGroup, group
-from lie_sim.lifting import FiniteLift, FrameLift, HaarLift, Lifting, PairGeometry, compress
+from lie_sim.lifting import FiniteLift, FrameLift, HaarLift, Lifting, MomentLift, PairGeometry, compress
 from lie_sim.models.config import LieTransformerConfig
 from lie_sim.models.inputs import check_neighbours, check_particles, encode_species
 from lie_sim.neighbors import NeighbourMatrix, neighbour_matrix
@@ -43,6 +43,14 @@ def build_lifting(config: LieTransformerConfig) -> Lifting:
         )
     if config.lifting == "finite":
         return FiniteLift(_group_of(config), code=config.element_code, cutoff=cutoff)
+    if config.lifting == "moments":
+        return MomentLift(
+            config.dim,
+            cutoff=cutoff,
+            radial=config.radial,
+            num_radial=config.num_radial,
+            softening=config.softening / config.length_scale,
+        )
     return FrameLift(
         config.dim,
         num_scalars=config.num_scalars,
@@ -115,6 +123,46 @@ class AttentionBlock(nn.Module):
         return f + change
 
 
+class MomentBlock(nn.Module):
+    """As :class:`AttentionBlock`, of moment attention; it also refines the moments of every particle."""
+
+    def __init__(self, config: LieTransformerConfig, location_dim: int, *, first: bool, last: bool) -> None:
+        super().__init__()
+        self.norm = config.norm
+        self.attention = MomentAttention(
+            config.dim,
+            width=config.width,
+            num_heads=config.num_heads,
+            num_moments=config.num_moments,
+            location_dim=location_dim,
+            hidden=config.kernel_hidden,
+            first=first,
+            last=last,
+        )
+        self.feed_forward = FeedForward(config.width, final_activation=config.paper_blocks)
+        self.norm_attention = _norm_layer(config)
+        self.norm_feed_forward = _norm_layer(config)
+
+    def forward(
+        self,
+        f: Float[Tensor, "B N C"],
+        moments: Float[Tensor, "B N P m"] | None,
+        pairs: PairGeometry,
+        steering: Float[Tensor, "B N P K"],
+    ) -> tuple[Float[Tensor, "B N C"], Float[Tensor, "B N P m"] | None]:
+        """One block."""
+        post = self.norm == "post"
+        change, extra = self.attention(f if post else self.norm_attention(f), moments, pairs, steering)
+        f = f + (self.norm_attention(change) if post else change)
+        inner = f if post else self.norm_feed_forward(f)
+        change = self.feed_forward(inner)
+        f = f + (self.norm_feed_forward(change) if post else change)
+        if self.attention.gate is None:
+            return f, None
+        refined = self.attention.refine(inner, extra)
+        return f, refined if moments is None else moments + refined
+
+
 class LieTransformerBackbone(nn.Module):
     """Everything before the readout.
 
@@ -130,13 +178,18 @@ class LieTransformerBackbone(nn.Module):
         self.config = config
         self.lifting = build_lifting(config)
         self.embed = nn.Linear(config.num_scalars, config.width)
-        self.blocks = nn.ModuleList(
-            AttentionBlock(config, self.lifting.location_dim) for _ in range(config.num_layers)
-        )
+        self.blocks = nn.ModuleList(self._block(number) for number in range(config.num_layers))
         mean = config.attribute_mean or (0.0,) * config.num_attributes
         std = config.attribute_std or (1.0,) * config.num_attributes
         self.register_buffer("attribute_mean", torch.tensor(mean), persistent=False)
         self.register_buffer("attribute_std", torch.tensor(std), persistent=False)
+
+    def _block(self, number: int) -> nn.Module:
+        config, location_dim = self.config, self.lifting.location_dim
+        if config.lifting == "moments":
+            last = number == config.num_layers - 1
+            return MomentBlock(config, location_dim, first=number == 0, last=last)
+        return AttentionBlock(config, location_dim)
 
     def scalars(self, particles: Particles, like: Tensor) -> Float[Tensor, "B N S"]:
         """Standardised mass, attributes and one-hot species; a constant 1 where nothing is known."""
@@ -194,12 +247,23 @@ class LieTransformerBackbone(nn.Module):
         pairs = self.lifting(q / config.length_scale, particles, neighbours, scalars)
         if config.source_weight == "masses":
             pairs = self._weigh_sources(pairs, particles)
-        compressed = compress(pairs.location)
         f: Tensor = self.embed(scalars)
+        if pairs.directions is not None:
+            return self._with_moments(f, pairs)
+        compressed = compress(pairs.location)
         if pairs.num_lifts > 1:
             f = f.repeat_interleave(pairs.num_lifts, dim=1)
         for block in self.blocks:
             f = block(f, pairs, compressed)
+        return f
+
+    def _with_moments(self, f: Tensor, pairs: PairGeometry) -> Tensor:
+        assert pairs.directions is not None
+        weight = (pairs.envelope / self.config.mean_neighbours)[..., None]
+        steering = (pairs.directions * weight).transpose(-1, -2)
+        moments: Tensor | None = None
+        for block in self.blocks:
+            f, moments = block(f, moments, pairs, steering)
         return f
 
     @staticmethod

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lie_sim.attention import AttentionConfig
 
-LIFTINGS = ("frame", "haar", "finite")
+LIFTINGS = ("frame", "moments", "haar", "finite")
 READOUTS = ("sum", "mean", "max")
 HEADS = ("residual", "deep", "linear")
 NORMS = ("bounded", "none", "pre", "post")
@@ -58,7 +58,8 @@ class LieTransformerConfig:
         num_attributes: A, length of ``particles.attributes``.
         num_species: number of species; ``particles.species`` runs from 0 to ``num_species − 1``.
         use_masses: whether the potential sees the masses.
-        lifting: "frame" (soft frames: exact, smooth), "finite" (T(n) ⋊ K: exact) or "haar" (random samples).
+        lifting: "frame" (soft frames: exact, smooth), "moments" (soft frames with second moments that every block
+            refines; cheaper and more accurate for molecules), "finite" (T(n) ⋊ K: exact) or "haar" (random samples).
         group: group name for "haar", such as "SE(3)", and for "finite" (the subgroup K), such as "C4".
         element_code: how "finite" encodes relative rotations, "matrix" or (paper) "index".
         num_lifts: L, stabiliser samples per particle of "haar".
@@ -66,11 +67,12 @@ class LieTransformerConfig:
         pose: encoding of relative poses of "haar", "log", "matrix" or "quaternion"; empty for the group's own.
         squash: shortening of the locations of "haar"; 0 for none.
         centre: subtract the mean position first (for groups that act about the origin).
-        num_frames: m, frame vectors of each particle; 0 leaves distances only.
-        num_moments: n, second moments of each particle, which see angles at symmetric sites.
+        num_frames: m, frame vectors of each particle with "frame"; 0 leaves distances only.
+        num_moments: second moments of each particle with "frame", which see angles at symmetric sites; with "moments"
+            the number m of functions on the sphere around each particle.
         chirality: add pseudo-scalars that tell left from right: symmetry SE(d) in place of E(d).
-        radial: functions of the distance, "polynomial", "gaussian" or "coulomb".
-        num_radial: size of the gaussian basis.
+        radial: functions of the distance, "polynomial", "gaussian", "bessel" or "coulomb".
+        num_radial: size of the gaussian or bessel basis.
         softening: ε of the coulomb basis, in units of ``length_scale``.
         cutoff: distance where interactions end, in the unit of q; 0 for none.
         width: channels C, a multiple of ``num_heads``.
@@ -181,16 +183,21 @@ class LieTransformerConfig:
             require_positive(f"attribute_std[{number}]", value)
 
     def _check_lifting(self) -> None:
-        if self.lifting == "frame" and self.group:
+        if self.lifting in ("frame", "moments") and self.group:
             raise ValueError(
-                f"FrameLift is E(d) or SE(d) by construction: leave group empty, not {self.group!r}"
+                f"lifting={self.lifting!r} is E(d) or SE(d) by construction: leave group empty, not {self.group!r}"
             )
-        if self.lifting != "frame" and not self.group:
+        if self.lifting not in ("frame", "moments") and not self.group:
             raise ValueError(
                 f"lifting={self.lifting!r} needs a group name, such as 'T(2)' (haar) or 'C4' (finite)"
             )
         if self.lifting == "haar" and self.cutoff:
             raise ValueError("lifting='haar' describes all pairs: leave cutoff 0, or use 'frame' or 'finite'")
+        if self.lifting == "moments" and (self.chirality or not self.num_moments or not self.cutoff):
+            raise ValueError(
+                "lifting='moments' is local and has the symmetry E(d): give cutoff > 0 and num_moments >= 1, "
+                f"leave chirality False; got {self.cutoff}, {self.num_moments} and {self.chirality}"
+            )
         for name, default in _ONLY_HAAR.items():
             value = getattr(self, name)
             if self.lifting != "haar" and value != default:

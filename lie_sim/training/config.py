@@ -35,10 +35,12 @@ class TrainingConfig:
         batch_size: systems per step.
         max_steps: end of the run; 0 for none (then ``max_cpu_seconds`` must be given).
         max_cpu_seconds: CPU time of the process (all its threads) at which the run ends; 0 for none.
+        optimizer: "adamw", or "muon" (matrices with their singular values made equal: far fewer steps for forces of
+            molecules; a learning rate near 0.01).
         learning_rate: largest learning rate, after the warm-up.
         min_learning_rate_ratio: part of the learning rate that is left at the end of the cosine.
         warmup_steps: steps of linear warm-up.
-        weight_decay: of AdamW.
+        weight_decay: of the optimiser.
         betas: β₁ and β₂ of AdamW.
         clip_norm: largest norm of the gradient; 0 for no clipping.
         ema_decay: of the exponential moving average of the weights; 0 for none.
@@ -66,6 +68,7 @@ class TrainingConfig:
     batch_size: int = 100
     max_steps: int = 3000
     max_cpu_seconds: float = 0.0
+    optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = 3e-3
     min_learning_rate_ratio: float = 1e-3
     warmup_steps: int = 100

@@ -1,4 +1,4 @@
-"""The training loop: AdamW, warm-up and cosine, averaged weights, early stopping, checkpoints.
+"""The training loop: AdamW or Muon, warm-up and cosine, averaged weights, early stopping, checkpoints.
 
 A run directory holds
 

@@ -1,7 +1,7 @@
 """All that changes during a run, and its checkpoints.
 
 A checkpoint is one safetensors file with a JSON header (:mod:`lie_sim.data.storage`): weights, their average,
-the best average, AdamW's moments, and the counters. Batches and random numbers are functions of the seed and
+the best average, the optimiser's moments, and the counters. Batches and random numbers are functions of the seed and
 the step, so nothing else has to be kept for a resumed run to be the undisturbed one, bit for bit.
 """
 
@@ -21,6 +21,7 @@ from lie_sim.data.storage import load_tensors, save_tensors
 from lie_sim.errors import CheckpointError, ConfigError, DataError
 from lie_sim.training.adamw import AdamW
 from lie_sim.training.config import TrainingConfig
+from lie_sim.training.muon import Muon
 from lie_sim.training.schedule import ema_decay
 
 _KIND = "training checkpoint"
@@ -60,9 +61,8 @@ class RunState:
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.parameters[0].device)
         self.average = copy.deepcopy(self.module).eval()
         self._averaged: list[Tensor] = [p for p in self.average.parameters() if p.requires_grad]
-        self.optimizer = AdamW(
-            self.parameters, betas=self.config.betas, weight_decay=self.config.weight_decay
-        )
+        make = Muon if self.config.optimizer == "muon" else AdamW
+        self.optimizer = make(self.parameters, betas=self.config.betas, weight_decay=self.config.weight_decay)
 
     @torch.no_grad()
     def average_weights(self) -> None:

@@ -50,6 +50,9 @@ def test_bases_are_their_formulas():
     gaussian = torch.exp(-0.5 * (r[:, None] - centres) ** 2)
     found = RadialBasis("gaussian", size=3, cutoff=2.0)(r**2)
     assert torch.allclose(found, gaussian, atol=1e-3)  # the distance is softened by 1e-3
+    found = RadialBasis("bessel", size=2, cutoff=4.0)(torch.tensor([1.0, 4.0, 16.0], dtype=torch.float64))
+    bessel = torch.tensor([[0.5**0.5, 1.0], [0.5, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    assert torch.allclose(found, bessel, atol=1e-5)
 
 
 def test_compress_is_odd_bounded_and_has_slope_one():
@@ -63,7 +66,12 @@ def test_compress_is_odd_bounded_and_has_slope_one():
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("bessel", {}, "unknown radial basis 'bessel'; choose one of polynomial, gaussian, coulomb"),
+        (
+            "fourier",
+            {},
+            "unknown radial basis 'fourier'; choose one of polynomial, gaussian, bessel, coulomb",
+        ),
+        ("bessel", {}, "needs a cutoff"),
         ("gaussian", {}, "needs a cutoff"),
         ("coulomb", {"softening": 0.0}, "softening > 0"),
     ],

@@ -14,12 +14,16 @@ from lie_sim.state import Particles
 GRADIENT_TOLERANCE = {"eps": 1e-6, "atol": 1e-6, "rtol": 1e-4}  # central differences in float64
 FORCE_ROUNDING = 1e-11  # of the largest force
 
+MOMENTS = {"lifting": "moments", "num_moments": 2, "radial": "bessel", "cutoff": 3.0}
+
 MODELS = {
     "frame 2-D": (2, {"num_moments": 1, "chirality": True}),
     "frame 3-D": (3, {"num_moments": 1, "chirality": True}),
     "frame gaussian": (3, {"radial": "gaussian", "cutoff": 3.0, "num_moments": 1}),
     "frame coulomb": (3, {"radial": "coulomb"}),
     "frame softmax": (3, {"normalisation": "softmax", "cutoff": 2.0, "norm": "pre"}),
+    "moments 2-D": (2, {"lifting": "moments", "num_moments": 2, "num_layers": 3, "cutoff": 2.0}),
+    "moments bessel": (3, MOMENTS),
     "T(2)": (2, {"lifting": "haar", "group": "T(2)"}),
     "T(3)": (3, {"lifting": "haar", "group": "T(3)"}),
     "SO(2)": (2, {"lifting": "haar", "group": "SO(2)", "centre": True}),
@@ -90,7 +94,7 @@ def test_forces_and_their_gradients_are_finite(make_model, make_system, forces_o
 )
 @pytest.mark.parametrize(
     "options",
-    [{"num_moments": 1, "chirality": True}, {"radial": "coulomb", "softening": 0.2, "cutoff": 3.0}],
+    [{"num_moments": 1, "chirality": True}, {"radial": "coulomb", "softening": 0.2, "cutoff": 3.0}, MOMENTS],
 )
 def test_energy_and_force_are_differentiated_correctly(make_model, make_system, options, shape):
     model = make_model(dim=3, num_layers=1, **options)
@@ -133,24 +137,27 @@ def test_forces_turn_with_the_system(make_model, make_system, forces_of, dim, ch
     assert error < FORCE_ROUNDING
 
 
-def test_internal_forces_cancel(make_model, make_system, forces_of):
+@pytest.mark.parametrize("options", [{"num_moments": 1}, MOMENTS])
+def test_internal_forces_cancel(make_model, make_system, forces_of, options):
     q, particles = make_system(3)
-    forces = forces_of(make_model(dim=3, num_moments=1), q, particles).detach()
+    forces = forces_of(make_model(dim=3, **options), q, particles).detach()
     torque = torch.linalg.cross(q, forces).sum(1)
     largest = float(forces.abs().max())
     assert float(forces.sum(1).abs().max()) < FORCE_ROUNDING * largest
     assert float(torque.abs().max()) < FORCE_ROUNDING * largest
 
 
-def test_force_on_a_site_of_inversion_symmetry_is_zero(make_model, forces_of):
+@pytest.mark.parametrize("options", [{"num_moments": 1}, MOMENTS])
+def test_force_on_a_site_of_inversion_symmetry_is_zero(make_model, forces_of, options):
     q = torch.cat([torch.zeros(1, 3), torch.eye(3), -torch.eye(3)]).double()[None]
-    forces = forces_of(make_model(dim=3, num_moments=1), q, identical(7, q.dtype)).detach()
+    forces = forces_of(make_model(dim=3, **options), q, identical(7, q.dtype)).detach()
     assert float(forces[0, 0].abs().max()) < FORCE_ROUNDING * float(forces.abs().max())
     assert float(forces.abs().max()) > 1e-3
 
 
-def test_forces_do_not_depend_on_how_the_pairs_are_listed(make_model, make_system, forces_of):
-    model = make_model(dim=3, cutoff=2.0, num_moments=1, chirality=True)
+@pytest.mark.parametrize("options", [{"num_moments": 1, "chirality": True}, MOMENTS])
+def test_forces_do_not_depend_on_how_the_pairs_are_listed(make_model, make_system, forces_of, options):
+    model = make_model(dim=3, **{**options, "cutoff": 2.0})
     q, particles = make_system(3)
     listed = forces_of(model, q, particles, neighbour_matrix(q, particles, cutoff=2.0))
     wider = forces_of(model, q, particles, neighbour_matrix(q, particles, cutoff=2.7))

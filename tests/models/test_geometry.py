@@ -68,7 +68,12 @@ def test_moments_see_angles_that_vectors_cannot(make_model):
 
 @pytest.mark.parametrize("normalisation", LOCAL_NORMALISATIONS)
 @pytest.mark.parametrize(
-    "lifting", [{"num_moments": 1}, {"lifting": "finite", "group": "T", "mean_neighbours": 12.0}]
+    "lifting",
+    [
+        {"num_moments": 1},
+        {"num_moments": 2, "lifting": "moments"},
+        {"lifting": "finite", "group": "T", "mean_neighbours": 12.0},
+    ],
 )
 def test_energies_of_separate_clusters_add(make_model, make_system, lifting, normalisation):
     model = make_model(dim=3, cutoff=2.0, num_attributes=1, normalisation=normalisation, noise=0.1, **lifting)
@@ -89,7 +94,12 @@ def test_energies_of_separate_clusters_add(make_model, make_system, lifting, nor
 @pytest.mark.parametrize("listed", [False, True])
 @pytest.mark.parametrize(
     "lifting",
-    [{"num_moments": 1, "chirality": True}, {"radial": "gaussian"}, {"lifting": "finite", "group": "T"}],
+    [
+        {"num_moments": 1, "chirality": True},
+        {"radial": "gaussian"},
+        {"lifting": "moments", "num_moments": 2, "radial": "bessel"},
+        {"lifting": "finite", "group": "T"},
+    ],
 )
 def test_a_neighbour_leaves_twice_differentiably(make_model, forces_of, lifting, normalisation, listed):
     """Just inside the cutoff the third particle feels a force ∝ δ²: F and F' are 0 at it, as outside."""
@@ -108,10 +118,11 @@ def test_a_neighbour_leaves_twice_differentiably(make_model, forces_of, lifting,
     assert float(force[0] / force[1]) == pytest.approx(4.0, rel=0.1)
 
 
-def test_an_isolated_particle_has_an_energy(make_model):
+@pytest.mark.parametrize("lifting", [{}, {"lifting": "moments", "num_moments": 2}])
+def test_an_isolated_particle_has_an_energy(make_model, lifting):
     q = torch.tensor([[[0.0, 0.0, 0.0], [50.0, 0.0, 0.0]]], dtype=torch.float64)
     for normalisation in LOCAL_NORMALISATIONS:
-        model = make_model(dim=3, cutoff=2.0, normalisation=normalisation)
+        model = make_model(dim=3, cutoff=2.0, normalisation=normalisation, **lifting)
         pair = identical(1, 2)
         listed = model(q, pair, neighbour_matrix(q, pair, cutoff=2.0))
         alone = model(q[:, :1], identical(1, 1))
@@ -123,7 +134,12 @@ CELL = torch.tensor([[[3.0, 0.0, 0.0], [0.8, 2.6, 0.0], [-0.5, 0.4, 2.9]]], dtyp
 
 @pytest.mark.parametrize("cutoff", [1.4, 3.5])
 @pytest.mark.parametrize(
-    "lifting", [{"num_moments": 1, "radial": "gaussian"}, {"lifting": "finite", "group": "T"}]
+    "lifting",
+    [
+        {"num_moments": 1, "radial": "gaussian"},
+        {"num_moments": 2, "lifting": "moments", "radial": "bessel"},
+        {"lifting": "finite", "group": "T"},
+    ],
 )
 def test_crystals_repeat(make_model, make_system, forces_of, lifting, cutoff):
     model = make_model(dim=3, cutoff=cutoff, mean_neighbours=100.0, noise=0.1, **lifting)
@@ -157,3 +173,13 @@ def test_mixed_periodic_directions_in_one_batch(make_model, make_system, forces_
         own = particles[i : i + 1]
         single = forces_of(model, q[i : i + 1], own, neighbour_matrix(q[i : i + 1], own, cutoff=2.0))
         assert torch.allclose(single[0], forces[i], rtol=0, atol=1e-5 * float(forces.detach().abs().max()))
+
+
+def test_refined_moments_see_angles_at_a_symmetric_site(make_model):
+    """As above: the vectors of the centre vanish, its second moments do not."""
+    angles = torch.tensor([1.35, 1.45, torch.pi / 2], dtype=torch.float64)
+    first = torch.tensor([[1.0, 0.0]], dtype=torch.float64).expand(3, -1)
+    second = torch.stack([angles.cos(), angles.sin()], dim=-1)
+    q = torch.stack([torch.zeros_like(first), first, -first, second, -second], dim=1)
+    model = make_model(dim=2, cutoff=1.24, lifting="moments", num_moments=2, num_layers=1)
+    assert float(model.energy(q, identical(3, 5)).detach().std()) > 1e3 * BLIND

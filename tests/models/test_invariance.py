@@ -26,6 +26,15 @@ FRAME_OPTIONS = {
     "cutoff": {"cutoff": 2.0},
     "gaussian": {"radial": "gaussian", "cutoff": 3.0},
     "coulomb": {"radial": "coulomb", "softening": 0.05},
+    "bessel": {"radial": "bessel", "cutoff": 3.0},
+    "refined moments": {
+        "lifting": "moments",
+        "num_moments": 3,
+        "radial": "bessel",
+        "cutoff": 3.0,
+        "num_layers": 3,
+    },
+    "refined moments, post norm": {"lifting": "moments", "num_moments": 2, "norm": "post", "cutoff": 3.0},
     "softmax": {
         "normalisation": "softmax",
         "location": "mlp",
@@ -174,6 +183,7 @@ def test_only_chirality_tells_mirror_images_apart(make_model, make_system, dim, 
     [
         (3, {"num_moments": 1}),
         (3, {"cutoff": 2.0}),
+        (3, {"cutoff": 2.0, "lifting": "moments", "num_moments": 2}),
         (2, {"lifting": "finite", "group": "C3"}),
         (2, {"readout": "mean"}),
     ],
@@ -193,6 +203,7 @@ def test_identical_particles_may_be_exchanged(make_model, make_system):
 
 
 ALL_LIFTINGS = [
+    (3, {"lifting": "moments", "num_moments": 2, "num_layers": 3, "radial": "bessel", "cutoff": 3.0}),
     (3, {"num_moments": 1, "chirality": True}),
     (2, {"cutoff": 2.0}),
     (2, {"lifting": "finite", "group": "C3", "centre": True}),

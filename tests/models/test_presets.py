@@ -104,8 +104,15 @@ def test_unknown_preset_and_option():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lifting": "none"}, "unknown lifting 'none'; choose one of frame, haar, finite"),
+        ({"lifting": "none"}, "unknown lifting 'none'; choose one of frame, moments, haar, finite"),
         ({"readout": "median"}, "unknown readout 'median'"),
+        ({"lifting": "moments", "num_moments": 2}, "give cutoff > 0 and num_moments >= 1"),
+        ({"lifting": "moments", "cutoff": 2.0}, "give cutoff > 0 and num_moments >= 1"),
+        (
+            {"lifting": "moments", "cutoff": 2.0, "num_moments": 2, "chirality": True},
+            "leave chirality False",
+        ),
+        ({"lifting": "moments", "group": "C4"}, r"'moments' is E\(d\) or SE\(d\) by construction"),
         ({"head": "wide"}, "unknown head 'wide'; choose one of residual, deep, linear"),
         ({"norm": "batch"}, "unknown norm 'batch'"),
         ({"source_weight": "charges"}, "unknown source_weight 'charges'"),
@@ -179,7 +186,7 @@ def test_energy_scale_of_the_fully_connected_network(value):
         ({"lifting": "finite", "group": "O"}, "O acts in 3 dimensions, but dim=2"),
         ({"lifting": "haar", "group": "SU(2)"}, r"there is no group 'SU\(2\)'"),
         ({"lifting": "haar", "group": "SE(2)", "pose": "quaternion"}, 'no "quaternion" encoding'),
-        ({"radial": "bessel"}, "unknown radial basis 'bessel'"),
+        ({"radial": "fourier"}, "unknown radial basis 'fourier'"),
         ({"content": "cosine"}, "unknown content 'cosine'"),
         ({"width": 10}, "width must be a positive multiple of num_heads"),
     ],

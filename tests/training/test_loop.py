@@ -185,13 +185,15 @@ def stop_at(task: Any, step: int) -> Any:
     return task
 
 
-def test_ctrl_c_in_any_step_then_resume_is_bit_exact(tmp_path: Path) -> None:
-    undisturbed = quiet(hamiltonian(), dynamics(), QUICK, tmp_path / "calm")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_ctrl_c_in_any_step_then_resume_is_bit_exact(tmp_path: Path, optimizer: Any) -> None:
+    config = replace(QUICK, optimizer=optimizer)
+    undisturbed = quiet(hamiltonian(), dynamics(), config, tmp_path / "calm")
     task = dynamics()
     for step in (1, 4, 5):  # of each part of the run: steps 1, 5 and 10
         with pytest.raises(TrainingInterrupted, match="start the same run again with the run directory"):
-            quiet(hamiltonian(), stop_at(dynamics(), step), QUICK, tmp_path / "run")
-    result = quiet(hamiltonian(), task, QUICK, tmp_path / "run", resume="required")
+            quiet(hamiltonian(), stop_at(dynamics(), step), config, tmp_path / "run")
+    result = quiet(hamiltonian(), task, config, tmp_path / "run", resume="required")
     assert same_weights(result.module, undisturbed.module)
     assert (result.best_metric, result.validation) == (undisturbed.best_metric, undisturbed.validation)
     rows, expected = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("run", "calm"))

@@ -1,0 +1,109 @@
+r"""Pairs for moment attention: distances, and the direction of each pair as scalar, vector and matrix.
+
+    Y(r̂) = ( 1,  r̂,  r̂ ⊗ r̂ ) ∈ R^P,     P = 1 + d + d(d+1)/2,     r̂ = r / √(r² + ε²)
+
+with √2 before the off-diagonal products, so that Y(a)·Y(b) = 1 + a·b + (a·b)² splits into three invariants, one per
+order. The soft group element of a particle is then no fixed frame: it is a set of functions on the sphere around it,
+
+    u_i(n̂) = T_i · Y(n̂),     T_i ∈ R^{m×P},
+
+made of its neighbours by the attention blocks (:mod:`lie_sim.attention.moments`) and refined by each of them. T_i turns
+with the system, and the relative pose of two particles is what each element says in the direction of the other one:
+
+    a_ij = ( radial(r_ij),  u_i(r̂_ij),  u_j(r̂_ji) )
+
+Nothing here depends on handedness, so the symmetry is E(d).
+
+Shape letters: B batch, N particles, K neighbours, d space dimension, P components of Y, S scalars.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lie_sim.lifting.base import Lifting, PairGeometry, pair_mask, pair_vectors
+from lie_sim.lifting.radial import RadialBasis, smooth_cutoff
+from lie_sim.neighbors import NeighbourMatrix
+from lie_sim.state import Particles
+
+_SOFTENING = 0.1
+"""ε of r̂, in units of the length scale."""
+
+
+def component_orders(dim: int) -> Float[Tensor, "3 P"]:
+    """1 where a component of Y is of that order (0, 1, 2), else 0.
+
+    Example:
+        >>> component_orders(1)
+        tensor([[1., 0., 0.],
+                [0., 1., 0.],
+                [0., 0., 1.]])
+    """
+    order = torch.tensor([0] + dim * [1] + dim * (dim + 1) // 2 * [2])
+    return torch.nn.functional.one_hot(order, 3).T.to(torch.get_default_dtype())
+
+
+class MomentLift(Lifting):
+    """One lift per particle; the elements themselves are made by the attention blocks.
+
+    Args:
+        dim: space dimension d.
+        cutoff: distance at which a pair's weight vanishes (C²); None for none.
+        radial: name of the radial basis.
+        num_radial: size of a basis that has one.
+        softening: ε of the Coulomb basis.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        cutoff: float | None = None,
+        radial: str = "bessel",
+        num_radial: int = 16,
+        softening: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        self.dim, self.cutoff = dim, cutoff
+        self.radial = RadialBasis(radial, size=num_radial, cutoff=cutoff, softening=softening)
+        self.location_dim = self.radial.size
+        self.equivariant_under = f"E({dim})"
+
+    def forward(
+        self,
+        q: Float[Tensor, "B N d"],
+        particles: Particles,
+        neighbours: NeighbourMatrix | None,
+        scalars: Float[Tensor, "B N S"],
+    ) -> PairGeometry:
+        """Distances and directions of all pairs; see :class:`Lifting`."""
+        r = pair_vectors(q, neighbours)
+        r2 = r.square().sum(-1)
+        envelope = pair_mask(q, particles, neighbours, include_self=False)
+        if self.cutoff is not None:
+            envelope = envelope * smooth_cutoff(torch.sqrt(r2 + 1e-12), self.cutoff)
+        return PairGeometry(
+            location=self.radial(r2),
+            envelope=envelope,
+            index=None if neighbours is None else neighbours.index,
+            num_lifts=1,
+            directions=self._components(r * torch.rsqrt(r2 + _SOFTENING**2)[..., None]),
+        )
+
+    def _components(self, unit: Tensor) -> Tensor:
+        """Y(r̂), shape (B, N, K, P), as a product of two affine maps of r̂."""
+        eye = torch.eye(self.dim, dtype=unit.dtype, device=unit.device)
+        row, column = torch.triu_indices(self.dim, self.dim, device=unit.device)
+        root = 1 + (math.sqrt(2) - 1) * (row != column).to(unit.dtype)[:, None]
+        nothing, one = torch.zeros_like(eye[:1]), torch.ones_like(eye[:, 0])
+        first, second = (
+            torch.cat([nothing, eye, eye[row] * root]),
+            torch.cat([nothing, 0 * eye, eye[column]]),
+        )
+        constant = torch.cat([one[:1], 0 * one, 0 * root[:, 0]]), torch.cat([one[:1], one, 0 * root[:, 0]])
+        left: Tensor = nn.functional.linear(unit, first, constant[0])
+        return left * nn.functional.linear(unit, second, constant[1])

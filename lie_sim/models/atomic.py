@@ -146,7 +146,7 @@ class AtomicPotential(EnergyModel):
 
     @classmethod
     def default(cls, *, elements: Sequence[int], **options: Any) -> AtomicPotential:
-        """A LieTransformer with soft frames for molecules.
+        """A LieTransformer for molecules: two blocks of moment attention.
 
         Args:
             elements: atomic numbers.
@@ -219,14 +219,15 @@ class AtomicPotential(EnergyModel):
 DEFAULT_NETWORK: dict[str, Any] = {
     "dim": 3,
     "use_masses": False,
-    "num_frames": 6,
-    "radial": "gaussian",
+    "lifting": "moments",
+    "num_moments": 16,
+    "radial": "bessel",
     "num_radial": 16,
     "cutoff": 6.0,
     "width": 64,
-    "num_heads": 16,
-    "num_layers": 3,
+    "num_heads": 32,
+    "num_layers": 2,
     "kernel_hidden": 64,
-    "mean_neighbours": 8.0,
+    "mean_neighbours": 4.0,
 }
 """The LieTransformer that :meth:`AtomicPotential.default` makes."""

@@ -5,6 +5,8 @@ from lie_sim.training.config import TrainingConfig, load_config, save_config
 from lie_sim.training.dynamics import DerivativeTask, RolloutTask, dynamics_task
 from lie_sim.training.loop import TrainingResult, train
 from lie_sim.training.metrics import read_metrics
+from lie_sim.training.molecules import MoleculesTask
+from lie_sim.training.references import atomic_potential, reference_energies
 from lie_sim.training.scales import fit_scales
 from lie_sim.training.tasks import Task
 
@@ -12,14 +14,17 @@ __all__ = [
     "ClassificationTask",
     "DerivativeTask",
     "LabelledSets",
+    "MoleculesTask",
     "RolloutTask",
     "Task",
     "TrainingConfig",
     "TrainingResult",
+    "atomic_potential",
     "dynamics_task",
     "fit_scales",
     "load_config",
     "read_metrics",
+    "reference_energies",
     "save_config",
     "train",
 ]

@@ -8,7 +8,7 @@ import torch
 from lie_sim.calculators import LieTransformerCalculator
 from lie_sim.models import AtomicPotential
 
-SMALL = {"width": 16, "num_heads": 4, "num_layers": 2, "num_frames": 3, "kernel_hidden": 16, "cutoff": 4.0}
+SMALL = {"width": 16, "num_heads": 4, "num_layers": 2, "num_moments": 3, "kernel_hidden": 16, "cutoff": 4.0}
 
 
 def random_potential(seed: int = 0, *, elements=(1, 6, 8, 13, 14, 29), **options) -> AtomicPotential:

@@ -9,9 +9,12 @@ from ase.calculators.emt import EMT
 from lie_sim.calculators import LieTransformerCalculator
 from lie_sim.testing import CalculatorConformance
 
+CHIRAL = {"lifting": "frame", "radial": "gaussian", "num_frames": 3, "num_moments": 0, "chirality": True}
+
 
 class TestLieTransformer(CalculatorConformance):
     cutoff = 4.0
+    force_step = 2e-5
 
     @pytest.fixture(autouse=True)
     def _model(self, random_potential) -> None:
@@ -28,7 +31,7 @@ class TestChiral(TestLieTransformer):
 
     @pytest.fixture(autouse=True)
     def _model(self, random_potential) -> None:
-        self._potential = random_potential(network={"chirality": True})
+        self._potential = random_potential(network=CHIRAL)
 
     def test_a_reflection_is_outside_of_its_group(self) -> None:
         with pytest.raises(AssertionError, match=r"energy turned: error"):

@@ -7,6 +7,7 @@ from lie_sim.experiments.base import (
     experiment_names,
     open_run,
 )
+from lie_sim.experiments.molecules import MoleculesConfig, MoleculesExperiment
 from lie_sim.experiments.results import read_results
 from lie_sim.experiments.shapes import ShapesConfig, ShapesExperiment
 from lie_sim.experiments.solar import SolarConfig, SolarExperiment
@@ -15,6 +16,8 @@ from lie_sim.experiments.springs import SpringsConfig, SpringsExperiment
 __all__ = [
     "Evaluation",
     "Experiment",
+    "MoleculesConfig",
+    "MoleculesExperiment",
     "ShapesConfig",
     "ShapesExperiment",
     "SolarConfig",

@@ -1,0 +1,249 @@
+"""Molecules and crystals: a potential from structures with energies and forces in a file.
+
+Training, validation and test structures are drawn from the file by a seed. The test tells the errors of energies and
+forces, by element and by the size of the force.
+
+Units: eV, Å, and meV where it says so.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from lie_sim.data.molecules import Molecules
+from lie_sim.errors import ConfigError
+from lie_sim.experiments.base import Evaluation, Experiment, register_experiment
+from lie_sim.models import AtomicPotential, LieTransformerConfig
+from lie_sim.models.atomic import DEFAULT_NETWORK
+from lie_sim.plain import to_plain
+from lie_sim.report import ReportData, Table
+from lie_sim.training import MoleculesTask, TrainingConfig, atomic_potential
+from lie_sim.training.molecules import PaddedMolecules, predict
+
+_ATOMS_AT_ONCE = 2000
+_FROM_THE_DATA = ("num_species", "num_attributes", "attribute_mean", "attribute_std")
+FORCE_CLASSES = (0.0, 0.5, 1.0, 2.0, 4.0, float("inf"))
+"""eV/Å; errors are also told by the size of the true force."""
+
+
+def molecules_model() -> LieTransformerConfig:
+    """Two blocks of moment attention."""
+    return LieTransformerConfig(**DEFAULT_NETWORK)
+
+
+def molecules_training() -> TrainingConfig:
+    """Five CPU minutes."""
+    return TrainingConfig(
+        optimizer="muon",
+        learning_rate=0.01,
+        min_learning_rate_ratio=0.0,
+        weight_decay=0.0,
+        betas=(0.9, 0.999),
+        ema_decay=0.995,
+        clip_norm=10.0,
+        warmup_steps=150,
+        batch_size=8,
+        max_steps=0,
+        max_cpu_seconds=300.0,
+        validate_every=1000,
+        checkpoint_every=500,
+    )
+
+
+@dataclass(frozen=True)
+class MoleculesConfig:
+    """Options of an experiment with molecules.
+
+    Args:
+        data: file of structures: .extxyz, .db, .npz or .safetensors.
+        energy_unit: of an npz file that does not say it, such as "kcal/mol".
+        num_train: training structures; 0 for eight in ten.
+        num_validation: validation structures; 0 for one in ten.
+        num_test: test structures; 0 for all others.
+        data_seed: of the split.
+        force_weight: of the squared force errors in the loss.
+        energy_weight: of the squared energy errors of an atom.
+        stress_weight: of the squared stress errors.
+        inputs: global inputs of the model, "charge" and "spin".
+        model: the network.
+        training: the training run.
+    """
+
+    data: str = ""
+    energy_unit: str = ""
+    num_train: int = 0
+    num_validation: int = 0
+    num_test: int = 0
+    data_seed: int = 0
+    force_weight: float = 100.0
+    energy_weight: float = 10.0
+    stress_weight: float = 0.0
+    inputs: tuple[str, ...] = ()
+    model: LieTransformerConfig = field(default_factory=molecules_model)
+    training: TrainingConfig = field(default_factory=molecules_training)
+
+    def __post_init__(self) -> None:
+        for name in ("num_train", "num_validation", "num_test"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in ("force_weight", "energy_weight", "stress_weight"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"{name} must be finite and not negative, got {getattr(self, name)}")
+
+
+@register_experiment
+class MoleculesExperiment(Experiment[MoleculesConfig]):
+    """Learn a potential of atoms from a file of labelled structures."""
+
+    name = "molecules"
+    Config = MoleculesConfig
+    evaluation_only: ClassVar[frozenset[str]] = frozenset({"num_test"})
+
+    @cached_property
+    def splits(self) -> dict[str, Molecules]:
+        """Training, validation and test structures."""
+        config = self.config
+        if not config.data:
+            raise ConfigError("give a file of structures: --data FILE (.extxyz, .db, .npz or .safetensors)")
+        from lie_sim.data.structure_files import read_structures  # ASE takes half a second to import
+
+        molecules = read_structures(config.data, energy_unit=config.energy_unit or None)
+        return {name: molecules[chosen] for name, chosen in split(len(molecules), config).items()}
+
+    def build(self) -> AtomicPotential:
+        """An untrained potential for the elements and energies of the training data."""
+        torch.manual_seed(self.training.seed)
+        network = {
+            key: value for key, value in to_plain(self.config.model).items() if key not in _FROM_THE_DATA
+        }
+        if self.config.model.energy_scale == 1.0:
+            del network["energy_scale"]  # that of the data
+        return atomic_potential(self.splits["train"], network=network, inputs=self.config.inputs)
+
+    def task(self) -> MoleculesTask:
+        """Energies, forces and stresses."""
+        config = self.config
+        return MoleculesTask(
+            self.splits["train"],
+            self.splits["validation"],
+            cutoff=config.model.cutoff,
+            inputs=config.inputs,
+            force_weight=config.force_weight,
+            energy_weight=config.energy_weight,
+            stress_weight=config.stress_weight,
+        )
+
+    def evaluate(self, module: nn.Module, *, progress: bool = True) -> Evaluation:
+        """Errors on the test structures."""
+        test = self.splits["test"]
+        found = errors(module, test, cutoff=self.config.model.cutoff, inputs=self.config.inputs)
+        results = summary(found, test)
+        facts = {
+            "training, validation, test": ", ".join(str(len(part)) for part in self.splits.values()),
+            "elements": " ".join(_symbol(z) for z in self.splits["train"].elements),
+            "energy error (mean, absolute)": f"{1000 * results['energy_mae']:.2f} meV, "
+            f"{1000 * results['energy_atom_mae']:.3f} meV/atom",
+        }
+        if "force_mae" in results:
+            facts["force error (mean, absolute)"] = f"{1000 * results['force_mae']:.2f} meV/Å"
+        report = ReportData(
+            title="Potential of atoms",
+            subtitle=f"Energies and forces of {self.config.data}",
+            summary=facts,
+            comparison=table(found, test) if "forces" in found else None,
+        )
+        return Evaluation(results=results, report=report)
+
+
+def split(count: int, config: MoleculesConfig) -> dict[str, np.ndarray]:
+    """Places of training, validation and test structures, drawn by the seed.
+
+    A smaller training set is the beginning of a larger one as long as the others keep their size.
+
+    Raises:
+        ConfigError: there are too few structures.
+
+    Example:
+        >>> {name: len(part) for name, part in split(100, MoleculesConfig()).items()}
+        {'train': 80, 'validation': 10, 'test': 10}
+    """
+    order = np.random.default_rng(config.data_seed).permutation(count)
+    validation = config.num_validation or count // 10
+    train = config.num_train or count * 8 // 10
+    test = config.num_test or count - train - validation
+    if min(train, validation, test) < 1 or train + validation + test > count:
+        raise ConfigError(
+            f"{count} structures are too few for {train} to train, {validation} to validate and {test} to test: "
+            "set num_train, num_validation and num_test"
+        )
+    return {
+        "train": order[validation + test :][:train],
+        "validation": order[:validation],
+        "test": order[validation : validation + test],
+    }
+
+
+def errors(
+    module: nn.Module, test: Molecules, *, cutoff: float, inputs: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+    """Differences to the reference: energies (M,) in eV, and forces (A, 3) in eV/Å if there are any."""
+    parameter = next(module.parameters())
+    padded = PaddedMolecules(test, cutoff=cutoff, inputs=inputs)
+    padded = padded.to(dtype=parameter.dtype, device=parameter.device)
+    found = {"energy": np.zeros(len(test))}
+    with_forces = "forces" in test.values
+    if with_forces:
+        found["forces"] = np.zeros((len(test.numbers), 3))
+    for group in padded.groups(_ATOMS_AT_ONCE):
+        batch = padded.batch(group)
+        made = predict(module, batch, cutoff=cutoff, forces=with_forces)
+        found["energy"][group] = (made["energy"] - batch["energy"]).cpu().numpy()
+        if with_forces:
+            off = (made["forces"] - batch["forces"]).double().cpu().numpy()
+            for row, k in enumerate(group.tolist()):
+                found["forces"][test.offsets[k] : test.offsets[k + 1]] = off[row, : test.sizes[k]]
+    return found
+
+
+def summary(found: dict[str, np.ndarray], test: Molecules) -> dict[str, float]:
+    """Mean absolute and root mean square errors."""
+    energy = found["energy"]
+    results = {
+        "energy_mae": float(np.abs(energy).mean()),
+        "energy_atom_mae": float(np.abs(energy / test.sizes).mean()),
+        "energy_rmse": float(np.sqrt(np.square(energy).mean())),
+    }
+    if "forces" in found:
+        results["force_mae"] = float(np.abs(found["forces"]).mean())
+        results["force_rmse"] = float(np.sqrt(np.square(found["forces"]).mean()))
+    return results
+
+
+def table(found: dict[str, np.ndarray], test: Molecules) -> Table:
+    """Force errors by element and by the size of the true force."""
+    size = np.linalg.norm(test.values["forces"], axis=1)
+    rows: list[tuple[str, Any]] = [(_symbol(z), test.numbers == z) for z in test.elements]
+    for low, high in itertools.pairwise(FORCE_CLASSES):
+        name = f"|F| {low:g} to {high:g} eV/Å" if np.isfinite(high) else f"|F| above {low:g} eV/Å"
+        rows.append((name, (size >= low) & (size < high)))
+    cells: list[list[str | int | float | None]] = []
+    for name, chosen in [("all", np.ones(len(size), bool)), *rows]:
+        if chosen.any():
+            off = found["forces"][chosen]
+            mae, rmse = np.abs(off).mean(), np.sqrt(np.square(off).mean())
+            cells.append([name, int(chosen.sum()), round(1000 * float(mae), 2), round(1000 * float(rmse), 2)])
+    return Table(columns=["atoms", "number", "force MAE, meV/Å", "force RMSE, meV/Å"], rows=cells)
+
+
+def _symbol(number: int) -> str:
+    from ase.data import chemical_symbols
+
+    symbol: str = chemical_symbols[number]
+    return symbol

@@ -1,0 +1,93 @@
+"""The molecules experiment from a file to results, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.calculators.emt import EMT
+
+from lie_sim.calculators import LieTransformerCalculator
+from lie_sim.data.structure_files import write_structures
+from lie_sim.errors import ConfigError
+from lie_sim.experiments import MoleculesConfig, MoleculesExperiment, open_run
+from lie_sim.experiments.molecules import errors, molecules_model, molecules_training, split, summary
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    random, systems = np.random.default_rng(0), []
+    for k in range(40):
+        atoms = molecule(("H2O", "CH3OH")[k % 2])
+        atoms.positions += 0.08 * random.standard_normal(atoms.positions.shape)
+        atoms.calc = EMT()
+        atoms.info["REF_energy"] = atoms.get_potential_energy()
+        atoms.arrays["REF_forces"] = atoms.get_forces()
+        systems.append(atoms)
+    path = tmp_path_factory.mktemp("data") / "small.extxyz"
+    write_structures(path, systems)
+    return path
+
+
+def config(file, **changes) -> MoleculesConfig:
+    model = replace(molecules_model(), width=16, num_heads=8, num_moments=4, kernel_hidden=16)
+    training = replace(
+        molecules_training(),
+        max_steps=40,
+        max_cpu_seconds=0.0,
+        warmup_steps=5,
+        validate_every=20,
+        log_every=10,
+    )
+    return MoleculesConfig(data=str(file), model=model, training=training, **changes)
+
+
+def test_from_a_file_to_a_calculator(file, tmp_path) -> None:
+    experiment = MoleculesExperiment(config(file))
+    untrained = experiment.build()
+    test = experiment.splits["test"]
+    before = summary(errors(untrained, test, cutoff=untrained.cutoff, inputs=()), test)
+    experiment.run(tmp_path / "run", progress=False)
+    found = open_run(tmp_path / "run").evaluate_run(tmp_path / "run", progress=False)
+    assert found.results["force_mae"] < before["force_mae"]
+    assert found.report.comparison is not None
+    assert [row[0] for row in found.report.comparison.rows][:4] == ["all", "H", "C", "O"]
+    calculator = LieTransformerCalculator(tmp_path / "run" / "model")
+    forces = [calculator.evaluate(one)["forces"] for one in atoms_of(test)]
+    mae = np.abs(np.concatenate(forces) - test.values["forces"]).mean()
+    assert mae == pytest.approx(found.results["force_mae"], rel=1e-4)
+    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+
+
+def atoms_of(molecules):
+    from ase import Atoms
+
+    for k in range(len(molecules)):
+        one = molecules[[k]]
+        yield Atoms(one.numbers, one.positions)
+
+
+def test_splits_are_disjoint_seeded_and_nested(file) -> None:
+    whole = split(40, config(file))
+    assert sorted(np.concatenate(list(whole.values()))) == list(range(40))
+    sizes = {"num_validation": 4, "num_test": 4}
+    small, large = (
+        split(40, config(file, num_train=10, **sizes)),
+        split(40, config(file, num_train=30, **sizes)),
+    )
+    assert (large["train"][:10] == small["train"]).all()
+    assert (large["test"] == small["test"]).all()
+    assert (split(40, config(file, data_seed=1))["test"] != whole["test"]).any()
+    with pytest.raises(ConfigError, match="40 structures are too few for 36 to train"):
+        split(40, config(file, num_train=36, **sizes))
+
+
+def test_what_is_impossible_is_said(file) -> None:
+    with pytest.raises(ConfigError, match="give a file of structures"):
+        MoleculesExperiment(MoleculesConfig()).build()
+    with pytest.raises(ConfigError, match="num_train must not be negative"):
+        MoleculesConfig(num_train=-1)
+    with pytest.raises(ConfigError, match="force_weight must be finite"):
+        MoleculesConfig(force_weight=float("nan"))

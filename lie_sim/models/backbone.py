@@ -123,6 +123,12 @@ class AttentionBlock(nn.Module):
         return f + change
 
 
+def bounded_moments(moments: Float[Tensor, "B N P m"]) -> Float[Tensor, "B N P m"]:
+    """T / √(1 + ‖T‖²/m) of every particle: crowded particles must not multiply from block to block."""
+    size = moments.square().sum((-1, -2), keepdim=True) / moments.shape[-1]
+    return moments * torch.rsqrt(1 + size)
+
+
 class MomentBlock(nn.Module):
     """As :class:`AttentionBlock`, of moment attention; it also refines the moments of every particle."""
 
@@ -160,7 +166,7 @@ class MomentBlock(nn.Module):
         if self.attention.gate is None:
             return f, None
         refined = self.attention.refine(inner, extra)
-        return f, refined if moments is None else moments + refined
+        return f, bounded_moments(refined if moments is None else moments + refined)
 
 
 class LieTransformerBackbone(nn.Module):

@@ -84,7 +84,7 @@ class LieTransformerConfig:
         normalisation: of the attention weights, "scaled", "softmax", "constant" or "norm_exp".
         gated_values: multiply the values by a function of the relative pose; energies need it.
         epsilon: ε of the normalisations other than "scaled".
-        mean_neighbours: usual number of neighbours, by which "scaled" divides.
+        mean_neighbours: usual number of neighbours, by which "scaled" and moment attention divide.
         kernel_hidden: width of the kernel networks and of φ.
         content_features: features per head of the concat kernels; 0 means C/(4H).
         norm: of the residual branches, "bounded" (their inputs are squeezed to [−1, 1], so that outside the

@@ -11,6 +11,7 @@ The bare force of a compiled rival is that of a compiled loop over forces.
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib
 import json
 import statistics
@@ -41,21 +42,18 @@ class NullDynamics:
         return self.rate, self.rate
 
 
-class Counted:
-    """Dynamics that count their forces."""
+class Counter:
+    """Counts the forces of dynamics from now on; they stay of their class, which decides what is checked of them."""
 
     def __init__(self, dynamics: Any) -> None:
-        self.dynamics, self.calls = dynamics, 0
+        self.calls, force = 0, dynamics.force
 
-    def force(self, q: Any) -> Any:
-        self.calls += 1
-        return self.dynamics.force(q)
+        def counted(*arguments: Any, **keywords: Any) -> Any:
+            self.calls += 1
+            return force(*arguments, **keywords)
 
-    def velocity(self, p: Any) -> Any:
-        return self.dynamics.velocity(p)
-
-    def vector_field(self, t: Any, state: Any) -> Any:
-        return self.velocity(state[1]), self.force(state[0])
+        self.dynamics = copy.copy(dynamics)
+        self.dynamics.force = counted
 
 
 def microseconds(run: Run, seconds: float, *, extra: float = 0.0, steps: int = 2) -> float:
@@ -293,8 +291,8 @@ def counted_forces(contestant: str, dynamics: Any, q: Any, p: Any) -> dict[str, 
     if contestant == "own_compiled":
         return {"leapfrog": (1, 1), "leapfrog, compiled": (1, 1)}
     found = {}
-    counted = Counted(dynamics)
-    for method, run in TORCH[contestant](counted, q, p):
+    counted = Counter(dynamics)
+    for method, run in TORCH[contestant](counted.dynamics, q, p):
         calls = []
         for steps in (4, 8):
             before = counted.calls
@@ -312,7 +310,7 @@ def torch_rows(contestant: str, problem: str, batch: int, options: argparse.Name
     dynamics, q, p = torch_dynamics(problem, batch, json.loads(options.model))
     rows = []
     with torch.no_grad():
-        counts = counted_forces(contestant, NullDynamics(q), q, p)
+        counts = counted_forces(contestant, dynamics, q, p)
         bare = repeated(lambda: dynamics.force(q))
         force = microseconds(bare, options.seconds)
         for method, run in TORCH[contestant](dynamics, q, p):

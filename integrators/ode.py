@@ -25,6 +25,7 @@ from lie_sim.integrators.events import find_events
 from lie_sim.integrators.gradients import ADJOINTS, run
 from lie_sim.integrators.method import Method
 from lie_sim.integrators.registry import get_method, is_method, methods
+from lie_sim.integrators.right_hand_side import check_function
 from lie_sim.integrators.schedule import schedule
 
 State = Tensor | tuple[Tensor, ...]
@@ -219,6 +220,8 @@ def _own(
         raise ValueError(
             f"t of shape {tuple(t.shape)} has times for {t.shape[1]} systems, but q holds {q.shape[0]}"
         )
+    if t.ndim and len(t):
+        check_function(func, dynamics, t, q, p)
     if event_fn is not None:
         if adjoint != "autograd" or fixed_point:
             raise ValueError('event_fn goes with adjoint="autograd"')

@@ -6,10 +6,11 @@
 torchdiffeq keeps its solvers in a plain dictionary without a public way in, so registration checks first that it finds
 what it expects. A solver here unpacks torchdiffeq's flat state, runs the whole schedule by the package's own loop and
 packs the result: one force per leapfrog step, equal steps, gradients by autograd through the steps. A splitting never
-calls the function that torchdiffeq would have integrated; its value is compared once, at the start.
+calls the function that torchdiffeq would have integrated; its value is compared once.
 
-``torchdiffeq.odeint_adjoint`` with such a method raises in its backward pass: the augmented system of a continuous
-adjoint is no pair (q, p), and cutting it in half gives wrong gradients without a warning. Use
+``torchdiffeq.odeint_adjoint`` with such a method raises in its backward pass, and at once where another adjoint method
+is named: the augmented system of a continuous adjoint is no pair (q, p), cutting it in half gives wrong gradients
+without a warning, and those of another method are not those of these steps. Use
 :func:`lie_sim.integrators.odeint_adjoint`, whose gradients are exact.
 
 Reference: torchdiffeq 0.2.5, ``_impl/odeint.py`` and ``_impl/misc.py``.
@@ -19,18 +20,18 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import sys
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lie_sim.hamiltonian import GeneralHamiltonian, Hamiltonian
 from lie_sim.integrators.adaptive import AdaptiveLeapfrog
-from lie_sim.integrators.dynamics import SeparableDynamics, SystemDynamics
 from lie_sim.integrators.gradients import run
-from lie_sim.integrators.registry import ALIASES, get_method, methods
+from lie_sim.integrators.method import Method
+from lie_sim.integrators.registry import ALIASES, get_method, is_method, methods
+from lie_sim.integrators.right_hand_side import check_function
 from lie_sim.integrators.schedule import schedule
-from lie_sim.integrators.vector_field import VectorField
 
 _TESTED = "0.2.5"
 _WRAPPERS = ("_PerturbFunc", "_ReverseFunc", "_TupleFunc")
@@ -115,8 +116,9 @@ class _Solver:
     method_name: ClassVar[str]
 
     def __init__(self, func: Any, y0: Tensor, rtol: Any, atol: Any, norm: Any = None, **options: Any) -> None:
+        _refuse_foreign_adjoint(self.method_name)
         self.step_size, trajectory = options.pop("step_size", None), options.pop("trajectory", None)
-        self.method = get_method(self.method_name, **options)
+        self.method = _with_options(self.method_name, options)
         user, shapes, self.sign = _unwrapped(func)
         if shapes is None or len(shapes) != 2:
             raise TypeError(
@@ -145,7 +147,7 @@ class _Solver:
         start = torch.cat([self.q.reshape(-1), self.p.reshape(-1)])[None]
         if not pieces:
             return start
-        check_function(self.user, self.dynamics, self.sign * t[0], self.q, self.p)
+        check_function(self.user, self.dynamics, self.sign * t, self.q, self.p, must_be_one=True)
         q, p = run(self.method, self.dynamics, self.q, self.p, pieces, memory=self.memory)
         return torch.cat([start, torch.cat([q.flatten(1), p.flatten(1)], dim=1)])
 
@@ -156,51 +158,34 @@ class _Solver:
         )
 
 
-def check_function(func: Any, dynamics: Any, t: Tensor, q: Tensor, p: Tensor) -> None:
-    """Refuse a function whose value at the start is not what the method takes for the right-hand side.
+def _with_options(name: str, options: dict[str, Any]) -> Method:
+    known = get_method(name).options()
+    unknown = [str(option) for option in options if option not in known]
+    if unknown:
+        has = ", ".join(["step_size", "trajectory", *known])
+        raise ValueError(f"{name} has no option {', '.join(unknown)}; its options are {has}")
+    return get_method(name, **options)
 
-    Args:
-        func: what the user gave; called as ``func(t, (q, p))``, unless it is a class of ours.
-        dynamics: what the method made of it.
-        t: first time.
-        q: positions there.
-        p: momenta there.
+
+def _refuse_foreign_adjoint(name: str) -> None:
+    """Refuse to be the forward half of ``torchdiffeq.odeint_adjoint`` whose backward half is another method.
 
     Raises:
-        TypeError: they differ by more than the root of the machine precision.
+        ValueError: the gradient would be that of other steps.
     """
-    if not _computes_something_itself(func):
+    frame = sys._getframe(1)
+    while frame is not None and not (
+        frame.f_code.co_name == "forward" and frame.f_globals.get("__name__") == "torchdiffeq._impl.adjoint"
+    ):
+        frame = frame.f_back  # type: ignore[assignment]
+    if frame is None:
         return
-    with torch.no_grad():
-        if isinstance(dynamics, VectorField):
-            ours = dynamics(q, p)
-        elif isinstance(dynamics, SeparableDynamics):
-            ours = (dynamics.velocity(p), dynamics.force(q))
-        else:
-            return
-        theirs = func(t, (q, p))
-    for name, mine, other in zip(("velocity(p)", "force(q)"), ours, theirs, strict=True):
-        allowed = (
-            torch.finfo(mine.dtype).eps ** 0.5 * mine.abs().nan_to_num(0.0).max() if mine.numel() else 0.0
+    adjoint = frame.f_locals.get("adjoint_method")
+    if adjoint is not None and not is_method(adjoint):
+        raise ValueError(
+            f"adjoint_method={adjoint!r} would give gradients that are not those of the steps of {name}: use "
+            "lie_sim.integrators.odeint_adjoint, whose gradients are exact and need no adjoint method"
         )
-        if mine.shape != other.shape or bool(((mine - other).abs() > allowed).any()):
-            raise TypeError(
-                f"{type(func).__name__}, called as f(t, (q, p)), does not return (velocity(p), force(q)): its part "
-                f"{name} differs, so the method would integrate another equation (without damping, say); put "
-                "everything into force and velocity, or use one of torchdiffeq's methods"
-            )
-
-
-def _computes_something_itself(func: Any) -> bool:
-    """Whether calling it is not, by our own definition, the same as its force and velocity."""
-    owner = getattr(func, "__self__", func)
-    for ours in (Hamiltonian, GeneralHamiltonian, SystemDynamics):
-        if isinstance(owner, ours):
-            names = [name for name in ("__call__", "forward", "vector_field") if hasattr(ours, name)]
-            return any(getattr(type(owner), name) is not getattr(ours, name) for name in names)
-    if isinstance(owner, nn.Module) and type(owner).forward is nn.Module.forward:
-        return False
-    return callable(func)
 
 
 def _unwrapped(func: Any) -> tuple[Any, list[torch.Size] | None, int]:

@@ -106,7 +106,10 @@ def test_options_override_the_file(lie_sim: Run, tmp_path: Path) -> None:
         ("train springs --config {here}/wrong_type.toml", "num_train must be int, got str 'many'"),
         ("train springs --config {here}/not.toml", "not.toml is not TOML"),
         ("train springs --config {here}/shapes.toml", "holds options of 'shapes', not of 'springs'"),
-        ("train springs --model.lifting foo", "unknown lifting 'foo'; choose one of frame, moments, haar, finite"),
+        (
+            "train springs --model.lifting foo",
+            "unknown lifting 'foo'; choose one of frame, moments, haar, finite",
+        ),
         ("train springs --training.max-steps 0", "a run needs an end"),
         ("train springs --training.clip-norm inf", "--training.clip-norm: expected a finite number, got inf"),
         ("train springs --model.epsilon nan", "model: epsilon must be finite and not negative, got nan"),

@@ -85,12 +85,25 @@ def test_the_generic_adjoint_raises_instead_of_being_wrong(name, pair_potential)
         x.sum().backward()
 
 
+def test_another_adjoint_method_is_refused_and_ours_of_no_other_solver() -> None:
+    """Gradients of torchdiffeq's steps are not those of ours: dopri5 3 % off, euler 0."""
+    y0, dynamics = springs()
+    q = y0[0].clone().requires_grad_(True)
+    t = torch.linspace(0, 1, 3, dtype=torch.float64)
+    run = {"method": "leapfrog", "adjoint_params": ()}
+    for adjoint in ("dopri5", "rk4", "euler"):
+        with pytest.raises(ValueError, match=f"adjoint_method='{adjoint}' would give gradients"):
+            torchdiffeq.odeint_adjoint(dynamics, (q, y0[1]), t, adjoint_method=adjoint, **run)
+    plain = torchdiffeq.odeint_adjoint(dynamics, (q, y0[1]), t, method="rk4", adjoint_params=())
+    assert plain[0].requires_grad
+
+
 def test_what_is_wrong_is_named() -> None:
     y0, dynamics = springs()
     t = torch.linspace(0, 1, 3, dtype=torch.float64)
     with pytest.raises(TypeError, match=r"needs y0 = \(q, p\)"):
         torchdiffeq.odeint(dynamics, torch.cat(y0), t, method="leapfrog")
-    with pytest.raises(ValueError, match="leapfrog has no option stepsize"):
+    with pytest.raises(ValueError, match="leapfrog has no option stepsize; its options are step_size"):
         torchdiffeq.odeint(dynamics, y0, t, method="leapfrog", options={"stepsize": 0.1})
     with pytest.raises(TypeError, match=r"no force"):
         torchdiffeq.odeint(lambda t, y: y, y0, t, method="leapfrog")
@@ -122,15 +135,41 @@ class Damped(nn.Module):
         return self.velocity(state[1]), self.force(state[0]) - self.damping * state[1]
 
 
+class Driven(Damped):
+    """A force that grows with time; at the start it is the one that a splitting calls."""
+
+    def forward(self, t, state):
+        return self.velocity(state[1]), self.force(state[0]) * (1 + self.damping * t)
+
+
+@pytest.mark.parametrize("solve", [torchdiffeq.odeint, odeint], ids=["torchdiffeq", "own"])
 @pytest.mark.parametrize("method", ["leapfrog", "implicit_midpoint_h", "tao2"])
-@pytest.mark.parametrize("end", [1.0, -1.0])
-def test_a_function_that_is_more_than_force_and_velocity_is_refused(method, end) -> None:
-    y0, _ = springs()
+@pytest.mark.parametrize(("kind", "end"), [(Damped, 1.0), (Damped, -1.0), (Driven, 1.0)])
+def test_a_function_that_is_more_than_force_and_velocity_is_refused(kind, end, method, solve) -> None:
+    """Also where it begins at rest, at time 0."""
+    (q0, p0), _ = springs()
     t = torch.linspace(0, end, 3, dtype=torch.float64)
-    with pytest.raises(TypeError, match=r"Damped, called as f\(t, \(q, p\)\).* its part force\(q\) differs"):
-        torchdiffeq.odeint(Damped(0.1), y0, t, method=method)
-    q, _ = torchdiffeq.odeint(Damped(0.0), y0, t, method=method)
-    assert q.shape == (3, *y0[0].shape)
+    for p in (p0, torch.zeros_like(p0)):
+        with pytest.raises(TypeError, match=r"called as f\(t, \(q, p\)\).* its part force\(q\) differs"):
+            solve(kind(0.1), (q0, p), t, method=method)
+        q, _ = solve(kind(0.0), (q0, p), t, method=method)
+        assert q.shape == (3, *q0.shape)
+
+
+def test_a_potential_that_is_called_otherwise_is_no_function_to_compare() -> None:
+    class Potential(nn.Module):
+        def forward(self, q):
+            return q.square().sum() / 2
+
+        def force(self, q):
+            return -q
+
+        def velocity(self, p):
+            return p
+
+    y0, _ = springs()
+    t = torch.linspace(0, 1, 3, dtype=torch.float64)
+    assert odeint(Potential(), y0, t, method="leapfrog")[0].shape == (3, *y0[0].shape)
 
 
 def test_names_of_trajectories_key_the_noise() -> None:

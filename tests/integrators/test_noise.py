@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -139,3 +142,45 @@ def test_impossible_keys_are_refused() -> None:
             inspect.unwrap(check_seed)(seed)  # without the type checks that tests add
     with pytest.raises(ValueError, match="stream must be from 0 to 65535, got 65536"):
         noise([0], stream=65536)
+
+
+def brownian(names: list[int]) -> list[list[float]]:
+    """End points of Langevin trajectories with these names; runs in a worker too."""
+    from lie_sim.integrators import integrate
+
+    class Well:
+        masses = torch.ones(1, dtype=torch.float64)
+
+        def force(self, q):
+            return -q
+
+        def velocity(self, p):
+            return p
+
+    q = torch.zeros(len(names), 1, 1, dtype=torch.float64)
+    run = {"step_size": 0.1, "num_steps": 20, "save_every": 20, "method": "baoab"}
+    with torch.no_grad():
+        x, p = integrate(Well(), q, q, trajectory=torch.tensor(names), **run)
+    return torch.cat([x[:, -1, 0], p[:, -1, 0]], -1).tolist()
+
+
+@pytest.mark.parametrize("workers", [2])
+def test_noise_does_not_depend_on_who_computes_it(workers: int) -> None:
+    """Six trajectories by one process, and dealt out to several, to the bit."""
+    shares = [list(range(first, 6, workers)) for first in range(workers)]
+    code = (
+        "import importlib.util, json, sys;"
+        f"spec = importlib.util.spec_from_file_location('noise', {__file__!r});"
+        "module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module);"
+        "print(json.dumps(module.brownian(json.loads(sys.argv[1]))))"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", code, json.dumps(share)], stdout=subprocess.PIPE, text=True)
+        for share in shares
+    ]
+    found = {}
+    for share, process in zip(shares, running, strict=True):
+        text, _ = process.communicate(timeout=120)
+        found |= dict(zip(share, json.loads(text), strict=True))
+    assert [found[name] for name in range(6)] == brownian(list(range(6)))
+    assert len({tuple(end) for end in found.values()}) == 6

@@ -202,7 +202,7 @@ def test_what_is_impossible_is_said(calculator, potential) -> None:
 def test_hessian_is_the_slope_of_the_forces(calculator) -> None:
     atoms = molecule("H2O")
     atoms.rattle(0.05, seed=3)
-    matrix, step = calculator.get_hessian(atoms), 1e-4
+    matrix, step = calculator.get_hessian(atoms), 2e-5
     numerical = np.zeros_like(matrix)
     for place in range(9):
         forces = []

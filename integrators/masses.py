@@ -46,12 +46,14 @@ class MassiveSystem:
         free: which particles can move, shape (B, N, 1).
 
     Raises:
-        ValueError: the masses have another shape than (B, N).
+        ValueError: the positions have not the shape (B, N, d), or the masses another one than (B, N).
     """
 
-    def __init__(self, dynamics: Any, q: Float[Tensor, "B N d"]) -> None:
+    def __init__(self, dynamics: Any, q: Tensor) -> None:
         self._dynamics = dynamics
         self.force = dynamics.force
+        if q.ndim < 3:
+            raise ValueError(f"this method needs positions of shape (B, N, d), got {tuple(q.shape)}")
         masses = _known_masses(dynamics).to(q)
         if masses.ndim > 2 or masses.shape[-1] != q.shape[1] or masses.shape[:-1] not in ((), q.shape[:1]):
             raise ValueError(

@@ -12,6 +12,7 @@ Reference: Chen, "torchdiffeq", 2018, https://github.com/rtqichen/torchdiffeq.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ from lie_sim.integrators.compiled import Compiled
 from lie_sim.integrators.events import find_events
 from lie_sim.integrators.gradients import ADJOINTS, run
 from lie_sim.integrators.method import Method
-from lie_sim.integrators.registry import get_method, is_method, methods
+from lie_sim.integrators.registry import ALIASES, get_method, is_method, methods
 from lie_sim.integrators.right_hand_side import check_function
 from lie_sim.integrators.schedule import schedule
 
@@ -198,7 +199,10 @@ def _passed_through(solver: Callable[..., Any], *args: Any, method: Any, **keywo
         return solver(*args, method=method, **keywords)
     except ValueError as error:
         if "Invalid method" in str(error):
-            error.add_note(f"lie_sim adds: {', '.join(known.name for known in methods())}")
+            names = [*(known.name for known in methods()), *ALIASES]
+            close = difflib.get_close_matches(str(method), names, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"{error}.{hint} lie_sim adds: {', '.join(names)}") from None
         raise
 
 
@@ -216,6 +220,10 @@ def _own(
     method = Compiled(method) if compiled else method
     q, p = _checked_state(y0, method)
     dynamics = method.dynamics(func)
+    if not isinstance(t, Tensor):
+        raise TypeError(
+            f"t must be a tensor of times, got {type(t).__name__}: torch.tensor(t, dtype=torch.float64)"
+        )
     if t.ndim == 2 and t.shape[1] != q.shape[0]:
         raise ValueError(
             f"t of shape {tuple(t.shape)} has times for {t.shape[1]} systems, but q holds {q.shape[0]}"
@@ -246,6 +254,9 @@ def _checked_state(y0: State, method: Method) -> tuple[Tensor, Tensor]:
         got = tuple(y0.shape) if isinstance(y0, Tensor) else [tuple(part.shape) for part in y0]
         raise TypeError(f"{method.name} needs y0 = (q, p), two tensors of one shape; got {got}")
     q, p = y0
+    if not (isinstance(q, Tensor) and isinstance(p, Tensor)):
+        got = f"{type(q).__name__} and {type(p).__name__}"
+        raise TypeError(f"{method.name} needs tensors q and p, got {got}: torch.as_tensor makes them")
     method.check_shapes(q, p)
     return q, p
 

@@ -107,6 +107,10 @@ def checked_step(step_size: float | Tensor | None) -> float | Tensor | None:
     """The step as float64, detached; refused if it is not positive and finite."""
     if step_size is None:
         return None
+    if not isinstance(step_size, Tensor | int | float):
+        raise TypeError(
+            f"step_size must be a number or a tensor, got {type(step_size).__name__} {step_size!r}"
+        )
     value = torch.as_tensor(step_size, dtype=torch.float64).detach().cpu()
     if value.ndim > 1 or not bool((value > 0).all()) or not bool(value.isfinite().all()):
         raise ValueError(
@@ -127,7 +131,13 @@ def checked_lengths(t: Tensor) -> Tensor:
         raise ValueError(f"t must be finite, got {_shortened(t)}")
     lengths = times.diff(dim=0)
     if not bool(((lengths > 0).all(0) | (lengths < 0).all(0)).all()):
-        raise ValueError(f"t must be strictly increasing or decreasing, got {_shortened(t)}")
+        repeated = bool((lengths == 0).any()) and t.dtype != torch.float64
+        advice = (
+            f"; {t.dtype} may be too coarse for them: give t in float64, or count time from 0"
+            if repeated
+            else ""
+        )
+        raise ValueError(f"t must be strictly increasing or decreasing, got {_shortened(t)}{advice}")
     if len(times) < 2:
         return lengths
     rounding = torch.finfo(t.dtype).eps * times.abs().amax(0)

@@ -25,7 +25,7 @@ from lie_sim.errors import ConfigError
 from lie_sim.experiments import Experiment, SolarExperiment, open_run
 from lie_sim.experiments.dynamics import BATCH
 from lie_sim.hamiltonian import Hamiltonian
-from lie_sim.integrators import splitting_methods
+from lie_sim.integrators import is_method, splitting_methods
 from lie_sim.models import EnergyModel
 from lie_sim.rollout import (
     Frames,
@@ -42,7 +42,7 @@ from lie_sim.systems import build_system, system_names
 _METHODS = [method.name for method in splitting_methods()]
 _START = "start.safetensors"
 """In the directory of a stored run: initial states and particles, as a file of trajectories with one time."""
-_FRAMES_PER_BLOCK = 256
+_FRAMES_PER_BLOCK = 16
 
 
 @dataclass(frozen=True)
@@ -238,6 +238,10 @@ def _hamiltonian(folder: Path) -> Hamiltonian:
 def _check(options: RolloutOptions, out: Path) -> None:
     """What can be found wrong before a long computation."""
     if options.method is not None and options.method not in _METHODS:
+        if is_method(options.method):
+            raise UsageError(
+                f"lie-sim rollout has splitting methods only; {options.method!r} works in Python, in lie_sim.rollout"
+            )
         hint = suggestion(options.method, _METHODS)
         raise UsageError(f"unknown method {options.method!r}; there are {', '.join(_METHODS)}{hint}")
     if options.steps < 1:

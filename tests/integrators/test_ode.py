@@ -198,7 +198,31 @@ def test_wrong_arguments_are_named() -> None:
 def test_unknown_method_lists_both_families() -> None:
     with pytest.raises(ValueError, match="dopri5") as caught:
         odeint(Pendulum(), pendulum_start(), GRID, method="leapfrogg")
-    assert "lie_sim adds: symplectic_euler, leapfrog, position_verlet" in caught.value.__notes__[0]
+    assert "lie_sim adds: symplectic_euler, leapfrog, position_verlet" in str(caught.value)
+
+
+def test_near_misses_are_named() -> None:
+    with pytest.raises(ValueError, match=r"Did you mean 'leapfrog'\?"):
+        odeint(Pendulum(), pendulum_start(), GRID, method="leapforg")
+    coarse = torch.tensor([1e8, 1e8 + 1], dtype=torch.float32)
+    with pytest.raises(ValueError, match=r"torch.float32 may be too coarse .* give t in float64"):
+        odeint(Pendulum(), pendulum_start(), coarse, method="leapfrog")
+
+
+@pytest.mark.parametrize("name", ["baoab", "nose_hoover_chain", "csvr"])
+def test_thermostats_say_what_shape_they_need(name) -> None:
+    class Well:
+        masses = torch.ones(1, dtype=torch.float64)
+
+        def force(self, q):
+            return -q
+
+        def velocity(self, p):
+            return p
+
+    flat = torch.zeros(3, 1, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"positions of shape \(B, N, d\), got \(3, 1\)"):
+        odeint(Well(), (flat, flat), torch.tensor([0.0, 1.0], dtype=torch.float64), method=name)
 
 
 def test_poses_go_through_the_same_door() -> None:

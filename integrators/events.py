@@ -30,21 +30,25 @@ _HALVINGS = 60
 """A double has 53 bits: after so many halvings the bracket is as narrow as it can be."""
 
 EventFunction = Callable[[Tensor, tuple[Tensor, Tensor]], Tensor]
+_Layout = tuple[tuple[str, torch.Size], ...]
 
 
 @dataclass
 class _Watch:
-    """State and time of each system, and those before the step in which its event came."""
+    """State and time of each system, and those before the step in which its event came.
+
+    A memory gains names and length in the first steps: ``remembered`` keeps each layout apart, with its systems.
+    """
 
     q: Tensor
     p: Tensor
     t: Tensor
     value: Tensor
+    memory: Memory
     running: Tensor
     found: Tensor
     before: tuple[Tensor, Tensor, Tensor, Tensor]
-    memory: Memory
-    memory_before: Memory
+    remembered: dict[_Layout, tuple[Tensor, Memory]]
 
 
 def find_events(
@@ -126,7 +130,7 @@ def _watched(
     value = _values(event_fn, start, q, p).detach()
     none = torch.zeros_like(value, dtype=torch.bool)
     q, p, memory = method.advance(dynamics, q, p, step_size=h, num_steps=0)
-    watch = _Watch(q, p, start, value, ~none, none, (q, p, start, h), memory, memory)
+    watch = _Watch(q, p, start, value, memory, ~none, none, (q, p, start, h), {})
     counts = ((end - start) / h).detach().round()
     for number in range(1, int(counts.max()) + 1 if counts.numel() else 1):
         step = torch.where(watch.running, h, 0.0)
@@ -151,22 +155,24 @@ def _observe(
 ) -> None:
     q, p, memory = state
     value = _values(event_fn, t, q, p).detach()
-    crossed = watch.running & (watch.value != 0) & (value * watch.value <= 0)
+    old = watch.value
+    crossed = watch.running & torch.where(old > 0, value <= 0, (old < 0) & (value >= 0))  # products underflow
     before = (watch.q, watch.p, watch.t, step)
-    q0, p0, t0, h = (_choose(crossed, new, old) for new, old in zip(before, watch.before, strict=True))
+    q0, p0, t0, h = (_choose(crossed, new, kept) for new, kept in zip(before, watch.before, strict=True))
     watch.before = (q0, p0, t0, h)
-    watch.memory_before = _chosen_memory(crossed, watch.memory, watch.memory_before)
+    if bool(crossed.any()):
+        _remember(watch, crossed)
     watch.found = watch.found | crossed
     watch.running = watch.running & ~crossed & ~last
     watch.q, watch.p, watch.t, watch.value, watch.memory = q, p, t, value, memory
 
 
-def _chosen_memory(which: Tensor, new: Memory, old: Memory) -> Memory:
-    """What each system remembered before its event; of those that have none yet, anything."""
-    return {
-        name: _choose(which, value, old[name]) if name in old and value.shape[:1] == which.shape else value
-        for name, value in new.items()
-    }
+def _remember(watch: _Watch, crossed: Tensor) -> None:
+    """Keep what these systems remembered before the step in which they crossed."""
+    layout = tuple((name, value.shape) for name, value in sorted(watch.memory.items()))
+    which, kept = watch.remembered.get(layout, (crossed, watch.memory))
+    chosen = {name: _choose(crossed, value, kept[name]) for name, value in watch.memory.items()}
+    watch.remembered[layout] = (which | crossed, chosen)
 
 
 def _located(
@@ -180,7 +186,8 @@ def _located(
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
             x, y = _step(method, dynamics, watch, middle)
-            same = _values(event_fn, t + middle, x, y) * first > 0
+            value = _values(event_fn, t + middle, x, y)
+            same = torch.where(first > 0, value > 0, value < 0)
             low, high = torch.where(same, middle, low), torch.where(same, high, middle)
     tau = high.detach()
     if torch.is_grad_enabled():
@@ -189,12 +196,13 @@ def _located(
 
 
 def _step(method: Method, dynamics: Any, watch: _Watch, tau: Tensor) -> tuple[Tensor, Tensor]:
-    """One step of each system from before its event."""
-    q, p, _, _ = watch.before
-    q, p, _ = method.advance(
-        dynamics, q, p, step_size=tau, num_steps=1, memory=dict(watch.memory_before) or None
-    )
-    return q, p
+    """One step of each system that has an event, from before it and with what it remembered there."""
+    q, p = x, y = watch.before[:2]
+    for which, memory in watch.remembered.values():
+        step = torch.where(which, tau, 0.0)
+        moved = method.advance(dynamics, q, p, step_size=step, num_steps=1, memory=dict(memory))
+        x, y = _choose(which, moved[0], x), _choose(which, moved[1], y)
+    return x, y
 
 
 def _with_gradient(
@@ -206,7 +214,8 @@ def _with_gradient(
     value = _values(event_fn, t + free, x, y)
     if not value.requires_grad:
         return tau
-    (rate,) = torch.autograd.grad(value.sum(), free, retain_graph=True)
+    # without any event the state does not depend on tau
+    (rate,) = torch.autograd.grad(value.sum(), free, retain_graph=True, materialize_grads=True)
     x, y = _step(method, dynamics, watch, tau)
     value = _values(event_fn, t + tau, x, y)
     usable = watch.found & (rate != 0)

@@ -63,12 +63,13 @@ class DenseOutput:
     def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """The same as calling it, with the first state at times that are not covered."""
         batch, columns = self.q.shape[1], self.times.reshape(len(self.times), -1)
-        wanted = torch.where(self.covers(t), t, self.times[0].detach()).reshape(-1, columns.shape[1])
+        outer = t.shape if self.times.ndim == 1 else t.shape[:-1]
+        shape = (outer.numel(), batch, *(1,) * (self.q.ndim - 2))  # -1 is no number where batch is 0
+        wanted = torch.where(self.covers(t), t, self.times[0].detach()).reshape(shape[0], columns.shape[1])
         left = self._left(wanted.detach())
         right = (left + 1).clamp(max=len(columns) - 1)
         start, h = columns.gather(0, left), columns.gather(0, right) - columns.gather(0, left)
         h = torch.where(h == 0, 1.0, h)
-        shape = (-1, batch, *(1,) * (self.q.ndim - 2))
         share, h = (x.to(self.q.dtype).expand(-1, batch).reshape(shape) for x in ((wanted - start) / h, h))
         left, right = left.expand(-1, batch), right.expand(-1, batch)
         row = torch.arange(batch, device=left.device)
@@ -76,7 +77,6 @@ class DenseOutput:
             (x[left, row], x[right, row])
             for x in (self.q, self.velocity, self.acceleration, self.p, self.force)
         )
-        outer = t.shape if self.times.ndim == 1 else t.shape[:-1]
         q, p = _quintic(share, h, q_ends, v_ends, a_ends), _cubic(share, h, p_ends, f_ends)
         return q.reshape(*outer, *self.q.shape[1:]), p.reshape(*outer, *self.p.shape[1:])
 

@@ -3,8 +3,8 @@
     (q, p, memory) ← Φ_h^n (q, p, memory)
 
 ``memory`` is all that a method carries from one call to the next beside the state: the force of the last kick, a
-second copy of phase space, the step counter that keys its noise. It is a dictionary of tensors, so a run can be
-stored anywhere and continued to the same bit.
+second copy of phase space, the step counter that keys its noise. It is a dictionary of tensors, the axis of systems
+first, so a run can be stored anywhere and continued to the same bit.
 
 Shape letters: B batch, N particles, d space dimension.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -85,3 +86,16 @@ def test_polynomials_are_met_exactly_between_steps_of_each_systems_own() -> None
     assert path.covers(torch.tensor([[2.1, 0.0], [1.0, 2.1]])).tolist() == [[False, True], [True, False]]
     with pytest.raises(ValueError, match=r"between \[0, 2\] and \[2, -1\]"):
         path(t + 0.5)
+
+
+@pytest.mark.parametrize("own_times", [False, True])
+def test_no_systems_have_states_at_any_time(own_times: bool) -> None:
+    state, particles = Springs(num_particles=3).sample(2, generator=torch.Generator().manual_seed(0))
+    dynamics = SystemDynamics(Springs(num_particles=3), particles[:0])
+    path = odeint_dense(dynamics, (state.q[:0], state.p[:0]), 0.0, 1.0, step_size=0.1)
+    t = torch.tensor([0.25, 0.5], dtype=torch.float64)
+    if own_times:
+        path, t = replace(path, times=path.times[:, None].expand(-1, 0)), t[:, None].expand(-1, 0)
+    q, p = path(t)
+    assert q.shape == p.shape == (2, 0, 3, 2)
+    assert path(t[:0])[0].shape == (0, 0, 3, 2)

@@ -4,8 +4,10 @@
 
 A force that is the gradient of an energy is recorded as the operations that the gradient executed, so nothing of
 autograd is left in the block, and no special support for it is needed. What tracing fixes: shapes, dtype, device,
-every branch taken in Python, and numbers that are attributes of an object of your own. What stays
-free: state, step size, and the values of the weights.
+every branch taken in Python, and attributes that are plain numbers. What stays
+free: state, step size, and the values of the weights. Another parameter, buffer or submodule in the place of the one
+before, evaluation in place of training, or other settings of autocast lead to another block
+(:mod:`lie_sim.integrators.taken_for_granted`).
 
 Compiling takes tens of seconds and a C++ compiler; it pays for long runs of small systems, where the overhead of single
 operations is most of the time.
@@ -28,12 +30,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from lie_sim.integrators.leaves import graph_leaves
 from lie_sim.integrators.method import Memory, Method, StepSize, broadcast_step
 from lie_sim.integrators.splitting import SplittingMethod
+from lie_sim.integrators.taken_for_granted import taken_for_granted
 
 _Block = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 _BLOCKS: WeakKeyDictionary[Any, dict[Any, tuple[_Block, list[Any]]]] = WeakKeyDictionary()
 """Blocks by the dynamics they were traced from, which is kept alive by its users, not by this table."""
-_PHYSICS = ("particles", "_particles", "_neighbours", "potential", "system")
-"""What a dynamics may be given anew; a block traced with another one is not used."""
+MOST_BLOCKS = 32
+"""Blocks that are kept of one dynamics; the oldest goes first, with the tensors it was traced with."""
 
 
 @dataclass(frozen=True)
@@ -114,23 +117,18 @@ class Compiled(Method):
             )
 
     def _block(self, dynamics: Any, q: Tensor, p: Tensor, force: Tensor, h: Tensor) -> _Block:
-        physics = [getattr(dynamics, name, None) for name in _PHYSICS]
-        shape = (q.shape, q.dtype, q.device, h.shape)
-        key = (self.method, self.block, self.backend, *shape, *map(id, physics), *map(_mass_version, physics))
+        identity, kept = taken_for_granted(dynamics, q.device)
+        key = (self.method, self.block, self.backend, q.shape, q.dtype, q.device, h.shape, identity)
         known = _BLOCKS.setdefault(dynamics, {})
-        if key not in known:  # what the ids belong to is kept, so that no id is used again
+        if key not in known:
             block = compile_block(self.method, dynamics, (q, p, force, h), self.block, self.backend)
-            known[key] = (block, physics)
+            if len(known) >= MOST_BLOCKS:
+                del known[next(iter(known))]
+            known[key] = (block, kept)
         return known[key][0]
 
     def _option_fields(self) -> tuple[Any, ...]:
         return ()
-
-
-def _mass_version(physics: Any) -> int:
-    """How often masses were changed in place: their inverse is part of a block."""
-    masses = getattr(physics, "masses", None)
-    return masses._version if isinstance(masses, Tensor) and not masses.is_inference() else 0
 
 
 def compile_block(

@@ -53,12 +53,19 @@ def run(
         Positions and momenta, each (K, B, N, d).
 
     Raises:
-        ValueError: the method cannot be reversed, or fixed point is asked for where there is none.
+        ValueError: the method cannot be reversed, the states to be reversed are of half precision, or fixed point is
+            asked for where there is none.
     """
     splitting = isinstance(method, SplittingMethod)
     if fixed_point and not (adjoint == "reversible" and splitting):
         raise ValueError(
             f'fixed_point goes with adjoint="reversible" and a splitting method, not with {adjoint!r} and {method.name}'
+        )
+    if adjoint == "reversible" and has_half_precision(q):
+        raise ValueError(
+            f'adjoint="reversible" needs states of float32 or float64, got {q.dtype}: stepping back loses them to '
+            'rounding, and the gradient with them; use adjoint="checkpoint", or q.float() and p.float() (the model '
+            "itself may run under autocast)"
         )
     if adjoint == "reversible" and (not method.reversible or method.stochastic):
         raise ValueError(
@@ -71,6 +78,16 @@ def run(
             method, dynamics, q, p, pieces, step_back=adjoint == "reversible", memory=memory
         )
     return _plain_run(method, dynamics, q, p, pieces, memory)
+
+
+def has_half_precision(x: Tensor) -> bool:
+    """Whether the numbers are shorter than float32: too short to be stepped back.
+
+    Example:
+        >>> has_half_precision(torch.ones(1, dtype=torch.bfloat16)), has_half_precision(torch.ones(1))
+        (True, False)
+    """
+    return x.is_floating_point() and torch.finfo(x.dtype).bits < 32
 
 
 def _plain_run(

@@ -1,7 +1,9 @@
 """Which tensors a system's force and velocity depend on: found in the autograd graph, not guessed.
 
 A custom backward pass must name every tensor it returns gradients for; one that is missed would have its gradient
-silently dropped.
+silently dropped. The graph of the first step shows most of them. What acts only later (a wall that is reached on the
+way) is known beforehand if it is a parameter or buffer of a module, or a tensor of the particles or neighbours that
+the system is bound to, or lies behind one of these; anything else is refused when it appears.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ from torch import Tensor, nn
 
 from lie_sim.integrators.surroundings import no_random_numbers
 from lie_sim.integrators.vector_field import VectorField
+
+_BOUND = ("particles", "_particles", "_neighbours")
+"""Where a system keeps the particles and neighbours that it is bound to."""
 
 
 def graph_leaves(dynamics: Any, q: Tensor, p: Tensor) -> tuple[Tensor, ...]:
@@ -38,11 +43,8 @@ def graph_leaves(dynamics: Any, q: Tensor, p: Tensor) -> tuple[Tensor, ...]:
 
 
 def known_leaves(dynamics: Any, values: list[Tensor], probes: list[Tensor]) -> tuple[Tensor, ...]:
-    """The leaves behind some values, and all parameters of a module, which may act only later in a run."""
-    found = {id(leaf): leaf for leaf in leaves_behind(values)}
-    system = _system(dynamics)
-    if isinstance(system, nn.Module):
-        found |= {id(x): x for x in system.parameters() if x.requires_grad}
+    """The leaves behind some values, and behind all that a system holds, which may act only later in a run."""
+    found = {id(leaf): leaf for leaf in leaves_behind([*values, *held_tensors(dynamics)])}
     for probe in probes:
         found.pop(id(probe), None)
     return tuple(found.values())
@@ -51,21 +53,39 @@ def known_leaves(dynamics: Any, values: list[Tensor], probes: list[Tensor]) -> t
 def require_known(dynamics: Any, values: list[Tensor], known: tuple[Tensor, ...]) -> None:
     """Refuse values that depend on a leaf which is not among the known ones: its gradient would be dropped.
 
-    The leaves of a module are known from its parameters, so only other objects are looked at.
-
     Raises:
         RuntimeError: there is one.
     """
-    if isinstance(_system(dynamics), nn.Module):
-        return
     names = {id(x) for x in known}
     unknown = [x for x in leaves_behind(values) if id(x) not in names]
     if unknown:
         raise RuntimeError(
-            f"the force depends on a tensor of shape {tuple(unknown[0].shape)} that it did not depend on at the start "
-            "of the run, so its gradient would be lost: make the dynamics a torch.nn.Module with that tensor among its "
-            'parameters, or use an explicit method with adjoint="autograd"'
+            f"the force of {type(_system(dynamics)).__name__} depends on a tensor of shape {tuple(unknown[0].shape)} "
+            "that it did not depend on at the start of the run, so its gradient would be lost: make the dynamics a "
+            "torch.nn.Module with that tensor among its parameters or buffers, bind it as one of the particles' "
+            'tensors, or use an explicit method with adjoint="autograd"'
         )
+
+
+def held_tensors(dynamics: Any) -> list[Tensor]:
+    """Parameters and buffers of a system and tensors of what it is bound to, as far as they have gradients.
+
+    Example:
+        >>> from lie_sim import GeneralHamiltonian, Particles
+        >>> H = GeneralHamiltonian(lambda q, p, particles: (q * p).sum((1, 2)))
+        >>> H = H.bind(Particles(masses=torch.ones(1, 1), attributes=torch.ones(1, 1, 3, requires_grad=True)))
+        >>> [tuple(x.shape) for x in held_tensors(H)]
+        [(1, 1, 3)]
+    """
+    system = _system(dynamics)
+    parts: list[Any] = [system]
+    found: list[Any] = []
+    if isinstance(system, nn.Module):
+        parts = list(system.modules())
+        found += [*system.parameters(), *system.buffers()]
+    bound = [vars(part).get(name) for part in parts if hasattr(part, "__dict__") for name in _BOUND]
+    found += [x for container in bound if container is not None for x in vars(container).values()]
+    return [x for x in found if isinstance(x, Tensor) and x.requires_grad]
 
 
 def _system(dynamics: Any) -> Any:

@@ -23,7 +23,7 @@ from torch import Tensor
 from lie_sim.integrators.adaptive import AdaptiveLeapfrog
 from lie_sim.integrators.compiled import Compiled
 from lie_sim.integrators.events import find_events
-from lie_sim.integrators.gradients import ADJOINTS, run
+from lie_sim.integrators.gradients import ADJOINTS, has_half_precision, run
 from lie_sim.integrators.method import Method
 from lie_sim.integrators.registry import ALIASES, get_method, is_method, methods
 from lie_sim.integrators.right_hand_side import check_function
@@ -130,9 +130,9 @@ def odeint_adjoint(
     """Like :func:`odeint`; torchdiffeq's methods get their gradients from the continuous adjoint equation.
 
     A method of this package differentiates its own steps instead: it steps back if it is reversible, in constant
-    memory, and recomputes segments of √n steps if it is not (``adaptive_leapfrog``, and runs with events, keep the
-    graph of every step). The gradient is exact for the discrete map and
-    reaches every parameter, so ``adjoint_params`` is not needed.
+    memory, and recomputes segments of √n steps if it is not or the state is of half precision
+    (``adaptive_leapfrog``, and runs with events, keep the graph of every step). The gradient is exact for the
+    discrete map and reaches every parameter, so ``adjoint_params`` is not needed.
 
     Raises:
         ValueError: an adjoint option (other than ``adjoint_params``) is given with a method of this package, or
@@ -183,7 +183,10 @@ def odeint_adjoint(
             f"{', '.join(unwanted)}, or choose a torchdiffeq method"
         )
     chosen = get_method(method)
-    adjoint = "reversible" if chosen.reversible and not chosen.stochastic else "checkpoint"
+    steps_back = chosen.reversible and not chosen.stochastic
+    if not isinstance(y0, Tensor) and any(has_half_precision(x) for x in y0):
+        steps_back = False
+    adjoint = "reversible" if steps_back else "checkpoint"
     if event_fn is not None or chosen.adaptive:
         adjoint = "autograd"
     return odeint(func, y0, t, method=method, options=options, event_fn=event_fn, adjoint=adjoint)

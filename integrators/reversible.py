@@ -13,7 +13,9 @@ motion amplifies; every backward pass therefore compares the start it arrives at
 integers (:mod:`lie_sim.integrators.held_numbers`), whose additions are undone without any error.
 
 Shape letters: B batch, N particles, d space dimension, K saved states.
-Reference: Matsubara, Miyatake, Yaguchi, "Symplectic adjoint method", NeurIPS 2021.
+References: Zhuang, Dvornek, Tatikonda, Duncan, "MALI: a memory efficient and reverse accurate integrator for neural
+ODEs", ICLR 2021 (steps that are undone for their gradient); Maclaurin, Duvenaud, Adams, "Gradient-based
+hyperparameter optimization through reversible learning", ICML 2015 (undone without error, in fixed point).
 """
 
 from __future__ import annotations

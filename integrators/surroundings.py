@@ -28,8 +28,8 @@ class Autocast:
     """
 
     def __init__(self, device: torch.device) -> None:
-        kinds = [kind for kind in {"cpu", device.type} if torch.amp.is_autocast_available(kind)]
-        self._settings = [
+        kinds = [kind for kind in sorted({"cpu", device.type}) if torch.amp.is_autocast_available(kind)]
+        self.settings = [
             (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)) for kind in kinds
         ]
         self._cache = torch.is_autocast_cache_enabled()
@@ -38,7 +38,7 @@ class Autocast:
     def restored(self) -> Iterator[None]:
         """Within it, autocast is as it was."""
         with ExitStack() as stack:
-            for kind, dtype, enabled in self._settings:
+            for kind, dtype, enabled in self.settings:
                 stack.enter_context(torch.autocast(kind, dtype, enabled, self._cache))
             yield
 

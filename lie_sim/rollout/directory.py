@@ -24,6 +24,7 @@ from lie_sim.data.storage import load_tensors, save_tensors
 from lie_sim.errors import ConfigError, DataError
 from lie_sim.files import write_atomically
 from lie_sim.rollout.frames import Frames, RolloutResult
+from lie_sim.rollout.manifest import explanation
 
 _MANIFEST = "rollout.json"
 _KIND = "rollout block"
@@ -115,11 +116,14 @@ class StoredRollout:
             found = json.loads(path.read_bytes())
         except ValueError as error:
             raise DataError(f"{path} is damaged: {error}") from error
+        if not isinstance(found, dict):
+            raise DataError(f"{path} is damaged: it should hold a JSON object, not {type(found).__name__}")
         differing = [key for key in {**manifest, **found} if manifest.get(key) != found.get(key)]
         if differing:
             raise ConfigError(
                 f"{directory} holds another run: {', '.join(differing)} "
-                f"{'differs' if len(differing) == 1 else 'differ'}; use another directory, or delete this one"
+                f"{'differs' if len(differing) == 1 else 'differ'}{explanation(differing, found)}; use another "
+                "directory, or delete this one"
             )
         return cls(directory)
 

@@ -41,7 +41,9 @@ class Rollout:
     Args:
         hamiltonian: a learned :class:`~lie_sim.hamiltonian.Hamiltonian`, or an exact
             :class:`~lie_sim.systems.System`.
-        method: name of a method of :mod:`lie_sim.integrators`, or the method itself, options included.
+        method: name of a method of :mod:`lie_sim.integrators`, or the method itself, options included. A system whose
+            implicit step is not solved counts as diverged; of a method given as an object, only under its
+            ``on_failure="nan"``.
         step_size: h in the unit of time; negative runs backwards.
         substeps: cut each step of length h into so many steps of the method.
         batch_size: advance so many systems at a time, to bound memory; None means all of them.
@@ -136,6 +138,8 @@ class Rollout:
             ValueError: a number is impossible, an initial state is beyond ``divergence_bound``, or something is given
                 that would be ignored: neighbours of an exact system, names of a method without noise.
             ConfigError: the directory holds another run.
+            DataError: the manifest of the directory is damaged, or blocks are there without one.
+            ConvergenceError: a step was not solved, and the method, given as an object, has ``on_failure="raise"``.
         """
         check_step_counts(num_steps, save_every)
         with torch.no_grad():
@@ -154,8 +158,15 @@ class Rollout:
             run = OneRun(self, chunks, state.t, save_every, num_steps, on_frames, store)
             return run.to_the_end(progress=progress)
 
-    def _method(self) -> Method:
+    def chosen_method(self) -> Method:
+        """The method itself, not compiled; one given by its name marks systems that it cannot advance with NaN."""
         method = get_method(self.method)
+        if not isinstance(self.method, Method) and "on_failure" in method.options():
+            return method.with_options(on_failure="nan")
+        return method
+
+    def _method(self) -> Method:
+        method = self.chosen_method()
         refuse_adaptive(method, "Rollout")
         return Compiled(method) if self.compile else method
 

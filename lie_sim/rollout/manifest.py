@@ -80,17 +80,30 @@ def manifest(
     }
 
 
-def explanation(differing: Sequence[str], found: Mapping[str, Any]) -> str:
-    """What the user cannot see in the names of the entries that differ.
+def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What makes a stored run another one, in words; "" if they are the same.
 
     Args:
-        differing: keys of the manifest.
         found: the manifest of the stored run.
+        wanted: that of the run that would continue it.
+
+    Example:
+        >>> difference({"substeps": 1, "motion": "a"}, {"substeps": 2, "motion": "b"})
+        'substeps differs'
     """
-    if [*differing] != ["motion"]:
+    differing = [key for key in {**wanted, **found} if wanted.get(key) != found.get(key)]
+    causes = [key for key in differing if key != "motion"] or differing  # another motion is their effect
+    if not causes:
+        return ""
+    return f"{', '.join(causes)} {'differs' if len(causes) == 1 else 'differ'}{_why(causes, found)}"
+
+
+def _why(causes: Sequence[str], found: Mapping[str, Any]) -> str:
+    """What the name of the entry does not tell."""
+    if [*causes] != ["motion"]:
         return ""
     if "motion" not in found:
-        return " (an older version of lie_sim stored no motion)"
+        return " (an older version of lie_sim stored none)"
     return (
         " (names, weights and options are the same, but force, velocity or energy at the initial state are not: an "
         "attribute of the model or its code has changed, or the machine, its device or the number of threads)"

@@ -125,8 +125,11 @@ class Rollout:
             num_steps: number of steps of length h, a multiple of ``save_every``.
             particles: what the particles are, shape (B, N, ·); None takes those bound to the Hamiltonian.
             save_every: keep every so many-th state as a frame.
-            on_frames: called with each block of frames; of a run that is continued, with the new ones only.
-            directory: store the blocks there, and continue a run that is there.
+            on_frames: called with each block of frames; of a run that is continued, with the new ones only. A block is
+                in the directory only once this has returned: if it raises, or the process dies in it, the next run
+                calls it with these frames again, so each frame is handed over at least once.
+            directory: store the blocks there, and continue a run that is there; blocks that were lost in the middle
+                are made again.
             neighbours: pairs that interact, for a model with a cutoff whose neighbours do not change; None means
                 all pairs.
             trajectories: whole numbers that name the systems, int64, shape (B,): the noise of a stochastic method

@@ -34,7 +34,8 @@ def bound_systems(
 
     Raises:
         TypeError: the energy cannot be split.
-        ValueError: the particles are not known or not those of the state, or an exact system is given neighbours.
+        ValueError: the particles are not known, not those of the state or of another dtype, or an exact system is
+            given neighbours.
     """
     particles = _particles_of(hamiltonian, particles)
     _check_systems(state, particles)
@@ -80,4 +81,11 @@ def _check_systems(state: PhaseState, particles: Particles) -> None:
         raise ValueError(
             "state and particles must hold the same systems: state.q has (B, N) = "
             f"{tuple(state.q.shape[:2])}, the masses have {tuple(particles.masses.shape)}"
+        )
+    dtypes = [x.dtype for x in (state.q, state.p, particles.masses)]
+    if len({*dtypes}) > 1:
+        q, p, masses = (str(dtype).removeprefix("torch.") for dtype in dtypes)
+        raise ValueError(
+            f"state and particles must have one dtype: q is {q}, p {p}, the masses are {masses}; use "
+            "PhaseState(q=q.to(dtype), p=p.to(dtype)) and particles.to(dtype=dtype)"
         )

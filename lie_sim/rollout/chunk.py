@@ -32,6 +32,9 @@ class BoundSystem(Protocol):
     def energy(self, state: PhaseState) -> Tensor:
         """H of each system, shape (B,)."""
 
+    def vector_field(self, t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """(dq/dt, dp/dt) at (q, p), of their shapes."""
+
 
 class Chunk:
     """Part of a batch: its state, what its method remembers, and who is still alive.

@@ -1,6 +1,7 @@
 """One run, block by block: which frames are done, who is told of them, and when to stop.
 
     drift > bound, and "stop"   ⇒   no more blocks, neither now nor when the run is continued under the same bound
+    stored  ▓▓▓▓░░▓▓▓▓░░░░      ⇒   ░ is computed, each part from the state after the ▓ before it
 
 Shape letters: B batch, F frames of a block, N particles, d space dimension.
 """
@@ -19,8 +20,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lie_sim.errors import ConfigError
+from lie_sim.rollout.blocks import Blocks
 from lie_sim.rollout.chunk import Chunk
-from lie_sim.rollout.directory import StoredRollout
 from lie_sim.rollout.frames import Frames
 from lie_sim.state import PhaseState
 
@@ -60,7 +61,7 @@ class OneRun:
         save_every: int,
         num_steps: int,
         on_frames: Callable[[Frames], None] | None,
-        store: StoredRollout | None,
+        store: Blocks | None,
     ) -> None:
         self.options, self.chunks, self.start, self.save_every = options, chunks, start, save_every
         self.num_frames = num_steps // save_every + 1
@@ -68,8 +69,10 @@ class OneRun:
         self.done = 0
         self.drift = torch.zeros(sum(len(chunk.alive) for chunk in chunks), dtype=torch.float64)
         self.warned = False
+        self.after_gaps = [last + 1 for _, last in store.gaps()] if store is not None else []
         if store is not None:
-            self._resume(store)
+            self._refuse_more_than_asked(store)
+            self._pass_stored(store)
 
     def to_the_end(self, *, progress: bool) -> RolloutEnd:
         """Block by block."""
@@ -82,6 +85,11 @@ class OneRun:
         ) as bar:
             while self.done < self.num_frames and not stopped:
                 stopped = self._block(bar)
+                if self.store is not None and self.done in self.after_gaps and not stopped:
+                    before = self.done
+                    self._pass_stored(self.store)
+                    bar.update(systems * (self.done - before) * self.save_every)
+                    stopped = self._too_much_drift()
         q, p, alive = (
             torch.cat([getattr(chunk, name) for chunk in self.chunks]) for name in ("q", "p", "alive")
         )
@@ -92,7 +100,8 @@ class OneRun:
 
     def _block(self, bar: Any) -> bool:
         """The next frames of all chunks; whether the drift stops the run."""
-        count = min(self.options.frames_per_block, self.num_frames - self.done)
+        until = min((frame for frame in self.after_gaps if frame > self.done), default=self.num_frames)
+        count = min(self.options.frames_per_block, until - self.done)
         parts, drifts = [], []
         for chunk in self.chunks:
             frames, drift = [], torch.zeros_like(chunk.kinetic_sum)
@@ -108,8 +117,8 @@ class OneRun:
         self.done += count
         self.drift = torch.cat(drifts)
         if self.store is not None:
-            self.store.write(frames_of_all, self._end())
-        if self.on_frames is not None:
+            self.store.write(frames_of_all, self._end(), self.on_frames)
+        elif self.on_frames is not None:
             self.on_frames(frames_of_all)
         self._show(bar)
         return self._too_much_drift()
@@ -148,15 +157,19 @@ class OneRun:
         }
         return {**ends, "alive": torch.cat([chunk.alive for chunk in self.chunks]), "drift": self.drift}
 
-    def _resume(self, store: StoredRollout) -> None:
-        end, done = store.last_state()
-        if not done:
-            return
-        if done > self.num_frames:
+    def _refuse_more_than_asked(self, store: Blocks) -> None:
+        stored = store.num_frames()
+        if stored > self.num_frames:
             raise ConfigError(
-                f"{store.directory} holds {(done - 1) * self.save_every:,} steps already, more than the "
+                f"{store.directory} holds {(stored - 1) * self.save_every:,} steps already, more than the "
                 f"{(self.num_frames - 1) * self.save_every:,} asked for: read them with StoredRollout"
             )
+
+    def _pass_stored(self, store: Blocks) -> None:
+        """Go on after the blocks that are there from the next frame on."""
+        end, done = store.state_after(self.done)
+        if done == self.done:
+            return
         self.done, self.drift = done, end["drift"]
         for k, chunk in enumerate(self.chunks):
             prefix = f"{k}."

@@ -41,7 +41,9 @@ class Rollout:
     Args:
         hamiltonian: a learned :class:`~lie_sim.hamiltonian.Hamiltonian`, or an exact
             :class:`~lie_sim.systems.System`.
-        method: name of a method of :mod:`lie_sim.integrators`, or the method itself, options included.
+        method: name of a method of :mod:`lie_sim.integrators`, or the method itself, options included. A system whose
+            implicit step is not solved counts as diverged; of a method given as an object, only under its
+            ``on_failure="nan"``.
         step_size: h in the unit of time; negative runs backwards.
         substeps: cut each step of length h into so many steps of the method.
         batch_size: advance so many systems at a time, to bound memory; None means all of them.
@@ -123,8 +125,11 @@ class Rollout:
             num_steps: number of steps of length h, a multiple of ``save_every``.
             particles: what the particles are, shape (B, N, ·); None takes those bound to the Hamiltonian.
             save_every: keep every so many-th state as a frame.
-            on_frames: called with each block of frames; of a run that is continued, with the new ones only.
-            directory: store the blocks there, and continue a run that is there.
+            on_frames: called with each block of frames; of a run that is continued, with the new ones only. A block is
+                in the directory only once this has returned: if it raises, or the process dies in it, the next run
+                calls it with these frames again, so each frame is handed over at least once.
+            directory: store the blocks there, and continue a run that is there; blocks that were lost in the middle
+                are made again.
             neighbours: pairs that interact, for a model with a cutoff whose neighbours do not change; None means
                 all pairs.
             trajectories: whole numbers that name the systems, int64, shape (B,): the noise of a stochastic method
@@ -136,6 +141,8 @@ class Rollout:
             ValueError: a number is impossible, an initial state is beyond ``divergence_bound``, or something is given
                 that would be ignored: neighbours of an exact system, names of a method without noise.
             ConfigError: the directory holds another run.
+            DataError: the manifest of the directory is damaged, or blocks are there without one.
+            ConvergenceError: a step was not solved, and the method, given as an object, has ``on_failure="raise"``.
         """
         check_step_counts(num_steps, save_every)
         with torch.no_grad():
@@ -154,8 +161,15 @@ class Rollout:
             run = OneRun(self, chunks, state.t, save_every, num_steps, on_frames, store)
             return run.to_the_end(progress=progress)
 
-    def _method(self) -> Method:
+    def chosen_method(self) -> Method:
+        """The method itself, not compiled; one given by its name marks systems that it cannot advance with NaN."""
         method = get_method(self.method)
+        if not isinstance(self.method, Method) and "on_failure" in method.options():
+            return method.with_options(on_failure="nan")
+        return method
+
+    def _method(self) -> Method:
+        method = self.chosen_method()
         refuse_adaptive(method, "Rollout")
         return Compiled(method) if self.compile else method
 

@@ -42,7 +42,7 @@ def rollout(
         particles: what the particles are, shape (B, N, ·).
         step_size: h in the unit of time; negative runs backwards.
         num_steps: number of steps of length h, a multiple of ``save_every``.
-        method: name of a method of :mod:`lie_sim.integrators`, or the method itself.
+        method: name of a method of :mod:`lie_sim.integrators`, or the method itself; see :class:`Rollout`.
         save_every: keep every so many-th state.
         substeps: cut each step of length h into so many steps of the method.
         batch_size: advance so many systems at a time, to bound memory; None means all of them.
@@ -59,6 +59,7 @@ def rollout(
     Raises:
         TypeError: the method cannot advance such a system.
         ValueError: a number is impossible, or an initial state is beyond ``divergence_bound``.
+        ConvergenceError: a step was not solved, and the method, given as an object, has ``on_failure="raise"``.
 
     Example:
         >>> from lie_sim.systems import Springs

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from lie_sim.data.derivatives import force_targets
 from lie_sim.data.trajectories import Trajectories
 from lie_sim.hamiltonian import Hamiltonian
-from lie_sim.integrators import get_method, odeint
+from lie_sim.integrators import SplittingMethod, get_method, odeint, splitting_methods
 from lie_sim.integrators.stepper import refuse_adaptive
 from lie_sim.training.config import TrainingConfig
 from lie_sim.training.tasks import Batch, TensorTask, mean_square, particle_tensors, particles_of, select
@@ -188,7 +188,8 @@ class RolloutTask(_DynamicsTask):
             a thousand steps need the memory of ten. All three give the same gradient.
 
     Raises:
-        ValueError: there are fewer points than asked for, or the adjoint is unknown.
+        ValueError: the method is no splitting method or not one that the adjoint can reverse, there are fewer points
+            than asked for, or the adjoint is unknown.
 
     Example:
         >>> from lie_sim import LieTransformer
@@ -220,6 +221,7 @@ class RolloutTask(_DynamicsTask):
             raise ValueError(f"points must be 0 (all) or from 2 to the {shortest} of the data, got {points}")
         if adjoint not in ("autograd", "reversible", "checkpoint"):
             raise ValueError(f'adjoint must be "autograd", "reversible" or "checkpoint", got {adjoint!r}')
+        _check_method(method, adjoint)
         self.points, self.adjoint = points, adjoint
 
     def batch(self, indices: Int[Tensor, " B"], generator: torch.Generator) -> Batch:
@@ -242,6 +244,21 @@ class RolloutTask(_DynamicsTask):
         """The loss on the validation data."""
         parts = self._validation_batches()
         return {"validation_loss": sum(share * float(self.loss(module, part)) for share, part in parts)}
+
+
+def _check_method(name: str, adjoint: str) -> None:
+    """Refuse at once what would fail at the first loss, or draw noise in it."""
+    method = get_method(name)
+    if not isinstance(method, SplittingMethod):
+        raise ValueError(
+            f"the rollout loss integrates with a splitting method, which {method.name} is not; use one of "
+            f"{', '.join(known.name for known in splitting_methods())}"
+        )
+    if adjoint == "reversible" and not method.reversible:
+        raise ValueError(
+            f'adjoint="reversible" steps back, and a step of {method.name} cannot be reversed: use leapfrog, or '
+            'adjoint="checkpoint"'
+        )
 
 
 def _num_rows(batch: Batch) -> int:

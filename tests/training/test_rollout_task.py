@@ -101,6 +101,20 @@ def test_impossible_options_are_refused() -> None:
         RolloutTask(data, data, adjoint="continuous")
 
 
+@pytest.mark.parametrize("method", ["baoab", "csvr", "nose_hoover_chain", "rattle", "rkmk4", "gauss4"])
+def test_other_methods_than_splittings_are_refused_at_once(method: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"a splitting method, which {method} is not; use one of symplectic_"
+    ):
+        RolloutTask(springs(), springs(), method=method)
+
+
+def test_a_method_that_cannot_be_reversed_is_refused_with_that_adjoint() -> None:
+    with pytest.raises(ValueError, match="a step of symplectic_euler cannot be reversed: use leapfrog"):
+        RolloutTask(springs(), springs(), method="symplectic_euler", adjoint="reversible")
+    RolloutTask(springs(), springs(), method="symplectic_euler", adjoint="checkpoint")
+
+
 MEMORY = """
 import pathlib, re, sys, torch
 sys.path.insert(0, FOLDER)

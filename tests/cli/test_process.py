@@ -104,7 +104,7 @@ def test_interrupted_rollout_is_continued_by_the_same_command(
     assert (process.returncode, err.count("\n")) == (130, 1)
     assert err.endswith(f"To go on: lie-sim {' '.join(words)} --steps 1000000 --directory {folder}\n")
     done = StoredRollout(folder).num_frames
-    assert done >= 256
+    assert done >= 16
     steps = [*words, "--steps", str(done + 10)]
     assert lie_sim(*steps, "--directory", str(folder)).code == 0
     assert lie_sim(*steps, "--directory", str(tmp_path / "calm")).code == 0

@@ -173,6 +173,8 @@ def test_a_system_that_diverges_does_not_stop_the_others(tmp_path: Path) -> None
     expected, _, _ = collect(RUN, state, particles)
     found, _, end = collect(RUN, broken, particles, directory=tmp_path)
     assert end.diverged.tolist() == [False, False, True, False, False]
+    assert end.state.q.isnan().flatten(1).all(1).tolist() == end.diverged.tolist()
+    assert end.state.p.isfinite().flatten(1).all(1).tolist() == (~end.diverged).tolist()
     others = [0, 1, 3, 4]
     assert torch.equal(found[others], expected[others])
     assert bool(found[2].isnan().all())

@@ -34,12 +34,13 @@ class RolloutEnd:
     """Where a run ended.
 
     Args:
-        state: positions, momenta and time, each system's last finite state or, if it diverged, its first; the time is
-            that of the initial state, if it has one, and goes on from there.
+        state: positions, momenta and time; NaN for a system that diverged, as in its frames. The time is that of the
+            initial state, if it has one, and goes on from there.
         num_steps: steps done.
         diverged: whether a system diverged on the way, shape (B,).
         drift: largest |H − H₀| over the mean kinetic energy so far, among the frames of the last block, shape (B,);
-            H includes the energy in the heat bath of a thermostat; NaN for a method that does not know it.
+            0 once a system has diverged. H includes the energy in the heat bath of a thermostat; NaN for a method that
+            does not know it.
         stopped_by_drift: whether the run ended early because of it.
     """
 
@@ -93,6 +94,7 @@ class OneRun:
         q, p, alive = (
             torch.cat([getattr(chunk, name) for chunk in self.chunks]) for name in ("q", "p", "alive")
         )
+        q, p = (torch.where(alive.reshape(-1, *(1,) * (x.ndim - 1)), x, torch.nan) for x in (q, p))
         done = (self.done - 1) * self.save_every
         t = torch.full((len(q),), done * self.options.step_size, dtype=torch.float64, device=q.device)
         t = t if self.start is None else self.start.to(t) + t

@@ -16,7 +16,7 @@ from lie_sim.systems import FreeRigidBody, HeavyTop, RigidBodySystem, SoftDipole
 from lie_sim.systems.rigid_body import angular_momentum
 
 ORDER_TOLERANCE = 0.1  # on the slope of log(error) over a factor of 4 in the step, above round-off
-POISSON_DEFECT = 1e-12  # measured: up to 1e-15; rkmk4 1e-6 to 6e-5
+POISSON_DEFECT = 1e-13  # measured: up to 1e-15; rkmk4 1e-6 to 6e-5
 REVERSAL_ERROR = 1e-12  # 200 steps; measured: up to 9e-15, rkmk4 7e-7
 CONSERVED_ERROR = 1e-12  # up to 300 steps; measured: up to 2e-14
 ROUND_OFF = 1e-13

@@ -176,11 +176,8 @@ def again(rows: Rows, options: argparse.Namespace) -> None:
     details["steps"].sort(key=lambda row: (*OWN, *RIVALS).index(row["contestant"]))
     details["again"] = sorted({*details.get("again", ()), *options.again})
     show(rows)
-    print(
-        record(
-            "integrators", recorded["figures"] | step_figures(details["steps"]), threads=1, details=details
-        )
-    )
+    figures = recorded["figures"] | step_figures(details["steps"])
+    print(record("integrators", figures, threads=1, details=details, earlier=recorded["command"]))
 
 
 def main() -> None:

@@ -14,13 +14,17 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 
 
-def record(name: str, figures: dict[str, float], *, threads: int, details: Any = None) -> Path:
-    """Write ``results/NAME.json``: date, command, versions, threads, figures and, optionally, more detail."""
+def record(
+    name: str, figures: dict[str, float], *, threads: int, details: Any = None, earlier: str = ""
+) -> Path:
+    """Write ``results/NAME.json``: date, command, versions, threads, figures and, optionally, more detail.
+
+    ``earlier`` is the command of which a part of the record still stands.
+    """
+    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_portable, sys.argv[1:])])
     content = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "command": " ".join(
-            ["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_portable, sys.argv[1:])]
-        ),
+        "command": f"{earlier}; then {command}" if earlier else command,
         "versions": {
             "python": platform.python_version(),
             **{name: _version(name) for name in ("torch", "numpy")},

@@ -30,7 +30,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -205,9 +204,11 @@ def time_ratios(rounds: int, steps: int) -> tuple[dict[str, float], dict[str, li
             gradient(*start, name, steps)
             if number:  # the first round warms up
                 costs[name].append(time.process_time() - begin)
-    ratio: Callable[[str], float] = lambda name: statistics.median(  # noqa: E731
-        mine / plain for mine, plain in zip(costs[name], costs["autograd"], strict=True)
-    )
+
+    def ratio(name: str) -> float:
+        pairs = zip(costs[name], costs["autograd"], strict=True)
+        return statistics.median(mine / plain for mine, plain in pairs)
+
     figures = {"time_ratio": ratio("reversible")}
     return figures | {
         f"time_ratio_{x}": ratio(x) for x in LONGEST if x not in ("autograd", "reversible")

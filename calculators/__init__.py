@@ -5,19 +5,16 @@ if not __name__.startswith("lie_sim."):
 
 from lie_sim.calculators.calculator import LieTransformerCalculator
 from lie_sim.calculators.dynamics import AtomsDynamics, IntegratorMD
-from lie_sim.calculators.evaluate import Evaluation, evaluate
 from lie_sim.calculators.hessian import SecondDerivatives
 from lie_sim.calculators.many import predict_many
 from lie_sim.calculators.structures import Structures, structures
 
 __all__ = [
     "AtomsDynamics",
-    "Evaluation",
     "IntegratorMD",
     "LieTransformerCalculator",
     "SecondDerivatives",
     "Structures",
-    "evaluate",
     "predict_many",
     "structures",
 ]

@@ -23,13 +23,12 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, InputError, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from lie_sim.calculators.evaluate import Evaluation, evaluate
 from lie_sim.calculators.hessian import SecondDerivatives
 from lie_sim.calculators.many import predict_many
 from lie_sim.calculators.structures import Structures, structures
 from lie_sim.checkpoint import fingerprint, load_model
 from lie_sim.hamiltonian import Hamiltonian
-from lie_sim.models import AtomicPotential
+from lie_sim.models import AtomicPotential, Evaluation, evaluate
 from lie_sim.pairs import SkinnedPairs
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.calculator import InputError, PropertyNotImplementedError
 
-from lie_sim.calculators.evaluate import evaluate
 from lie_sim.calculators.structures import structures
+from lie_sim.models import evaluate
 
 if TYPE_CHECKING:
     from lie_sim.calculators.calculator import LieTransformerCalculator
@@ -107,12 +107,12 @@ def _batch(
             device=calculator.torch_device,
             list_pairs=virials,
         )
-    except Exception:
+    except InputError:
         for place, atoms in zip(places, systems, strict=True):  # find the one, for the message
             try:
                 structures([atoms], calculator.potentials[0], dtype=calculator.torch_dtype)
-            except Exception as error:
-                raise type(error)(f"structure {place}: {error}") from error
+            except InputError as error:
+                raise InputError(f"structure {place}: {error}") from error
         raise
     calculator.evaluations += 1
     found = [

@@ -20,13 +20,11 @@ from torch import Tensor
 
 from lie_sim.models import AtomicPotential
 from lie_sim.neighbors import NeighbourMatrix
-from lie_sim.pairs import Pairs, SkinnedPairs, find_pairs, neighbour_matrix_of
+from lie_sim.pairs import ALL_PAIRS_UP_TO, Pairs, SkinnedPairs, find_pairs, neighbour_matrix_of
 from lie_sim.state import Particles
 
 CLOSEST = 1e-3
 """Å; atoms nearer than this are taken for a mistake."""
-ALL_PAIRS_UP_TO = 24
-"""Largest molecule that is described by all pairs: for so few atoms a list costs more than it saves."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ from vesin import NeighborList
 
 from lie_sim.neighbors import NeighbourMatrix
 
+ALL_PAIRS_UP_TO = 24
+"""Largest molecule that is described by all pairs: for so few atoms a list costs more than it saves."""
+
 
 @dataclass(frozen=True)
 class Pairs:

@@ -11,6 +11,7 @@ from lie_sim.models.base import (
     register_model,
 )
 from lie_sim.models.config import LieTransformerConfig
+from lie_sim.models.derivatives import Evaluation, evaluate
 from lie_sim.models.fully_connected import FullyConnected, FullyConnectedConfig
 from lie_sim.models.lie_transformer import LieTransformer, LieTransformerClassifier
 from lie_sim.models.presets import PAPER_PRESETS, paper_preset
@@ -20,6 +21,7 @@ __all__ = [
     "AtomicConfig",
     "AtomicPotential",
     "EnergyModel",
+    "Evaluation",
     "FullyConnected",
     "FullyConnectedConfig",
     "LieTransformer",
@@ -27,6 +29,7 @@ __all__ = [
     "LieTransformerConfig",
     "build_model",
     "config_as_dict",
+    "evaluate",
     "model_class",
     "model_names",
     "paper_preset",

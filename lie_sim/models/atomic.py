@@ -173,7 +173,7 @@ class AtomicPotential(EnergyModel):
         species = torch.where(numbers == 0, 0, self.species_table[numbers])
         energies: Tensor = self.network(q, replace(particles, species=species), neighbours).double()
         if self.config.repulsion_radii:
-            energies = energies + self._repulsion(q.double(), particles, neighbours)
+            energies = energies + self._repulsion(q.double(), numbers, particles, neighbours)
         references = self.reference_table[numbers]
         return energies + (references if particles.mask is None else references * particles.mask)
 
@@ -181,7 +181,7 @@ class AtomicPotential(EnergyModel):
         numbers = particles.species
         if numbers is None:
             raise ValueError("this potential needs particles.species, the atomic numbers, which is None")
-        if numbers.device.type == "cpu" and not numbers.is_meta:
+        if numbers.device.type == "cpu":
             self.check_elements(numbers if particles.mask is None else numbers[particles.mask])
         return numbers
 
@@ -200,9 +200,8 @@ class AtomicPotential(EnergyModel):
             )
 
     def _repulsion(
-        self, q: Float[Tensor, "B N 3"], particles: Particles, neighbours: NeighbourMatrix | None
+        self, q: Tensor, numbers: Tensor, particles: Particles, neighbours: NeighbourMatrix | None
     ) -> Float[Tensor, "B N"]:
-        numbers = self._numbers(particles)
         index = None if neighbours is None else neighbours.index
 
         def of_neighbours(values: Tensor) -> Tensor:

@@ -22,15 +22,14 @@ from torch import Tensor, nn
 
 from lie_sim.data.molecules import Molecules
 from lie_sim.data.storage import tensors_digest
+from lie_sim.models import AtomicPotential, evaluate
 from lie_sim.models.atomic import GLOBAL_INPUTS
 from lie_sim.neighbors import NeighbourMatrix
-from lie_sim.pairs import find_pairs
+from lie_sim.pairs import ALL_PAIRS_UP_TO, find_pairs
 from lie_sim.state import Particles
 from lie_sim.training.references import interaction_energies, reference_energies
 from lie_sim.training.tasks import Batch
 
-ALL_PAIRS_UP_TO = 24
-"""Largest molecule that is described by all pairs rather than by a list."""
 _ATOMS_AT_ONCE = 2000
 """Atoms of a validation batch, padding included."""
 
@@ -281,7 +280,7 @@ def _stress_error(virial: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
 def predict(
     module: nn.Module, batch: Mapping[str, Tensor], *, cutoff: float, forces: bool, create_graph: bool = False
 ) -> dict[str, Tensor]:
-    """Energies (B,), forces (B, N, 3) and, where neighbours are listed, virials (B, 3, 3) of a batch."""
+    """Energies (B,), forces (B, N, 3) and, where a stress is known, virials (B, 3, 3) of a batch."""
     numbers, mask = batch["numbers"], batch.get("mask")
     q = batch["positions"]
     given = [batch[name][:, None].expand(numbers.shape) for name in GLOBAL_INPUTS if name in batch]
@@ -291,23 +290,14 @@ def predict(
         attributes=torch.stack(given, -1) if given else None,
         mask=mask,
     )
-    with torch.set_grad_enabled(create_graph or forces):
-        q = q.detach().requires_grad_(forces)
-        neighbours, shift = None, None
-        if "index" in batch:
-            shift = batch["shift"].to(q.dtype).detach().requires_grad_(forces)
-            neighbours = NeighbourMatrix(batch["index"], batch["there"], shift, cutoff or None)
-        energy = module(q, particles, neighbours).sum(-1)
-        found = {"energy": energy if create_graph else energy.detach()}
-        if not forces:
-            return found
-        wanted = [q] if shift is None else [q, shift]
-        slopes = torch.autograd.grad(energy.sum(), wanted, create_graph=create_graph)
-    found["forces"] = -slopes[0] if create_graph else -slopes[0].detach()
-    if shift is not None:
-        assert neighbours is not None
-        rows = torch.arange(len(q), device=q.device)[:, None, None]
-        vectors = q.detach()[rows, neighbours.index] + shift.detach() - q.detach()[:, :, None]
-        product = torch.einsum("bnka,bnkc->bac", vectors, slopes[1])
-        found["virial"] = (product + product.mT) / 2
-    return found
+    neighbours = None
+    if "index" in batch:
+        neighbours = NeighbourMatrix(batch["index"], batch["there"], batch["shift"], cutoff or None)
+    if not forces:
+        with torch.set_grad_enabled(create_graph):
+            return {"energy": module(q, particles, neighbours).sum(-1)}
+    assert isinstance(module, AtomicPotential)
+    virials = neighbours is not None and "stress" in batch
+    made = evaluate(module, q, particles, neighbours, virials=virials, create_graph=create_graph)
+    found = {"energy": made.energy, "forces": made.forces}
+    return found if made.virials is None else found | {"virial": made.virials.sum(1)}

@@ -98,6 +98,7 @@ def test_some_contestants_can_be_measured_again(
     }
     rows = [row | {"contestant": "own"}, row | {"contestant": "torchode", "method": "dopri5"}]
     record = {
+        "command": "first",
         "figures": {"energy_leapfrog": 1e-5, "overhead_own_us": 4.0},
         "details": {"steps": rows, "rounds": 5},
     }
@@ -111,6 +112,7 @@ def test_some_contestants_can_be_measured_again(
     assert written["figures"]["energy_leapfrog"] == 1e-5
     assert [r["overhead_us"] for r in written["details"]["steps"]] == [3.0, 4.0]
     assert written["details"]["again"] == ["own"]
+    assert written["earlier"] == "first"
 
 
 def test_starting_costs_are_taken_off(

@@ -1,4 +1,4 @@
-"""Energies, forces and stress of a batch by one reverse pass.
+"""Energies, forces and stress of a batch of atoms by one reverse pass.
 
     F_i = −∂E/∂q_i
     σ = (1/V) Σ_i σ_i,      σ_i = sym Σ_k r_ik ⊗ ∂E/∂r_ik
@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lie_sim.lifting.base import pair_vectors
-from lie_sim.models import AtomicPotential
+from lie_sim.models.atomic import AtomicPotential
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.state import Particles
 
@@ -51,15 +51,17 @@ def evaluate(
     neighbours: NeighbourMatrix | None = None,
     *,
     virials: bool = False,
+    create_graph: bool = False,
 ) -> Evaluation:
     """Energies and forces, and virials if wanted.
 
     Args:
-        potential: its weights get no gradient.
+        potential: the energy.
         q: positions in Å, shape (B, N, 3).
         particles: species are atomic numbers.
         neighbours: which pairs interact; None means all of them.
         virials: whether to compute them; they need neighbours.
+        create_graph: whether the results can be differentiated by the weights, as training does.
 
     Raises:
         ValueError: virials without neighbours.
@@ -78,21 +80,31 @@ def evaluate(
         wanted = [x]
         if virials:
             assert neighbours is not None
-            shift = (
-                neighbours.shift if neighbours.shift is not None else q.new_zeros(*neighbours.index.shape, 3)
-            )
-            shift = shift.to(q.dtype).detach().requires_grad_(True)
-            neighbours = replace(neighbours, shift=shift)
-            wanted.append(shift)
+            neighbours = replace(neighbours, shift=_shift_leaf(neighbours, q))
+            assert neighbours.shift is not None
+            wanted.append(neighbours.shift)
         energies = potential(x, particles, neighbours)
         slopes = [torch.zeros_like(y) for y in wanted]
         if energies.requires_grad:
-            slopes = list(torch.autograd.grad(energies.sum(), wanted, materialize_grads=True))
-    found = Evaluation(energies.detach(), -slopes[0])
-    if not virials:
-        return found
-    assert neighbours is not None
-    with torch.no_grad():
-        vectors = torch.where(neighbours.mask[..., None], pair_vectors(q, neighbours), 0.0)
-        product = torch.einsum("bnka,bnkc->bnac", vectors, slopes[1])
-        return replace(found, virials=(product + product.mT) / 2)
+            slopes = list(
+                torch.autograd.grad(energies.sum(), wanted, create_graph=create_graph, materialize_grads=True)
+            )
+        found = Evaluation(energies if create_graph else energies.detach(), -slopes[0])
+        if not virials:
+            return found
+        assert neighbours is not None
+        return replace(found, virials=_virials(q.detach(), neighbours, slopes[1]))
+
+
+def _shift_leaf(neighbours: NeighbourMatrix, q: Tensor) -> Float[Tensor, "B N K 3"]:
+    """The shifts as a new variable, zeros where there are none."""
+    shift = neighbours.shift if neighbours.shift is not None else q.new_zeros(*neighbours.index.shape, 3)
+    return shift.to(q.dtype).detach().requires_grad_(True)
+
+
+def _virials(q: Tensor, neighbours: NeighbourMatrix, slopes: Tensor) -> Float[Tensor, "B N 3 3"]:
+    assert neighbours.shift is not None
+    fixed = replace(neighbours, shift=neighbours.shift.detach())
+    vectors = torch.where(neighbours.mask[..., None], pair_vectors(q, fixed), 0.0)
+    product = torch.einsum("bnka,bnkc->bnac", vectors, slopes)
+    return (product + product.mT) / 2

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence, Set
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ from lie_sim.calculators.conversion import Structures, structures
 from lie_sim.calculators.hessian import SecondDerivatives
 from lie_sim.calculators.many import predict_many, require_volumes
 from lie_sim.calculators.options import DTYPES, Source, checked_options, potential_of
-from lie_sim.calculators.results import OF_A_LATTICE, mean_results, property_names, results_of
+from lie_sim.calculators.response import born_charges
+from lie_sim.calculators.results import BORN, OF_A_LATTICE, mean_results, property_names, results_of
 from lie_sim.checkpoint import fingerprint
 from lie_sim.models import Evaluation, evaluate
 from lie_sim.pairs import SkinnedPairs
@@ -41,7 +43,8 @@ class LieTransformerCalculator(Calculator):
         dtype: ``"float32"`` or ``"float64"``; None keeps that of the model.
         skin: Å by which the list of neighbours reaches further than the cutoff, so that it lasts for many steps of
             molecular dynamics; 0 searches at every step. It changes no result.
-        compute: what every evaluation gives, beside what is asked for: add ``"stress"`` where it is always needed.
+        compute: what every evaluation gives, beside what is asked for and what heads tell; None means energy and
+            forces. Add ``"stress"`` where it is always needed.
         info_keys: names of entries of ``atoms.info`` (or ``atoms.arrays``) whose change asks for a new calculation,
             beside those that the model reads, which are always among them; values may be arrays.
         ensemble: further models; results are the means, and ``results["energy_std"]`` (eV) and
@@ -78,7 +81,7 @@ class LieTransformerCalculator(Calculator):
         device: str | torch.device = "cpu",
         dtype: str | None = None,
         skin: float = 0.5,
-        compute: Sequence[str] = ("energy", "forces"),
+        compute: Sequence[str] | None = None,
         info_keys: Sequence[str] | None = None,
         ensemble: Sequence[Source] = (),
         **keywords: Any,
@@ -156,7 +159,7 @@ class LieTransformerCalculator(Calculator):
         self._entries = {key: copy.deepcopy(_entry(system, key)) for key in self.parameters["info_keys"]}
         require_volumes([system], properties)
         wanted = {*properties, *self.parameters["compute"]}
-        self.results = self._results(system, wanted if system.cell.rank == 3 else wanted - set(OF_A_LATTICE))
+        self.results = self._results(system, wanted if system.cell.rank == 3 else wanted - OF_A_LATTICE)
 
     def evaluate(self, atoms: Atoms, properties: Sequence[str] = ("energy", "forces")) -> dict[str, Any]:
         """The properties of a system; leaves the results of the calculator as they are.
@@ -203,19 +206,30 @@ class LieTransformerCalculator(Calculator):
         )
 
     def _results(self, atoms: Atoms, wanted: Set[str]) -> dict[str, Any]:
-        virials = bool(wanted & set(OF_A_LATTICE))
-        system = self._structure(atoms, list_pairs=virials)
-        return self.gathered(self.run(system, virials=virials), atoms)
+        return self.answers(self._structure(atoms, list_pairs=bool(wanted & OF_A_LATTICE)), [atoms], wanted)[
+            0
+        ]
 
-    def run(self, system: Structures, *, virials: bool) -> list[Evaluation]:
-        """What every model says of a batch."""
+    def answers(self, batch: Structures, systems: Sequence[Atoms], wanted: Set[str]) -> list[dict[str, Any]]:
+        """The results of every system of a batch, with at least what is wanted."""
         self.evaluations += 1
-        arguments = system.q, system.particles, system.neighbours
-        return [evaluate(each, *arguments, virials=virials) for each in self.potentials]
+        arguments = batch.q, batch.particles, batch.neighbours
+        virials = bool(wanted & OF_A_LATTICE)
+        found = [evaluate(each, *arguments, virials=virials) for each in self.potentials]
+        if BORN in wanted:
+            found = [
+                replace(each, properties={**each.properties, BORN: born_charges(potential, *arguments)})
+                for potential, each in zip(self.potentials, found, strict=True)
+            ]
+        return [self._gathered(found, atoms, row) for row, atoms in enumerate(systems)]
 
-    def gathered(self, found: Sequence[Evaluation], atoms: Atoms, row: int = 0) -> dict[str, Any]:
-        """The results of one system of a batch, from what every model of the ensemble said."""
-        results = [results_of(each, atoms, row) for each in found]
+    def _gathered(self, found: Sequence[Evaluation], atoms: Atoms, row: int) -> dict[str, Any]:
+        """What every model of the ensemble said of one system, as results of the calculator."""
+        known = set(self.implemented_properties)
+        results = [
+            {name: value for name, value in results_of(each, atoms, row).items() if name in known}
+            for each in found
+        ]
         return results[0] if len(results) == 1 else mean_results(results)
 
     def get_hessian(self, atoms: Atoms | None = None, *, free: Sequence[int] | None = None) -> np.ndarray:

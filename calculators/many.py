@@ -77,11 +77,10 @@ def predict_many(
     """
     calculator.require(properties)
     require_volumes(systems, properties)
-    virials = bool(set(OF_A_LATTICE) & set(properties))
     results: list[dict[str, Any]] = [{} for _ in systems]
     for places in packed([len(atoms) for atoms in systems], max_atoms):
         for place, found in zip(
-            places, _batch(calculator, [systems[k] for k in places], places, virials), strict=True
+            places, _batch(calculator, [systems[k] for k in places], places, set(properties)), strict=True
         ):
             results[place] = {name: found[name] for name in properties}
     return results
@@ -94,7 +93,7 @@ def require_volumes(systems: Sequence[Atoms], properties: Sequence[str]) -> None
         PropertyNotImplementedError: it says which.
     """
     flat = [place for place, atoms in enumerate(systems) if atoms.cell.rank < 3]
-    if flat and set(properties) & set(OF_A_LATTICE):
+    if flat and set(properties) & OF_A_LATTICE:
         which = f", which the systems {flat[:5]} do not have" if len(systems) > 1 else ""
         raise PropertyNotImplementedError(
             f"the stress needs a volume{which}: give three lattice vectors (atoms.center(vacuum=…))"
@@ -102,7 +101,7 @@ def require_volumes(systems: Sequence[Atoms], properties: Sequence[str]) -> None
 
 
 def _batch(
-    calculator: LieTransformerCalculator, systems: list[Atoms], places: list[int], virials: bool
+    calculator: LieTransformerCalculator, systems: list[Atoms], places: list[int], wanted: set[str]
 ) -> list[dict[str, Any]]:
     try:
         batch = structures(
@@ -110,7 +109,7 @@ def _batch(
             calculator.potentials[0],
             dtype=calculator.torch_dtype,
             device=calculator.torch_device,
-            list_pairs=virials,
+            list_pairs=bool(wanted & OF_A_LATTICE),
         )
     except InputError:
         for place, atoms in zip(places, systems, strict=True):  # find the one, for the message
@@ -119,5 +118,4 @@ def _batch(
             except InputError as error:
                 raise InputError(f"structure {place}: {error}") from error
         raise
-    found = calculator.run(batch, virials=virials)
-    return [calculator.gathered(found, atoms, row) for row, atoms in enumerate(systems)]
+    return calculator.answers(batch, systems, wanted)

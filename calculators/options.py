@@ -46,7 +46,7 @@ def checked_options(
     device: Any,
     dtype: str | None,
     skin: float,
-    compute: Sequence[str],
+    compute: Sequence[str] | None,
     info_keys: Sequence[str] | None,
 ) -> dict[str, Any]:
     """Options as plain values.
@@ -57,7 +57,7 @@ def checked_options(
         device: of the calculator, as are the others.
         dtype: a key of ``DTYPES``, or None.
         skin: in Å.
-        compute: some of ``names``.
+        compute: some of ``names``; None means energy and forces, if they are there.
         info_keys: None means those that the potential reads.
 
     Raises:
@@ -69,6 +69,8 @@ def checked_options(
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     if not 0 <= skin < float("inf"):
         raise ValueError(f"skin must be a length in Å, not negative, got {skin}")
+    if compute is None:
+        compute = [name for name in ("energy", "forces") if name in names]
     unknown = sorted(set(compute) - set(names))
     if unknown:
         raise ValueError(f"compute: no property {', '.join(unknown)}; there are {', '.join(names)}")

@@ -18,10 +18,10 @@ from lie_sim.models import AtomicPotential, Evaluation
 
 ALWAYS = ("energy", "free_energy", "energies", "forces")
 """What every evaluation gives."""
-OF_A_LATTICE = ("stress", "stresses")
+OF_A_LATTICE = frozenset({"stress", "stresses"})
 """What a system has only if it has a volume."""
 BORN = "born_effective_charges"
-PER_ATOM = ("charges",)
+PER_ATOM = ("charges", BORN)
 """Properties of heads that belong to atoms; the others belong to the system."""
 
 
@@ -32,8 +32,9 @@ def property_names(potentials: Sequence[AtomicPotential]) -> tuple[str, ...]:
         >>> property_names([AtomicPotential.default(elements=(1,))])
         ('energy', 'free_energy', 'energies', 'forces', 'stress', 'stresses')
     """
-    heads = [name for name in _heads(potentials[0]) if all(name in _heads(each) for each in potentials)]
-    return (*ALWAYS, *OF_A_LATTICE, *heads, *([BORN] if "dipole" in heads else []))
+    heads = [name for name in potentials[0].properties if all(name in each.properties for each in potentials)]
+    energies = (*ALWAYS, "stress", "stresses") if all(each.has_energy for each in potentials) else ()
+    return (*energies, *heads, *([BORN] if "dipole" in heads else []))
 
 
 def results_of(found: Evaluation, atoms: Atoms, row: int = 0) -> dict[str, Any]:
@@ -45,15 +46,10 @@ def results_of(found: Evaluation, atoms: Atoms, row: int = 0) -> dict[str, Any]:
         row: its place in the batch.
     """
     count = len(atoms)
-    energies = found.energies[row, :count].cpu().numpy()
-    energy = float(energies.sum())
-    results = {
-        "energy": energy,
-        "free_energy": energy,
-        "energies": energies,
-        "forces": found.forces[row, :count].double().cpu().numpy(),
-    }
-    for name, value in getattr(found, "properties", {}).items():
+    results: dict[str, Any] = {"forces": found.forces[row, :count].double().cpu().numpy()}
+    results["energies"] = found.energies[row, :count].cpu().numpy()
+    results["energy"] = results["free_energy"] = float(results["energies"].sum())
+    for name, value in found.properties.items():
         own = value[row, :count] if name in PER_ATOM else value[row]
         results[name] = plain(own.double().cpu().numpy())
     if found.virials is not None:
@@ -77,6 +73,7 @@ def mean_results(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     spread = {
         f"{name}_std": plain(np.std([each[name] for each in found], axis=0, ddof=1))
         for name in ("energy", "forces")
+        if name in mean
     }
     return mean | spread
 
@@ -89,7 +86,3 @@ def plain(value: np.ndarray | np.generic) -> Any:
         (2.0, array([0.]))
     """
     return value if np.ndim(value) else float(value)
-
-
-def _heads(potential: AtomicPotential) -> tuple[str, ...]:
-    return tuple(getattr(potential, "properties", ()))

@@ -13,31 +13,28 @@ Reference: Larsen et al., "The atomic simulation environment", J. Phys.: Condens
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Sequence, Set
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, InputError, PropertyNotImplementedError, all_changes
-from ase.stress import full_3x3_to_voigt_6_stress
 
+from lie_sim.calculators.conversion import Structures, structures
 from lie_sim.calculators.hessian import SecondDerivatives
-from lie_sim.calculators.many import predict_many
-from lie_sim.calculators.structures import Structures, structures
-from lie_sim.checkpoint import fingerprint, load_model
-from lie_sim.hamiltonian import Hamiltonian
-from lie_sim.models import AtomicPotential, Evaluation, evaluate
+from lie_sim.calculators.many import predict_many, require_volumes
+from lie_sim.calculators.options import DTYPES, Source, checked_options, potential_of
+from lie_sim.calculators.response import born_charges
+from lie_sim.calculators.results import BORN, OF_A_LATTICE, mean_results, property_names, results_of
+from lie_sim.checkpoint import fingerprint
+from lie_sim.models import Evaluation, evaluate
 from lie_sim.pairs import SkinnedPairs
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-PROPERTIES = ("energy", "free_energy", "energies", "forces", "stress", "stresses")
-_OF_A_LATTICE = ("stress", "stresses")
 
 
 class LieTransformerCalculator(Calculator):
-    """Energies, forces and stresses of a learned potential in every workflow of ASE.
+    """Energies, forces, stresses and molecular properties of a learned potential in every workflow of ASE.
 
     Args:
         model: a folder that :func:`~lie_sim.save_model` wrote, or the model itself: an
@@ -46,11 +43,15 @@ class LieTransformerCalculator(Calculator):
         dtype: ``"float32"`` or ``"float64"``; None keeps that of the model.
         skin: Å by which the list of neighbours reaches further than the cutoff, so that it lasts for many steps of
             molecular dynamics; 0 searches at every step. It changes no result.
-        compute: what every evaluation gives, beside what is asked for: add ``"stress"`` where it is always needed.
+        compute: what every evaluation gives, beside what is asked for and what heads tell; None means energy and
+            forces. Add ``"stress"`` where it is always needed.
+        info_keys: names of entries of ``atoms.info`` (or ``atoms.arrays``) whose change asks for a new calculation,
+            beside those that the model reads, which are always among them; values may be arrays.
         ensemble: further models; results are the means, and ``results["energy_std"]`` (eV) and
             ``results["forces_std"]`` (eV/Å, shape (N, 3)) their standard deviations.
 
     Attributes:
+        implemented_properties: what there is: energies, forces and stresses, and what the heads of the model give.
         evaluations: how often the model was run.
         potentials: the models in use, one unless there is an ensemble.
         torch_dtype: in which they compute.
@@ -62,6 +63,7 @@ class LieTransformerCalculator(Calculator):
 
     Example:
         >>> from ase.build import molecule
+        >>> from lie_sim.models import AtomicPotential
         >>> calculator = LieTransformerCalculator(AtomicPotential.default(elements=(1, 8)))
         >>> water = molecule("H2O", calculator=calculator)
         >>> water.get_forces().shape, isinstance(water.get_potential_energy(), float), calculator.evaluations
@@ -69,40 +71,42 @@ class LieTransformerCalculator(Calculator):
     """
 
     name = "lie_sim"
+    nolabel = True  # for "ase run": there are no files of our own to name
     discard_results_on_any_change = True
 
     def __init__(
         self,
-        model: str | Path | AtomicPotential | Hamiltonian,
+        model: Source,
         *,
         device: str | torch.device = "cpu",
         dtype: str | None = None,
         skin: float = 0.5,
-        compute: Sequence[str] = ("energy", "forces"),
-        ensemble: Sequence[str | Path | AtomicPotential | Hamiltonian] = (),
+        compute: Sequence[str] | None = None,
+        info_keys: Sequence[str] | None = None,
+        ensemble: Sequence[Source] = (),
         **keywords: Any,
     ) -> None:
-        self.implemented_properties = list(PROPERTIES)
-        self._models = [atomic_potential(each) for each in (model, *ensemble)]
+        self._models = [potential_of(each) for each in (model, *ensemble)]
+        self.implemented_properties = list(property_names(self._models))
         self.evaluations = 0
-        self._info: dict[str, Any] = {}
-        own = parameters_of(self._models[0], device=device, dtype=dtype, skin=skin, compute=compute)
-        super().__init__(**keywords, **own)
+        self._entries: dict[str, Any] = {}
+        options = {"device": device, "dtype": dtype, "skin": skin, "compute": compute, "info_keys": info_keys}
+        super().__init__(**keywords, **options)
 
     def set(self, **changes: Any) -> dict[str, Any]:
-        """Change ``device``, ``dtype``, ``skin`` or ``compute``; results so far are dropped.
+        """Change ``device``, ``dtype``, ``skin``, ``compute`` or ``info_keys``; results so far are dropped.
 
         Raises:
             ValueError: there is no such option, or not with this value.
         """
-        known = {"device", "dtype", "skin", "compute"}
-        if not set(changes) <= known:
+        known = ("device", "dtype", "skin", "compute", "info_keys")
+        if not set(changes) <= set(known):
             raise ValueError(
-                f"{type(self).__name__} has no option {', '.join(sorted(set(changes) - known))}; "
-                f"its options are {', '.join(sorted(known))}"
+                f"{type(self).__name__} has no option {', '.join(sorted(set(changes) - set(known)))}; "
+                f"its options are {', '.join(known)}"
             )
         merged = {**(self.parameters or {}), **changes}
-        checked = parameters_of(self._models[0], **merged)
+        checked = checked_options(self._models[0], names=self.implemented_properties, **merged)
         changed: dict[str, Any] = super().set(**checked)
         self.torch_dtype, self.torch_device = DTYPES[checked["dtype"]], torch.device(checked["device"])
         self.potentials = [
@@ -120,14 +124,22 @@ class LieTransformerCalculator(Calculator):
         return described | ({"ensemble": prints[1:]} if prints[1:] else {})
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What changed since the last calculation, entries of ``atoms.info`` that the model reads included."""
+        """What changed since the last calculation, the entries named by ``info_keys`` included."""
         changes: list[str] = super().check_state(atoms, tol=tol)
-        if self.atoms is not None and self._info != self._read_info(atoms):
+        if self.atoms is not None and not all(
+            same_entry(value, _entry(atoms, key)) for key, value in self._entries.items()
+        ):
             changes.append("info")
         return changes
 
-    def _read_info(self, atoms: Atoms) -> dict[str, Any]:
-        return {name: copy.deepcopy(atoms.info.get(name)) for name in self.potentials[0].config.inputs}
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """As ASE's, with a message that says what there is.
+
+        Raises:
+            PropertyNotImplementedError: the model does not give this property.
+        """
+        self.require([name])
+        return super().get_property(name, atoms, allow_calculation)
 
     def calculate(
         self,
@@ -144,23 +156,20 @@ class LieTransformerCalculator(Calculator):
         super().calculate(atoms, list(properties), list(system_changes))
         system = self.atoms
         assert system is not None
-        self._info = self._read_info(system)
+        self._entries = {key: copy.deepcopy(_entry(system, key)) for key in self.parameters["info_keys"]}
+        require_volumes([system], properties)
         wanted = {*properties, *self.parameters["compute"]}
-        has_volume = abs(float(np.linalg.det(np.asarray(system.cell)))) > 0
-        if set(properties) & set(_OF_A_LATTICE) and not has_volume:
-            raise PropertyNotImplementedError(
-                "the stress needs a volume, but the cell has none: give three lattice vectors (atoms.center(vacuum=…))"
-            )
-        self.results = self._results(system, virials=has_volume and bool(wanted & set(_OF_A_LATTICE)))
+        self.results = self._results(system, wanted if system.cell.rank == 3 else wanted - OF_A_LATTICE)
 
     def evaluate(self, atoms: Atoms, properties: Sequence[str] = ("energy", "forces")) -> dict[str, Any]:
         """The properties of a system; leaves the results of the calculator as they are.
 
         Raises:
-            PropertyNotImplementedError: there is no such property.
+            PropertyNotImplementedError: there is no such property, or no volume for a stress.
         """
         self.require(properties)
-        found = self._results(atoms, virials=bool(set(properties) & set(_OF_A_LATTICE)))
+        require_volumes([atoms], properties)
+        found = self._results(atoms, set(properties))
         return {name: found[name] for name in properties}
 
     def require(self, properties: Sequence[str]) -> None:
@@ -169,10 +178,11 @@ class LieTransformerCalculator(Calculator):
         Raises:
             PropertyNotImplementedError: it says which there are.
         """
-        unknown = sorted(set(properties) - set(PROPERTIES))
+        unknown = sorted(set(properties) - set(self.implemented_properties))
         if unknown:
             raise PropertyNotImplementedError(
-                f"no property {', '.join(unknown)}; there are {', '.join(PROPERTIES)}"
+                f"no property {', '.join(unknown)}: this model gives {', '.join(self.implemented_properties)}; "
+                "others need a model that was trained with a head for them"
             )
 
     def predict_many(
@@ -195,16 +205,32 @@ class LieTransformerCalculator(Calculator):
             skinned=self._pairs,
         )
 
-    def _results(self, atoms: Atoms, *, virials: bool) -> dict[str, Any]:
-        system = self._structure(atoms, list_pairs=virials)
-        self.evaluations += 1
-        arguments = system.q, system.particles, system.neighbours
-        return self.gathered([evaluate(each, *arguments, virials=virials) for each in self.potentials], atoms)
+    def _results(self, atoms: Atoms, wanted: Set[str]) -> dict[str, Any]:
+        return self.answers(self._structure(atoms, list_pairs=bool(wanted & OF_A_LATTICE)), [atoms], wanted)[
+            0
+        ]
 
-    def gathered(self, found: Sequence[Evaluation], atoms: Atoms, row: int = 0) -> dict[str, Any]:
-        """The results of one system of a batch, from what every model of the ensemble said."""
-        results = [results_of(each, atoms, row) for each in found]
-        return results[0] if len(results) == 1 else _mean(results)
+    def answers(self, batch: Structures, systems: Sequence[Atoms], wanted: Set[str]) -> list[dict[str, Any]]:
+        """The results of every system of a batch, with at least what is wanted."""
+        self.evaluations += 1
+        arguments = batch.q, batch.particles, batch.neighbours
+        virials = bool(wanted & OF_A_LATTICE)
+        found = [evaluate(each, *arguments, virials=virials) for each in self.potentials]
+        if BORN in wanted:
+            found = [
+                replace(each, properties={**each.properties, BORN: born_charges(potential, *arguments)})
+                for potential, each in zip(self.potentials, found, strict=True)
+            ]
+        return [self._gathered(found, atoms, row) for row, atoms in enumerate(systems)]
+
+    def _gathered(self, found: Sequence[Evaluation], atoms: Atoms, row: int) -> dict[str, Any]:
+        """What every model of the ensemble said of one system, as results of the calculator."""
+        known = set(self.implemented_properties)
+        results = [
+            {name: value for name, value in results_of(each, atoms, row).items() if name in known}
+            for each in found
+        ]
+        return results[0] if len(results) == 1 else mean_results(results)
 
     def get_hessian(self, atoms: Atoms | None = None, *, free: Sequence[int] | None = None) -> np.ndarray:
         """Second derivatives of the energy in eV/Å².
@@ -237,63 +263,17 @@ class LieTransformerCalculator(Calculator):
         return SecondDerivatives(self.potentials[0], system.q, system.particles, system.neighbours)
 
 
-def atomic_potential(model: Any) -> AtomicPotential:
-    """A copy of the potential of atoms that a path or model holds.
+def _entry(atoms: Atoms, key: str) -> Any:
+    return atoms.info.get(key, atoms.arrays.get(key))
 
-    Raises:
-        TypeError: it holds none.
+
+def same_entry(a: Any, b: Any) -> bool:
+    """Whether two entries of ``atoms.info`` are the same, arrays included.
+
+    Example:
+        >>> same_entry(np.ones(2), np.ones(2)), same_entry(np.ones(2), None), same_entry([1], [1])
+        (True, False, True)
     """
-    loaded = load_model(model) if isinstance(model, str | Path) else model
-    if isinstance(loaded, Hamiltonian):
-        loaded = loaded.potential
-    if not isinstance(loaded, AtomicPotential):
-        raise TypeError(
-            f"a potential of atoms (lie_sim.models.AtomicPotential) is needed, got {type(loaded).__name__}: "
-            "other models do not know chemical elements"
-        )
-    return copy.deepcopy(loaded).eval()
-
-
-def parameters_of(
-    potential: AtomicPotential, *, device: Any, dtype: str | None, skin: float, compute: Sequence[str]
-) -> dict[str, Any]:
-    """Checked options, as plain values."""
-    if dtype is None:
-        dtype = str(next(potential.parameters()).dtype).removeprefix("torch.")
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    if not 0 <= skin < float("inf"):
-        raise ValueError(f"skin must be a length in Å, not negative, got {skin}")
-    unknown = sorted(set(compute) - set(PROPERTIES))
-    if unknown:
-        raise ValueError(f"compute: no property {', '.join(unknown)}; there are {', '.join(PROPERTIES)}")
-    return {"device": str(device), "dtype": dtype, "skin": float(skin), "compute": tuple(compute)}
-
-
-def results_of(found: Evaluation, atoms: Atoms, row: int = 0) -> dict[str, Any]:
-    """ASE's results of one system of a batch."""
-    count = len(atoms)
-    energies = found.energies[row, :count].cpu().numpy()
-    energy = float(energies.sum())
-    results = {
-        "energy": energy,
-        "free_energy": energy,
-        "energies": energies,
-        "forces": found.forces[row, :count].double().cpu().numpy(),
-    }
-    if found.virials is None:
-        return results
-    volume = atoms.get_volume()
-    stresses = found.virials[row, :count].double().cpu().numpy() / volume
-    voigt = np.stack([full_3x3_to_voigt_6_stress(each) for each in stresses])
-    return results | {"stresses": voigt, "stress": voigt.sum(0)}
-
-
-def _mean(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means over an ensemble, and standard deviations of energy and forces."""
-    mean = {name: np.mean([each[name] for each in found], axis=0) for name in found[0]}
-    mean |= {name: float(mean[name]) for name in ("energy", "free_energy")}
-    spread = {
-        f"{name}_std": np.std([each[name] for each in found], axis=0, ddof=1) for name in ("energy", "forces")
-    }
-    return mean | spread | {"energy_std": float(spread["energy_std"])}
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return type(a) is type(b) and np.array_equal(a, b)
+    return bool(a == b)

@@ -22,6 +22,7 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, InputError, PropertyNotImplementedError, all_changes
 
+import lie_sim.calculators.ase_plugin  # noqa: F401 - registers the name with ASE
 from lie_sim.calculators.conversion import Structures, structures
 from lie_sim.calculators.hessian import SecondDerivatives
 from lie_sim.calculators.many import predict_many, require_volumes

@@ -31,7 +31,7 @@ from lie_sim.models.atomic_config import HeadConfig
 from lie_sim.models.head_inputs import HeadInputs
 from lie_sim.models.scalar_heads import AtomOutputs, ElementTable
 
-FLOW_CHANNELS = 16
+FLOW_CHANNELS = 8
 LENGTH = 3.0
 """ℓ in Å, about the size of a small molecule."""
 

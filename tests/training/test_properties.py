@@ -151,6 +151,18 @@ def test_halves_of_a_batch_give_the_same_loss() -> None:
     assert float(task.loss(model, batch).detach()) == pytest.approx(float(whole), abs=SAME)
 
 
+def test_the_length_of_a_dipole_has_a_slope_from_the_first_step() -> None:
+    data = labelled()
+    model = property_model(data, TARGETS, network=SMALL).double()
+    task = PropertyTask(data, data, targets=[TARGETS[0], TARGETS[2]], cutoff=model.cutoff)
+    task.loss(model, task.batch(torch.arange(8), torch.Generator())).backward()
+    for parameter in (
+        model.heads.flow.radial.weight,
+        model.heads.by_name["polarizability"].flow.radial.weight,
+    ):
+        assert parameter.grad.abs().max() > 1e-3
+
+
 def test_training_learns_every_target() -> None:
     data = labelled(120)
     model = property_model(data[:100], TARGETS, network=SMALL).double()

@@ -17,6 +17,7 @@ from lie_sim.plain import to_plain
 _MAY_CHANGE = {"training.checkpoint_every"}
 _OF_A_RUN = (
     "experiment.toml",
+    "split.json",
     "training.toml",
     "metrics.jsonl",
     "checkpoints",

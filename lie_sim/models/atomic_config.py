@@ -91,7 +91,7 @@ class AtomicConfig:
         network: options of the network. ``num_species``, ``num_attributes`` and ``keep_moments`` follow from the above.
 
     Example:
-        >>> AtomicConfig(elements=(1, 8), heads=heads("dipole")).species_of(8)
+        >>> AtomicConfig(elements=(1, 8), heads=heads(gap="intensive")).species_of(8)
         1
     """
 

@@ -57,6 +57,8 @@ class LieTransformerCalculator(Calculator):
             last layer, at next to no cost, and ``forces_std`` and ``forces_bound`` where they are asked for.
         on_uncertain: what to do where the calibration knows no structures like this one: ``"warn"``, ``"raise"`` or
             ``"ignore"``; None means ``"warn"`` where there is a calibration.
+        compile: compile evaluations: several times as fast for small systems, after up to a minute for every new number
+            of atoms; see :mod:`lie_sim.calculators.compiled`. Results agree to round-off.
 
     Attributes:
         implemented_properties: what there is: energies, forces and stresses, and what the heads of the model give.
@@ -96,6 +98,7 @@ class LieTransformerCalculator(Calculator):
         ensemble: Sequence[Source] = (),
         calibration: Calibration | str | Path | None = None,
         on_uncertain: str | None = None,
+        compile: bool = False,
         **keywords: Any,
     ) -> None:
         self.models = [potential_of(each) for each in (model, *ensemble)]
@@ -105,16 +108,16 @@ class LieTransformerCalculator(Calculator):
         self.evaluations = 0
         self._entries: dict[str, Any] = {}
         options = {"device": device, "dtype": dtype, "skin": skin, "compute": compute, "info_keys": info_keys}
-        options["on_uncertain"] = on_uncertain
+        options |= {"on_uncertain": on_uncertain, "compile": compile}
         super().__init__(**keywords, **options)
 
     def set(self, **changes: Any) -> dict[str, Any]:
-        """Change ``device``, ``dtype``, ``skin``, ``compute``, ``info_keys`` or ``on_uncertain``; results are dropped.
+        """Change ``device``, ``dtype``, ``skin``, ``compute``, ``info_keys``, ``on_uncertain`` or ``compile``.
 
         Raises:
             ValueError: there is no such option, or not with this value.
         """
-        known = ("device", "dtype", "skin", "compute", "info_keys", "on_uncertain")
+        known = ("device", "dtype", "skin", "compute", "info_keys", "on_uncertain", "compile")
         if not set(changes) <= set(known):
             raise ValueError(
                 f"{type(self).__name__} has no option {', '.join(sorted(set(changes) - set(known)))}; "
@@ -134,6 +137,7 @@ class LieTransformerCalculator(Calculator):
             names=names,
             calibration=self.calibration,
             on_uncertain=checked["on_uncertain"],
+            compile=checked["compile"],
         )
         cutoff = self.potentials[0].cutoff
         self._pairs = SkinnedPairs(cutoff, skin=checked["skin"]) if cutoff else None

@@ -73,6 +73,7 @@ def checked_options(
     compute: Sequence[str] | None,
     info_keys: Sequence[str] | None,
     on_uncertain: str | None,
+    compile: bool,
     is_calibrated: bool,
 ) -> dict[str, Any]:
     """Options as plain values.
@@ -86,6 +87,7 @@ def checked_options(
         compute: some of ``names``; None means energy and forces, if they are there.
         info_keys: None means those that the potential reads.
         on_uncertain: one of ``REACTIONS``; None means ``"warn"`` if there is a calibration.
+        compile: whether to compile.
         is_calibrated: whether there is one.
 
     Raises:
@@ -121,4 +123,5 @@ def checked_options(
         "compute": tuple(compute),
         "info_keys": keys,
         "on_uncertain": on_uncertain,
+        "compile": bool(compile),
     }

@@ -11,27 +11,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lie_sim.calculators.calculator import LieTransformerCalculator
+    from lie_sim.calculators.calibration import Calibration
     from lie_sim.calculators.conversion import Structures, structures
     from lie_sim.calculators.dynamics import AtomsDynamics, IntegratorMD
     from lie_sim.calculators.hessian import SecondDerivatives
     from lie_sim.calculators.many import predict_many
+    from lie_sim.calculators.uncertainty import UncertaintyWarning
 
 __all__ = [
     "AtomsDynamics",
+    "Calibration",
     "IntegratorMD",
     "LieTransformerCalculator",
     "SecondDerivatives",
     "Structures",
+    "UncertaintyWarning",
     "predict_many",
     "structures",
 ]
 
 _HOME = {
     "AtomsDynamics": "dynamics",
+    "Calibration": "calibration",
     "IntegratorMD": "dynamics",
     "LieTransformerCalculator": "calculator",
     "SecondDerivatives": "hessian",
     "Structures": "conversion",
+    "UncertaintyWarning": "uncertainty",
     "predict_many": "many",
     "structures": "conversion",
 }

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence, Set
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,14 +23,15 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, InputError, PropertyNotImplementedError, all_changes
 
 import lie_sim.calculators.ase_plugin  # noqa: F401 - registers the name with ASE
+from lie_sim.calculators.calibration import Calibration
 from lie_sim.calculators.conversion import Structures, structures
+from lie_sim.calculators.engine import Engine
 from lie_sim.calculators.hessian import SecondDerivatives
 from lie_sim.calculators.many import predict_many, require_volumes
-from lie_sim.calculators.options import DTYPES, Source, checked_options, potential_of
-from lie_sim.calculators.response import born_charges
-from lie_sim.calculators.results import BORN, OF_A_LATTICE, mean_results, property_names, results_of
+from lie_sim.calculators.options import DTYPES, Source, calibration_of, checked_options, potential_of
+from lie_sim.calculators.results import OF_A_LATTICE, property_names
+from lie_sim.calculators.uncertainty import uncertainty_names
 from lie_sim.checkpoint import fingerprint
-from lie_sim.models import Evaluation, evaluate
 from lie_sim.pairs import SkinnedPairs
 
 
@@ -50,11 +51,21 @@ class LieTransformerCalculator(Calculator):
             beside those that the model reads, which are always among them; values may be arrays.
         ensemble: further models; results are the means, and ``results["energy_std"]`` (eV) and
             ``results["forces_std"]`` (eV/Å, shape (N, 3)) their standard deviations.
+        calibration: of these deviations, a :class:`~lie_sim.calculators.Calibration` or its file; None takes that in
+            the folder of ``model``, if there is one. It adds ``results["energy_interval"]`` (two energies, eV) and
+            ``results["forces_bound"]`` (eV/Å, shape (N,)). With it a model alone gives ``energy_std`` too, from its
+            last layer, at next to no cost, and ``forces_std`` and ``forces_bound`` where they are asked for.
+        on_uncertain: what to do where the calibration knows no structures like this one: ``"warn"``, ``"raise"`` or
+            ``"ignore"``; None means ``"warn"`` where there is a calibration.
+        compile: compile evaluations: several times as fast for small systems, after up to a minute for every new number
+            of atoms; see :mod:`lie_sim.calculators.compiled`. Results agree to round-off.
 
     Attributes:
         implemented_properties: what there is: energies, forces and stresses, and what the heads of the model give.
         evaluations: how often the model was run.
-        potentials: the models in use, one unless there is an ensemble.
+        models: copies of the models as they were given, one unless there is an ensemble.
+        potentials: the same as they compute, in this dtype on this device.
+        calibration: in use, or None.
         torch_dtype: in which they compute.
         torch_device: where.
 
@@ -85,42 +96,56 @@ class LieTransformerCalculator(Calculator):
         compute: Sequence[str] | None = None,
         info_keys: Sequence[str] | None = None,
         ensemble: Sequence[Source] = (),
+        calibration: Calibration | str | Path | None = None,
+        on_uncertain: str | None = None,
+        compile: bool = False,
         **keywords: Any,
     ) -> None:
-        self._models = [potential_of(each) for each in (model, *ensemble)]
-        self.implemented_properties = list(property_names(self._models))
+        self.models = [potential_of(each) for each in (model, *ensemble)]
+        self.calibration = calibration_of(calibration, model, self.models)
+        uncertain = uncertainty_names(self.calibration, ensemble=len(self.models) > 1)
+        self.implemented_properties = [*property_names(self.models), *uncertain]
         self.evaluations = 0
         self._entries: dict[str, Any] = {}
         options = {"device": device, "dtype": dtype, "skin": skin, "compute": compute, "info_keys": info_keys}
+        options |= {"on_uncertain": on_uncertain, "compile": compile}
         super().__init__(**keywords, **options)
 
     def set(self, **changes: Any) -> dict[str, Any]:
-        """Change ``device``, ``dtype``, ``skin``, ``compute`` or ``info_keys``; results so far are dropped.
+        """Change ``device``, ``dtype``, ``skin``, ``compute``, ``info_keys``, ``on_uncertain`` or ``compile``.
 
         Raises:
             ValueError: there is no such option, or not with this value.
         """
-        known = ("device", "dtype", "skin", "compute", "info_keys")
+        known = ("device", "dtype", "skin", "compute", "info_keys", "on_uncertain", "compile")
         if not set(changes) <= set(known):
             raise ValueError(
                 f"{type(self).__name__} has no option {', '.join(sorted(set(changes) - set(known)))}; "
                 f"its options are {', '.join(known)}"
             )
         merged = {**(self.parameters or {}), **changes}
-        checked = checked_options(self._models[0], names=self.implemented_properties, **merged)
+        names, is_calibrated = self.implemented_properties, self.calibration is not None
+        checked = checked_options(self.models[0], names=names, is_calibrated=is_calibrated, **merged)
         changed: dict[str, Any] = super().set(**checked)
         self.torch_dtype, self.torch_device = DTYPES[checked["dtype"]], torch.device(checked["device"])
         self.potentials = [
             copy.deepcopy(each).to(device=self.torch_device, dtype=self.torch_dtype).requires_grad_(False)
-            for each in self._models
+            for each in self.models
         ]
+        self._engine = Engine(
+            self.potentials,
+            names=names,
+            calibration=self.calibration,
+            on_uncertain=checked["on_uncertain"],
+            compile=checked["compile"],
+        )
         cutoff = self.potentials[0].cutoff
         self._pairs = SkinnedPairs(cutoff, skin=checked["skin"]) if cutoff else None
         return changed
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:
         """What identifies the model, for the metadata of trajectories and databases."""
-        prints = [fingerprint(each) for each in self._models]
+        prints = [fingerprint(each) for each in self.models]
         described = {"model": prints[0], "dtype": self.parameters["dtype"]}
         return described | ({"ensemble": prints[1:]} if prints[1:] else {})
 
@@ -214,24 +239,7 @@ class LieTransformerCalculator(Calculator):
     def answers(self, batch: Structures, systems: Sequence[Atoms], wanted: Set[str]) -> list[dict[str, Any]]:
         """The results of every system of a batch, with at least what is wanted."""
         self.evaluations += 1
-        arguments = batch.q, batch.particles, batch.neighbours
-        virials = bool(wanted & OF_A_LATTICE)
-        found = [evaluate(each, *arguments, virials=virials) for each in self.potentials]
-        if BORN in wanted:
-            found = [
-                replace(each, properties={**each.properties, BORN: born_charges(potential, *arguments)})
-                for potential, each in zip(self.potentials, found, strict=True)
-            ]
-        return [self._gathered(found, atoms, row) for row, atoms in enumerate(systems)]
-
-    def _gathered(self, found: Sequence[Evaluation], atoms: Atoms, row: int) -> dict[str, Any]:
-        """What every model of the ensemble said of one system, as results of the calculator."""
-        known = set(self.implemented_properties)
-        results = [
-            {name: value for name, value in results_of(each, atoms, row).items() if name in known}
-            for each in found
-        ]
-        return results[0] if len(results) == 1 else mean_results(results)
+        return self._engine(batch, systems, wanted)
 
     def get_hessian(self, atoms: Atoms | None = None, *, free: Sequence[int] | None = None) -> np.ndarray:
         """Second derivatives of the energy in eV/Å².

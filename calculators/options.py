@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
-from lie_sim.checkpoint import load_model
+from lie_sim.calculators.calibration import Calibration, stored_beside
+from lie_sim.calculators.uncertainty import REACTIONS
+from lie_sim.checkpoint import fingerprint, load_model
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.models import AtomicPotential
 
@@ -39,6 +41,28 @@ def potential_of(model: Any) -> AtomicPotential:
     return copy.deepcopy(loaded).eval()
 
 
+def calibration_of(
+    given: Calibration | str | Path | None, model: Any, models: Sequence[AtomicPotential]
+) -> Calibration | None:
+    """The calibration of some models.
+
+    Args:
+        given: itself, or its file; None means that in the folder of ``model``, if there is one for these models.
+        model: as the calculator got it.
+        models: all of them.
+
+    Raises:
+        ValueError: the one that was given is for other models.
+    """
+    prints = [fingerprint(each) for each in models]
+    if given is None:
+        found = stored_beside(model)
+        return found if found is not None and sorted(found.models) == sorted(prints) else None
+    chosen = given if isinstance(given, Calibration) else Calibration.load(given)
+    chosen.require_models(prints)
+    return chosen
+
+
 def checked_options(
     potential: AtomicPotential,
     *,
@@ -48,6 +72,9 @@ def checked_options(
     skin: float,
     compute: Sequence[str] | None,
     info_keys: Sequence[str] | None,
+    on_uncertain: str | None,
+    compile: bool,
+    is_calibrated: bool,
 ) -> dict[str, Any]:
     """Options as plain values.
 
@@ -59,6 +86,9 @@ def checked_options(
         skin: in Å.
         compute: some of ``names``; None means energy and forces, if they are there.
         info_keys: None means those that the potential reads.
+        on_uncertain: one of ``REACTIONS``; None means ``"warn"`` if there is a calibration.
+        compile: whether to compile.
+        is_calibrated: whether there is one.
 
     Raises:
         ValueError: an option is impossible.
@@ -77,10 +107,21 @@ def checked_options(
     if isinstance(info_keys, str):
         raise ValueError(f"info_keys must be a list of names, got {info_keys!r}: write [{info_keys!r}]")
     keys = tuple(dict.fromkeys((*potential.config.inputs, *(info_keys or ()))))
+    if on_uncertain is None:
+        on_uncertain = "warn" if is_calibrated else "ignore"
+    if on_uncertain not in REACTIONS:
+        raise ValueError(f"on_uncertain must be one of {', '.join(REACTIONS)}, got {on_uncertain!r}")
+    if on_uncertain != "ignore" and not is_calibrated:
+        raise ValueError(
+            f"on_uncertain={on_uncertain!r} needs a calibration, which says what is usual: make one with "
+            "Calibration.fit(calculator, held_out) and pass calibration=…"
+        )
     return {
         "device": str(device),
         "dtype": dtype,
         "skin": float(skin),
         "compute": tuple(compute),
         "info_keys": keys,
+        "on_uncertain": on_uncertain,
+        "compile": bool(compile),
     }

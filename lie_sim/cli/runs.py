@@ -18,6 +18,7 @@ from lie_sim.shipped import resolve_model, shipped_models
 _MAY_CHANGE = {"training.checkpoint_every"}
 _OF_A_RUN = (
     "experiment.toml",
+    "split.json",
     "training.toml",
     "metrics.jsonl",
     "checkpoints",

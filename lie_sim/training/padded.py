@@ -19,7 +19,7 @@ from lie_sim.pairs import find_pairs
 from lie_sim.training.tasks import Batch
 
 ALL_PAIRS_UP_TO = 32
-"""Largest molecule that is described by all pairs; a step with lists of as many neighbours takes 1.7 times as long."""
+"""Atoms of the largest structure that is described by all pairs; lists of as many neighbours take 1.7 times as long."""
 
 
 class PaddedMolecules:

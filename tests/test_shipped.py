@@ -17,7 +17,7 @@ from ase.build import molecule
 
 import lie_sim
 from lie_sim import load_model, save_model, shipped
-from lie_sim.calculators import LieTransformerCalculator
+from lie_sim.calculators import Calibration, LieTransformerCalculator
 from lie_sim.checkpoint import model_metadata
 from lie_sim.errors import CheckpointError
 from lie_sim.models import AtomicPotential
@@ -57,6 +57,16 @@ def test_a_name_is_enough_everywhere(home: Path) -> None:
     by_name, by_path = (LieTransformerCalculator(model).evaluate(water) for model in ("tiny", home / "tiny"))
     assert (by_name["forces"] == by_path["forces"]).all()
     assert isinstance(load_model("tiny"), AtomicPotential)
+
+
+def test_a_calibration_is_found_by_the_name_too(home: Path) -> None:
+    systems = [molecule("H2O") for _ in range(40)]
+    calculator = LieTransformerCalculator("tiny")
+    for seed, atoms in enumerate(systems):
+        atoms.rattle(0.05, seed=seed)
+        atoms.info["REF_energy"] = calculator.evaluate(atoms)["energy"] + 0.01 * (-1) ** seed
+    Calibration.fit(calculator, systems).save(home / "tiny")
+    assert LieTransformerCalculator("tiny").calibration is not None
 
 
 def test_a_folder_here_comes_first(home: Path) -> None:

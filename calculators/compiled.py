@@ -93,8 +93,12 @@ class CompiledEvaluation:
         function, names = self.functions[key]
         with torch.no_grad():
             found = dict(zip(names, function(*tensors.values()), strict=True))
-        own = {name: found.pop(name, None) for name in ("energies", "forces", "virials")}
-        return Evaluation(**own, properties=found)  # type: ignore[arg-type]
+        energies, forces, virials_found = (
+            found.pop("energies"),
+            found.pop("forces"),
+            found.pop("virials", None),
+        )
+        return Evaluation(energies, forces, virials_found, properties=found)
 
     def _made(self, batch: Structures, tensors: dict[str, Tensor], virials: bool) -> _Known:
         names: tuple[str, ...] = ()

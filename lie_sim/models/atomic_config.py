@@ -127,8 +127,9 @@ class AtomicConfig:
             raise ValueError("with_energy=False needs heads: a model must tell something")
         if self.heads and self.architecture != "lie_transformer":
             raise ValueError(f"heads need architecture='lie_transformer', got {self.architecture!r}")
-        if "energy" in self.heads:
-            raise ValueError("the energy is no head: leave with_energy True")
+        taken = sorted({"energy", "energies", "forces", "stress", "virial"} & set(self.heads))
+        if taken:
+            raise ValueError(f"a head cannot be called {', '.join(taken)}, which follow from the energy")
         for name, head in self.heads.items():
             head.check(name, len(self.elements))
         found = self.network.get("lifting", "frame"), self.network.get("dim", 2)

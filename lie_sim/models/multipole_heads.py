@@ -31,13 +31,15 @@ from lie_sim.models.atomic_config import HeadConfig
 from lie_sim.models.head_inputs import HeadInputs
 from lie_sim.models.scalar_heads import AtomOutputs, ElementTable
 
-FLOW_CHANNELS = 16
+FLOW_CHANNELS = 8
 LENGTH = 3.0
 """ℓ in Å, about the size of a small molecule."""
 
 
 class PairFlow(nn.Module):
     """A number of each pair that changes its sign, or not, when the two atoms are swapped; see the module's equation.
+
+    It does not begin at 0, where the length of a dipole and the anisotropy of a polarizability have no slope.
 
     Args:
         width: C.
@@ -50,8 +52,6 @@ class PairFlow(nn.Module):
         self.sign = sign
         self.radial = nn.Linear(num_radial, FLOW_CHANNELS)
         self.atom = nn.Linear(width, 2 * FLOW_CHANNELS)
-        nn.init.zeros_(self.radial.weight)  # nothing flows at first
-        nn.init.zeros_(self.radial.bias)
 
     def forward(self, inputs: HeadInputs) -> Float[Tensor, "B N K"]:
         """t_ij or σ_ij; 0 for padding."""

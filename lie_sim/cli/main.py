@@ -21,6 +21,8 @@ COMMANDS = {
     "train": ("train", "train an experiment, evaluate it and write its report"),
     "evaluate": ("evaluate", "evaluate the model of a run again"),
     "report": ("evaluate", "write the report of a run again, without evaluating"),
+    "data": ("data", "read, check and keep a data set: qm9"),
+    "label": ("label", "label structures with energies and forces by any ASE calculator"),
     "rollout": ("rollout", "predict trajectories with a trained model"),
     "info": ("info", "what a run or a model is: options, symmetry, training, figures"),
     "config": ("info", "print the default options of an experiment as TOML"),

@@ -13,6 +13,7 @@ Reference: Chmiela et al., Science Advances 3 (2017) e1603015 (MD17).
 
 from __future__ import annotations
 
+import itertools
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -296,3 +297,22 @@ def _nearest(one: Molecules) -> float | None:
         return None
     found = find_pairs(one.positions, one.cells[0], one.pbc[0], LONGEST_NEIGHBOUR / 4)
     return float(found.distances.min()) if len(found.i) else LONGEST_NEIGHBOUR
+
+
+def to_atoms(molecules: Molecules) -> list[Atoms]:
+    """ASE atoms of a set, without its reference values; charge and spin go to ``info``.
+
+    Example:
+        >>> from ase.build import molecule
+        >>> [str(atoms.symbols) for atoms in to_atoms(from_atoms([molecule("H2O")]))]
+        ['OH2']
+    """
+    inputs = {name: molecules.values[name] for name in ("charge", "spin") if name in molecules.values}
+    systems = []
+    for k, (begin, end) in enumerate(itertools.pairwise(molecules.offsets.tolist())):
+        info = {name: float(value[k]) for name, value in inputs.items() if np.isfinite(value[k])}
+        atoms = Atoms(molecules.numbers[begin:end], molecules.positions[begin:end], info=info)
+        atoms.set_cell(molecules.cells[k])
+        atoms.set_pbc(molecules.pbc[k])
+        systems.append(atoms)
+    return systems

@@ -8,6 +8,7 @@ from lie_sim.experiments.base import (
     open_run,
 )
 from lie_sim.experiments.molecules import MoleculesConfig, MoleculesExperiment
+from lie_sim.experiments.qm9 import Qm9Config, Qm9Experiment
 from lie_sim.experiments.results import read_results
 from lie_sim.experiments.shapes import ShapesConfig, ShapesExperiment
 from lie_sim.experiments.solar import SolarConfig, SolarExperiment
@@ -18,6 +19,8 @@ __all__ = [
     "Experiment",
     "MoleculesConfig",
     "MoleculesExperiment",
+    "Qm9Config",
+    "Qm9Experiment",
     "ShapesConfig",
     "ShapesExperiment",
     "SolarConfig",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,15 +21,24 @@ from torch import nn
 from lie_sim.data.molecules import Molecules
 from lie_sim.errors import ConfigError
 from lie_sim.experiments.base import Evaluation, Experiment, register_experiment
+from lie_sim.experiments.molecules_split import Split, drawn, kept
 from lie_sim.models import AtomicPotential, LieTransformerConfig
 from lie_sim.models.atomic import DEFAULT_NETWORK
 from lie_sim.plain import to_plain
 from lie_sim.report import ReportData, Table
-from lie_sim.training import MoleculesTask, TrainingConfig, atomic_potential
+from lie_sim.training import (
+    MoleculesTask,
+    PropertyTask,
+    Target,
+    TrainingConfig,
+    atomic_potential,
+    named_target,
+    property_heads,
+)
 from lie_sim.training.molecules import PaddedMolecules, predict
 
 _ATOMS_AT_ONCE = 2000
-_FROM_THE_DATA = ("num_species", "num_attributes", "attribute_mean", "attribute_std")
+_FROM_THE_DATA = ("keep_moments", "num_species", "num_attributes", "attribute_mean", "attribute_std")
 FORCE_CLASSES = (0.0, 0.5, 1.0, 2.0, 4.0, float("inf"))
 """eV/Å; errors are also told by the size of the true force."""
 
@@ -72,6 +82,9 @@ class MoleculesConfig:
         energy_weight: of the squared energy errors of an atom.
         stress_weight: of the squared stress errors.
         inputs: global inputs of the model, "charge" and "spin".
+        properties: what is learned beside the energy: "dipole", "charges", "polarizability", or any number of a
+            molecule as "NAME:intensive" or "NAME:extensive".
+        property_weight: of the mean absolute errors of the properties in units of their spread.
         model: the network.
         training: the training run.
     """
@@ -86,6 +99,8 @@ class MoleculesConfig:
     energy_weight: float = 10.0
     stress_weight: float = 0.0
     inputs: tuple[str, ...] = ()
+    properties: tuple[str, ...] = ()
+    property_weight: float = 1.0
     model: LieTransformerConfig = field(default_factory=molecules_model)
     training: TrainingConfig = field(default_factory=molecules_training)
 
@@ -93,7 +108,7 @@ class MoleculesConfig:
         for name in ("num_train", "num_validation", "num_test"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("force_weight", "energy_weight", "stress_weight"):
+        for name in ("force_weight", "energy_weight", "stress_weight", "property_weight"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} must be finite and not negative, got {getattr(self, name)}")
 
@@ -106,26 +121,54 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
     Config = MoleculesConfig
     evaluation_only: ClassVar[frozenset[str]] = frozenset({"num_test"})
 
+    _saved: Split | None = None
+
     @cached_property
-    def splits(self) -> dict[str, Molecules]:
-        """Training, validation and test structures."""
+    def structures(self) -> Molecules:
+        """All structures of the file."""
         config = self.config
         if not config.data:
             raise ConfigError("give a file of structures: --data FILE (.extxyz, .db, .npz or .safetensors)")
         from lie_sim.data.structure_files import read_structures  # ASE takes half a second to import
 
-        molecules = read_structures(config.data, energy_unit=config.energy_unit or None)
-        return {name: molecules[chosen] for name, chosen in split(len(molecules), config).items()}
+        return read_structures(config.data, energy_unit=config.energy_unit or None)
+
+    @property
+    def split(self) -> Split:
+        """Places of the structures in the file: those that the run keeps, or drawn by the seed."""
+        if self._saved is None:
+            return drawn(self.structures, self.config)
+        saved = kept(self._saved, self.structures, source=self.config.data)
+        return saved.with_test(self.config.num_test)
+
+    @cached_property
+    def splits(self) -> dict[str, Molecules]:
+        """Training, validation and test structures."""
+        return {name: self.structures[places] for name, places in self.split.places().items()}
+
+    def keep(self, folder: Path) -> None:
+        """Write the split."""
+        self.split.save(folder)
+
+    def reuse(self, folder: Path) -> None:
+        """Read the split, if the run has kept one."""
+        self._saved = Split.load(folder)
+        self.__dict__.pop("splits", None)
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The properties that are learned."""
+        return tuple(named_target(text) for text in self.config.properties)
 
     def build(self) -> AtomicPotential:
         """An untrained potential for the elements and energies of the training data."""
         torch.manual_seed(self.training.seed)
-        network = {
-            key: value for key, value in to_plain(self.config.model).items() if key not in _FROM_THE_DATA
-        }
+        network = network_options(self.config.model)
         if self.config.model.energy_scale == 1.0:
             del network["energy_scale"]  # that of the data
-        return atomic_potential(self.splits["train"], network=network, inputs=self.config.inputs)
+        train = self.splits["train"]
+        found = property_heads(train, self.targets)
+        return atomic_potential(train, network=network, inputs=self.config.inputs, heads=found)
 
     def task(self) -> MoleculesTask:
         """Energies, forces and stresses."""
@@ -138,7 +181,18 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
             force_weight=config.force_weight,
             energy_weight=config.energy_weight,
             stress_weight=config.stress_weight,
+            targets=self.targets,
+            property_weight=config.property_weight,
         )
+
+    def property_errors(self, module: nn.Module) -> dict[str, float]:
+        """Mean absolute errors of the properties on the test structures, in the units of the data."""
+        if not self.targets:
+            return {}
+        model, inputs = self.config.model, self.config.inputs
+        parts = self.splits["train"], self.splits["validation"]
+        task = PropertyTask(*parts, targets=self.targets, cutoff=model.cutoff, inputs=inputs)
+        return task.errors_on(module, self.splits["test"])
 
     def evaluate(self, module: nn.Module, *, progress: bool = True) -> Evaluation:
         """Errors on the test structures."""
@@ -153,6 +207,9 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
         }
         if "force_mae" in results:
             facts["force error (mean, absolute)"] = f"{1000 * results['force_mae']:.2f} meV/Å"
+        told = self.property_errors(module)
+        results |= {f"{name}_mae": mae for name, mae in told.items()}
+        facts |= {f"{name} error (mean, absolute)": f"{mae:.4g}" for name, mae in told.items()}
         report = ReportData(
             title="Potential of atoms",
             subtitle=f"Energies and forces of {self.config.data}",
@@ -162,32 +219,9 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
         return Evaluation(results=results, report=report)
 
 
-def split(count: int, config: MoleculesConfig) -> dict[str, np.ndarray]:
-    """Places of training, validation and test structures, drawn by the seed.
-
-    A smaller training set is the beginning of a larger one as long as the others keep their size.
-
-    Raises:
-        ConfigError: there are too few structures.
-
-    Example:
-        >>> {name: len(part) for name, part in split(100, MoleculesConfig()).items()}
-        {'train': 80, 'validation': 10, 'test': 10}
-    """
-    order = np.random.default_rng(config.data_seed).permutation(count)
-    validation = config.num_validation or count // 10
-    train = config.num_train or count * 8 // 10
-    test = config.num_test or count - train - validation
-    if min(train, validation, test) < 1 or train + validation + test > count:
-        raise ConfigError(
-            f"{count} structures are too few for {train} to train, {validation} to validate and {test} to test: "
-            "set num_train, num_validation and num_test"
-        )
-    return {
-        "train": order[validation + test :][:train],
-        "validation": order[:validation],
-        "test": order[validation : validation + test],
-    }
+def network_options(model: LieTransformerConfig) -> dict[str, Any]:
+    """Options of the network of a potential, without those that follow from the data."""
+    return {key: value for key, value in to_plain(model).items() if key not in _FROM_THE_DATA}
 
 
 def errors(

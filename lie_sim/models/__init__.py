@@ -1,6 +1,7 @@
 """Potentials: modules from positions to per-particle energies."""
 
-from lie_sim.models.atomic import AtomicConfig, AtomicPotential
+from lie_sim.models.atomic import AtomicPotential
+from lie_sim.models.atomic_config import AtomicConfig, HeadConfig, heads
 from lie_sim.models.base import (
     EnergyModel,
     build_model,
@@ -24,12 +25,14 @@ __all__ = [
     "Evaluation",
     "FullyConnected",
     "FullyConnectedConfig",
+    "HeadConfig",
     "LieTransformer",
     "LieTransformerClassifier",
     "LieTransformerConfig",
     "build_model",
     "config_as_dict",
     "evaluate",
+    "heads",
     "model_class",
     "model_names",
     "paper_preset",

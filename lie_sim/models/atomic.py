@@ -1,4 +1,4 @@
-"""A potential of atoms in eV and Å: any energy model, told which element each particle is.
+"""A potential of atoms in eV and Å: any energy model, told which element each particle is, and heads for properties.
 
     E(q) = Σ_i ( ε_i(q) + E₀(Z_i) )  [ + Σ_{i<j} repulsion(r_ij) ]
 
@@ -11,7 +11,7 @@ Shape letters: B batch, N particles, K neighbours, d space dimension.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from typing import Any, ClassVar
 
 import torch
@@ -19,67 +19,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lie_sim.lifting.base import gather_points, pair_mask, pair_vectors
+from lie_sim.models.atomic_config import GLOBAL_INPUTS as GLOBAL_INPUTS
+from lie_sim.models.atomic_config import LARGEST_ATOMIC_NUMBER, AtomicConfig
 from lie_sim.models.base import EnergyModel, build_model, model_class, register_model
+from lie_sim.models.inputs import can_be_read
+from lie_sim.models.lie_transformer import LieTransformer
+from lie_sim.models.property_heads import PropertyHeads
 from lie_sim.models.repulsion import zbl_energy
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.state import Particles
-
-LARGEST_ATOMIC_NUMBER = 118
-GLOBAL_INPUTS = ("charge", "spin")
-"""What a whole molecule may be given beside its atoms: charge in e, spin as the number of unpaired electrons."""
-
-
-@dataclass(frozen=True)
-class AtomicConfig:
-    """What an :class:`AtomicPotential` is made of.
-
-    Args:
-        elements: atomic numbers it knows, ascending.
-        reference_energies: E₀ of each element in eV; empty means 0.
-        repulsion_radii: radius R of each element in Å: pairs nearer than R_i + R_j repel each other as bare nuclei
-            do; empty means no such repulsion.
-        inputs: global inputs in use, of ``GLOBAL_INPUTS``; every atom sees them as its first attributes.
-        architecture: registry name of the network.
-        network: options of the network. ``num_species`` and ``num_attributes`` follow from the above.
-
-    Example:
-        >>> AtomicConfig(elements=(1, 8)).species_of(8)
-        1
-    """
-
-    elements: tuple[int, ...]
-    reference_energies: tuple[float, ...] = ()
-    repulsion_radii: tuple[float, ...] = ()
-    inputs: tuple[str, ...] = ()
-    architecture: str = "lie_transformer"
-    network: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        known = range(1, LARGEST_ATOMIC_NUMBER + 1)
-        if not self.elements or any(z not in known for z in self.elements):
-            raise ValueError(
-                f"elements must be atomic numbers from 1 to {LARGEST_ATOMIC_NUMBER}, got {self.elements}"
-            )
-        if tuple(sorted(set(self.elements))) != self.elements:
-            raise ValueError(f"elements must be ascending, each once, got {self.elements}")
-        for name in ("reference_energies", "repulsion_radii"):
-            given = len(getattr(self, name))
-            if given not in (0, len(self.elements)):
-                raise ValueError(f"{name} has {given} values for {len(self.elements)} elements")
-        if any(not radius > 0 for radius in self.repulsion_radii):
-            raise ValueError(f"repulsion_radii must be positive, got {self.repulsion_radii}")
-        if tuple(name for name in GLOBAL_INPUTS if name in self.inputs) != self.inputs:
-            raise ValueError(f"inputs must be some of {GLOBAL_INPUTS}, in this order, got {self.inputs}")
-
-    def species_of(self, atomic_number: int) -> int:
-        """Place of an element in ``elements``.
-
-        Raises:
-            ValueError: the potential does not know the element.
-        """
-        if atomic_number not in self.elements:
-            raise ValueError(f"this potential knows the elements {self.elements}, not {atomic_number}")
-        return self.elements.index(atomic_number)
 
 
 @register_model
@@ -92,6 +40,8 @@ class AtomicPotential(EnergyModel):
     Attributes:
         network: the energy model inside; its species are places in ``config.elements``.
         cutoff: distance in Å up to which it needs neighbours.
+        properties: names of what it tells besides the energy; see :mod:`lie_sim.models.property_heads`.
+        has_energy: False if it was taught properties alone.
 
     Example:
         >>> potential = AtomicPotential.default(elements=(1, 8))
@@ -111,15 +61,22 @@ class AtomicPotential(EnergyModel):
     def __init__(self, config: AtomicConfig) -> None:
         super().__init__()
         self.config = config
-        options = {"num_species": len(config.elements), "num_attributes": len(config.inputs)}
+        self.properties, self.has_energy = tuple(config.heads), config.with_energy
+        options: dict[str, Any] = {"num_species": len(config.elements), "num_attributes": len(config.inputs)}
+        if config.needs_moments:
+            options["keep_moments"] = True
         for key, value in options.items():
             if config.network.get(key, value) != value:
                 raise ValueError(
-                    f"network.{key} follows from elements and inputs: it is {value}, leave it out"
+                    f"network.{key} follows from elements, inputs and heads: it is {value}, leave it out"
                 )
         has = {entry.name for entry in fields(model_class(config.architecture).Config)}
         options = {key: value for key, value in options.items() if key in has}
         self.network = build_model(config.architecture, config.network | options)
+        self.heads: PropertyHeads | None = None
+        if config.heads:
+            assert isinstance(self.network, LieTransformer)
+            self.heads = PropertyHeads(config, self.network.config)
         self.equivariant_under = self.network.equivariant_under
         self.cutoff = float(getattr(self.network.config, "cutoff", 0.0))
         if self.cutoff and max(config.repulsion_radii, default=0.0) * 2 > self.cutoff:
@@ -169,9 +126,49 @@ class AtomicPotential(EnergyModel):
             ValueError: particles without species, or with an element that the potential does not know (on the CPU;
                 elsewhere the energy of that system is NaN).
         """
+        if not self.has_energy:
+            raise ValueError(f"this model has no energy: it was taught {', '.join(self.properties)}")
+        numbers, inside = self._inside(particles)
+        return self._complete(self.network(q, inside, neighbours), q, numbers, particles, neighbours)
+
+    def outputs(
+        self, q: Float[Tensor, "B N d"], particles: Particles, neighbours: NeighbourMatrix | None = None
+    ) -> tuple[Float[Tensor, "B N"], dict[str, Tensor]]:
+        """Energies of the atoms, and all properties, from one pass of the network.
+
+        Args: as of :meth:`forward`.
+
+        Returns:
+            Energies (B, N), NaN if the model has none, and properties by name, float64: (B,) for a number, (B, 3) for
+            a dipole, (B, 3, 3) for a polarizability, (B, N) for charges.
+        """
+        if self.heads is None:
+            return self(q, particles, neighbours), {}
+        network = self.network
+        assert isinstance(network, LieTransformer)
+        numbers, inside = self._inside(particles)
+        features = network.backbone.features(q, inside, neighbours)
+        properties = self.heads(features, q, numbers, inside)
+        if not self.has_energy:
+            return torch.full(numbers.shape, torch.nan, dtype=torch.float64, device=q.device), properties
+        energies = network.read_energies(features.points, particles)
+        return self._complete(energies, q, numbers, particles, neighbours), properties
+
+    def _inside(self, particles: Particles) -> tuple[Tensor, Particles]:
+        """Atomic numbers, and the particles as the network wants them."""
         numbers = self._numbers(particles)
-        species = torch.where(numbers == 0, 0, self.species_table[numbers])
-        energies: Tensor = self.network(q, replace(particles, species=species), neighbours).double()
+        return numbers, replace(particles, species=torch.where(numbers == 0, 0, self.species_table[numbers]))
+
+    def _complete(
+        self,
+        energies: Tensor,
+        q: Tensor,
+        numbers: Tensor,
+        particles: Particles,
+        neighbours: NeighbourMatrix | None,
+    ) -> Float[Tensor, "B N"]:
+        """Energies of the network with repulsion and references."""
+        energies = energies.double()
         if self.config.repulsion_radii:
             energies = energies + self._repulsion(q.double(), numbers, particles, neighbours)
         references = self.reference_table[numbers]
@@ -181,7 +178,7 @@ class AtomicPotential(EnergyModel):
         numbers = particles.species
         if numbers is None:
             raise ValueError("this potential needs particles.species, the atomic numbers, which is None")
-        if numbers.device.type == "cpu":
+        if can_be_read(numbers):
             self.check_elements(numbers if particles.mask is None else numbers[particles.mask])
         return numbers
 

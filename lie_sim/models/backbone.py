@@ -7,7 +7,7 @@ Shape letters: B batch, N particles, L lifts, M = N·L points, C channels, S sca
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,23 @@ from lie_sim.models.config import LieTransformerConfig
 from lie_sim.models.inputs import check_neighbours, check_particles, encode_species
 from lie_sim.neighbors import NeighbourMatrix, neighbour_matrix
 from lie_sim.state import Particles
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the backbone knows of a system in the end.
+
+    Args:
+        points: invariant features of the lifted points, shape (B, M, C).
+        pairs: geometry of the pairs.
+        moments: T of every particle, which turn with the system, shape (B, N, P, m); None unless ``keep_moments``.
+        neighbours: the list of pairs, in the unit of q; None for all pairs.
+    """
+
+    points: Float[Tensor, "B M C"]
+    pairs: PairGeometry
+    moments: Float[Tensor, "B N P m"] | None = None
+    neighbours: NeighbourMatrix | None = None
 
 
 def _group_of(config: LieTransformerConfig) -> LieGroup:
@@ -193,7 +210,7 @@ class LieTransformerBackbone(nn.Module):
     def _block(self, number: int) -> nn.Module:
         config, location_dim = self.config, self.lifting.location_dim
         if config.lifting == "moments":
-            last = number == config.num_layers - 1
+            last = number == config.num_layers - 1 and not config.keep_moments
             return MomentBlock(config, location_dim, first=number == 0, last=last)
         return AttentionBlock(config, location_dim)
 
@@ -239,6 +256,12 @@ class LieTransformerBackbone(nn.Module):
         Raises:
             ValueError: the inputs do not fit each other or the model; the message says what to do.
         """
+        return self.features(q, particles, neighbours).points
+
+    def features(
+        self, q: Float[Tensor, "B N d"], particles: Particles, neighbours: NeighbourMatrix | None = None
+    ) -> Features:
+        """As :meth:`forward`, with the moments of every particle and the pairs, which heads for properties read."""
         config = self.config
         check_particles(q, particles, dim=config.dim, weight=self.embed.weight)
         if neighbours is None and config.cutoff and particles.cell is not None:
@@ -246,31 +269,31 @@ class LieTransformerBackbone(nn.Module):
         if neighbours is not None:
             images_need_a_cutoff = not isinstance(self.lifting, HaarLift)  # which refuses every list
             check_neighbours(neighbours, q, cutoff=config.cutoff, needs_cutoff=images_need_a_cutoff)
-            neighbours = neighbours.in_units_of(config.length_scale)
+        scaled = None if neighbours is None else neighbours.in_units_of(config.length_scale)
         scalars = self.scalars(particles, q)
         if config.centre:
             q = self._centred(q, particles)
-        pairs = self.lifting(q / config.length_scale, particles, neighbours, scalars)
+        pairs = self.lifting(q / config.length_scale, particles, scaled, scalars)
         if config.source_weight == "masses":
             pairs = self._weigh_sources(pairs, particles)
         f: Tensor = self.embed(scalars)
         if pairs.directions is not None:
-            return self._with_moments(f, pairs)
+            return replace(self._with_moments(f, pairs), neighbours=neighbours)
         compressed = compress(pairs.location)
         if pairs.num_lifts > 1:
             f = f.repeat_interleave(pairs.num_lifts, dim=1)
         for block in self.blocks:
             f = block(f, pairs, compressed)
-        return f
+        return Features(f, pairs, neighbours=neighbours)
 
-    def _with_moments(self, f: Tensor, pairs: PairGeometry) -> Tensor:
+    def _with_moments(self, f: Tensor, pairs: PairGeometry) -> Features:
         assert pairs.directions is not None
         weight = (pairs.envelope / self.config.mean_neighbours)[..., None]
         steering = (pairs.directions * weight).transpose(-1, -2)
         moments: Tensor | None = None
         for block in self.blocks:
             f, moments = block(f, moments, pairs, steering)
-        return f
+        return Features(f, pairs, moments)
 
     @staticmethod
     def _weigh_sources(pairs: PairGeometry, particles: Particles) -> PairGeometry:

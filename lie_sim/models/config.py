@@ -70,6 +70,7 @@ class LieTransformerConfig:
         num_frames: m, frame vectors of each particle with "frame"; 0 leaves distances only.
         num_moments: second moments of each particle with "frame", which see angles at symmetric sites; with "moments"
             the number m of functions on the sphere around each particle.
+        keep_moments: the last block refines the functions of "moments" too, for heads that read directions.
         chirality: add pseudo-scalars that tell left from right: symmetry SE(d) in place of E(d).
         radial: functions of the distance, "polynomial", "gaussian", "bessel" or "coulomb".
         num_radial: size of the gaussian or bessel basis.
@@ -120,6 +121,7 @@ class LieTransformerConfig:
     centre: bool = False
     num_frames: int = 2
     num_moments: int = 0
+    keep_moments: bool = False
     chirality: bool = False
     radial: str = "polynomial"
     num_radial: int = 16
@@ -197,6 +199,10 @@ class LieTransformerConfig:
             raise ValueError(
                 "lifting='moments' is local and has the symmetry E(d): give cutoff > 0 and num_moments >= 1, "
                 f"leave chirality False; got {self.cutoff}, {self.num_moments} and {self.chirality}"
+            )
+        if self.keep_moments and self.lifting != "moments":
+            raise ValueError(
+                f"keep_moments is for lifting='moments', which has them, not for {self.lifting!r}"
             )
         for name, default in _ONLY_HAAR.items():
             value = getattr(self, name)

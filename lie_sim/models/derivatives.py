@@ -12,7 +12,8 @@ Reference: Thompson, Plimpton, Mattson, J. Chem. Phys. 131 (2009) 154107 (virial
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -32,11 +33,14 @@ class Evaluation:
         energies: of the atoms in eV, float64, shape (B, N).
         forces: in eV/Å, shape (B, N, 3).
         virials: V σ_i of the atoms in eV, symmetric, shape (B, N, 3, 3); None if not asked for.
+        properties: what the heads tell, by name, float64: shape (B,) for a number, (B, 3) for a dipole in e Å,
+            (B, 3, 3) for a polarizability in Å³, (B, N) for charges in e; empty without heads.
     """
 
     energies: Float[Tensor, "B N"]
     forces: Float[Tensor, "B N 3"]
     virials: Float[Tensor, "B N 3 3"] | None = None
+    properties: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def energy(self) -> Float[Tensor, " B"]:
@@ -53,7 +57,7 @@ def evaluate(
     virials: bool = False,
     create_graph: bool = False,
 ) -> Evaluation:
-    """Energies and forces, and virials if wanted.
+    """Energies, forces and properties, and virials if wanted; energies and forces are NaN if the model has none.
 
     Args:
         potential: the energy.
@@ -83,13 +87,18 @@ def evaluate(
             neighbours = replace(neighbours, shift=_shift_leaf(neighbours, q))
             assert neighbours.shift is not None
             wanted.append(neighbours.shift)
-        energies = potential(x, particles, neighbours)
-        slopes = [torch.zeros_like(y) for y in wanted]
+        energies, properties = potential.outputs(x, particles, neighbours)
+        slopes = [
+            torch.zeros_like(y) if potential.has_energy else torch.full_like(y, torch.nan) for y in wanted
+        ]
         if energies.requires_grad:
             slopes = list(
                 torch.autograd.grad(energies.sum(), wanted, create_graph=create_graph, materialize_grads=True)
             )
-        found = Evaluation(energies if create_graph else energies.detach(), -slopes[0])
+        if not create_graph:
+            energies = energies.detach()
+            properties = {name: value.detach() for name, value in properties.items()}
+        found = Evaluation(energies, -slopes[0], properties=properties)
         if not virials:
             return found
         assert neighbours is not None

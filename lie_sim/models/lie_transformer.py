@@ -150,18 +150,21 @@ class LieTransformer(EnergyModel):
         self, q: Float[Tensor, "B N d"], particles: Particles, neighbours: NeighbourMatrix | None = None
     ) -> Float[Tensor, "B N"]:
         """Per-particle energies (B, N); with a mean or max readout the total is shared out equally."""
-        config = self.config
-        f = self.backbone(q, particles, neighbours)
+        return self.read_energies(self.backbone(q, particles, neighbours), particles)
+
+    def read_energies(self, f: Float[Tensor, "B M C"], particles: Particles) -> Float[Tensor, "B N"]:
+        """Per-particle energies from the features of the backbone."""
+        config, count = self.config, particles.num_particles
         lifts = self.backbone.lifting.num_lifts
         if config.readout == "sum":
             energies: Tensor = self.head(f).squeeze(-1)
-            energies = energies.reshape(*q.shape[:2], lifts).mean(-1) * config.energy_scale
+            energies = energies.reshape(len(f), count, lifts).mean(-1) * config.energy_scale
             if config.readout_weight == "masses":
                 energies = energies * particles.masses.to(energies.dtype)
             return energies if particles.mask is None else energies * particles.mask
         total = read_out(self.head, f, particles.mask, lifts, config.readout) * config.energy_scale
         if particles.mask is None:
-            return (total / q.shape[1]).expand(q.shape[:2])
+            return (total / count).expand(len(f), count)
         return total * particles.mask / particles.mask.sum(1, keepdim=True).clamp(min=1)
 
 

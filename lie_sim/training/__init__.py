@@ -6,8 +6,10 @@ from lie_sim.training.dynamics import DerivativeTask, RolloutTask, dynamics_task
 from lie_sim.training.loop import TrainingResult, train
 from lie_sim.training.metrics import read_metrics
 from lie_sim.training.molecules import MoleculesTask
+from lie_sim.training.properties import PropertyTask, property_model
 from lie_sim.training.references import atomic_potential, reference_energies
 from lie_sim.training.scales import fit_scales
+from lie_sim.training.targets import Target, named_target, property_heads
 from lie_sim.training.tasks import Task
 
 __all__ = [
@@ -15,7 +17,9 @@ __all__ = [
     "DerivativeTask",
     "LabelledSets",
     "MoleculesTask",
+    "PropertyTask",
     "RolloutTask",
+    "Target",
     "Task",
     "TrainingConfig",
     "TrainingResult",
@@ -23,6 +27,9 @@ __all__ = [
     "dynamics_task",
     "fit_scales",
     "load_config",
+    "named_target",
+    "property_heads",
+    "property_model",
     "read_metrics",
     "reference_energies",
     "save_config",

@@ -90,7 +90,7 @@ def test_options_override_the_file(lie_sim: Run, tmp_path: Path) -> None:
         ("tran springs", "unknown command tran; did you mean train?"),
         ("--versoin", "unknown option --versoin; did you mean --version?"),
         ("xyzzy", "unknown command xyzzy; see lie-sim --help"),
-        ("train", "name an experiment: molecules, shapes, solar, springs"),
+        ("train", "name an experiment: molecules, qm9, shapes, solar, springs"),
         ("train sprngs", "unknown experiment 'sprngs'; did you mean springs?"),
         ("train springs --modl.width 3", "unknown option --modl.width; did you mean --model.width?"),
         ("train springs --width 3", "unknown option --width; did you mean --model.width?"),

@@ -1,0 +1,159 @@
+"""QM9: up to twelve properties of small organic molecules with one model, on the usual split.
+
+One network tells all chosen targets; each is learned by its mean absolute error in units of its spread. The test tells
+the error of every target in the units of the literature, beside that of a least-squares fit to the composition.
+
+    full recipe     lie-sim train qm9 runs/qm9 --training.max-steps 1500000 --training.max-cpu-seconds 0
+
+Reference: Ramakrishnan, Dral, Rupp, von Lilienfeld, Scientific Data 1 (2014) 140022.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from lie_sim.data.molecules import Molecules
+from lie_sim.data.qm9 import QM9_TARGETS, qm9, qm9_splits
+from lie_sim.errors import ConfigError
+from lie_sim.experiments.base import Evaluation, Experiment, register_experiment
+from lie_sim.experiments.molecules import molecules_model, molecules_training, network_options
+from lie_sim.models import AtomicPotential, LieTransformerConfig
+from lie_sim.report import ReportData, Table
+from lie_sim.training import PropertyTask, TrainingConfig, property_model
+from lie_sim.training.targets import Target, composition_errors
+from lie_sim.units import BOHR, DEBYE, HARTREE
+
+MEV = 1000 * HARTREE
+QM9_HEADS = {
+    "mu": Target("mu", head="dipole", kind="dipole", reading="norm", factor=DEBYE),
+    "alpha": Target("alpha", head="polarizability", kind="polarizability", reading="mean", factor=BOHR**3),
+    "r2": Target("r2", head="spatial_extent", kind="spatial_extent", factor=BOHR**2),
+    "Cv": Target("Cv", head="Cv", kind="extensive"),
+    **{name: Target(name, head=name, kind="intensive", factor=HARTREE) for name in ("homo", "lumo", "gap")},
+    **{
+        name: Target(name, head=name, kind="extensive", factor=HARTREE)
+        for name in ("zpve", "U0", "U", "H", "G")
+    },
+}
+"""The head of each target. The model speaks eV, Å, e Å, Å³, Å², and cal/(mol K) for Cv."""
+REPORTED = {"mu": ("D", 1.0), "alpha": ("bohr³", 1.0), "r2": ("bohr²", 1.0), "Cv": ("cal/(mol K)", 1.0)}
+"""Unit in which an error is told, and the unit of the data in it; energies are told in meV."""
+
+
+def reported(name: str) -> tuple[str, float]:
+    """Unit of the error of a target, and the unit of the data in it.
+
+    Example:
+        >>> reported("mu"), reported("U0")[0]
+        (('D', 1.0), 'meV')
+    """
+    return REPORTED.get(name, ("meV", MEV))
+
+
+def qm9_training() -> TrainingConfig:
+    """Five CPU minutes."""
+    return replace(molecules_training(), batch_size=32, validate_every=2000)
+
+
+@dataclass(frozen=True)
+class Qm9Config:
+    """Options of an experiment with QM9.
+
+    Args:
+        targets: what is learned, of mu, alpha, homo, lumo, gap, r2, zpve, U0, U, H, G, Cv.
+        num_train: training molecules, up to 100,000; fewer are the first of them.
+        num_validation: validation molecules, up to 17,748; all take 15 CPU s a time.
+        num_test: test molecules, up to 13,083.
+        data_seed: of the split.
+        cache: folder of the parsed data; empty for the user's.
+        model: the network.
+        training: the training run.
+    """
+
+    targets: tuple[str, ...] = tuple(QM9_TARGETS)
+    num_train: int = 100_000
+    num_validation: int = 2_000
+    num_test: int = 13_083
+    data_seed: int = 0
+    cache: str = ""
+    model: LieTransformerConfig = field(default_factory=molecules_model)
+    training: TrainingConfig = field(default_factory=qm9_training)
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.targets if name not in QM9_HEADS]
+        if unknown or not self.targets or len(set(self.targets)) != len(self.targets):
+            raise ConfigError(
+                f"targets must be some of {', '.join(QM9_TARGETS)}, each once, got {', '.join(self.targets) or 'none'}"
+            )
+        for name, largest in (("num_train", 100_000), ("num_validation", 17_748), ("num_test", 13_083)):
+            if not 1 <= getattr(self, name) <= largest:
+                raise ConfigError(f"{name} must be 1 to {largest:,}, got {getattr(self, name):,}")
+
+
+@register_experiment
+class Qm9Experiment(Experiment[Qm9Config]):
+    """Learn properties of QM9's molecules."""
+
+    name = "qm9"
+    Config = Qm9Config
+    evaluation_only: ClassVar[frozenset[str]] = frozenset({"num_test"})
+
+    @cached_property
+    def splits(self) -> dict[str, Molecules]:
+        """Training, validation and test molecules."""
+        config = self.config
+        molecules = qm9(cache=config.cache or None)
+        chosen = qm9_splits(seed=config.data_seed, train=config.num_train, validation=config.num_validation)
+        chosen["test"] = chosen["test"][: config.num_test]
+        return {name: molecules[part] for name, part in chosen.items()}
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """What is learned."""
+        return tuple(QM9_HEADS[name] for name in self.config.targets)
+
+    def build(self) -> AtomicPotential:
+        """An untrained model of properties, with the constants of the training data."""
+        torch.manual_seed(self.training.seed)
+        return property_model(self.splits["train"], self.targets, network=network_options(self.config.model))
+
+    def task(self) -> PropertyTask:
+        """The chosen targets."""
+        return PropertyTask(
+            self.splits["train"],
+            self.splits["validation"],
+            targets=self.targets,
+            cutoff=self.config.model.cutoff,
+        )
+
+    def evaluate(self, module: nn.Module, *, progress: bool = True) -> Evaluation:
+        """Errors on the test molecules."""
+        found = self.task().errors_on(module, self.splits["test"])
+        results: dict[str, float] = {}
+        rows: list[list[str | int | float | None]] = []
+        for target in self.targets:
+            unit, factor = reported(target.name)
+            mae = factor * found[target.name]
+            simple = factor * self.composition_error(target)
+            results |= {f"mae_{target.name}": mae, f"baseline_mae_{target.name}": simple}
+            rows.append([target.name, unit, *(float(f"{x:.4g}") for x in (mae, simple, mae / simple))])
+        columns = ["target", "unit", "MAE", "MAE of the composition", "ratio"]
+        report = ReportData(
+            title="Properties of QM9",
+            subtitle="B3LYP/6-31G(2df,p) properties of small organic molecules",
+            summary={
+                "training, validation, test": ", ".join(str(len(part)) for part in self.splits.values())
+            },
+            comparison=Table(columns=columns, rows=rows),
+        )
+        return Evaluation(results=results, report=report)
+
+    def composition_error(self, target: Target) -> float:
+        """Mean absolute error of a fit to the composition, in the unit of the data."""
+        return float(np.abs(composition_errors(self.splits["train"], self.splits["test"], target)).mean())

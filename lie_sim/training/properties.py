@@ -1,0 +1,152 @@
+"""Learning properties of molecules without their energy: orbital energies, dipoles, heat capacities and the like.
+
+    L = ⟨ |y_t − ŷ_t| / s_t ⟩        over targets t and structures, with s_t the spread of the training data
+
+Shape letters: S structures, B batch, N atoms (padded).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from lie_sim.data.molecules import Molecules
+from lie_sim.models import AtomicPotential
+from lie_sim.training.molecules import predict
+from lie_sim.training.padded import PaddedMolecules
+from lie_sim.training.targets import MeanErrors, Target, TargetErrors, property_heads
+from lie_sim.training.tasks import Batch
+
+_WORTH_HALVING = 24
+"""Structures; the operations of a smaller batch take as long as their calls."""
+_ATOMS_AT_ONCE = 2000
+"""Atoms of a validation batch, padding included."""
+
+
+def property_model(molecules: Molecules, targets: Sequence[Target], **options: Any) -> AtomicPotential:
+    """An untrained model of properties alone, with the scales and constants of a data set.
+
+    Args:
+        molecules: the training data.
+        targets: what it is to tell.
+        options: of :class:`~lie_sim.models.AtomicConfig`; ``network`` overrides single options of the network.
+    """
+    found = property_heads(molecules, targets)
+    return AtomicPotential.default(elements=molecules.elements, heads=found, with_energy=False, **options)
+
+
+class PropertyTask:
+    """Properties of an :class:`~lie_sim.models.AtomicPotential`.
+
+    Args:
+        train: structures with values of the targets; single ones may be NaN.
+        validation: likewise.
+        targets: what is learned.
+        cutoff: of the model, in Å.
+        inputs: global inputs of the model.
+
+    Raises:
+        ValueError: data are empty, a target is missing, or an element of the validation is not in the training data.
+    """
+
+    metric = "relative_mae"
+
+    def __init__(
+        self,
+        train: Molecules,
+        validation: Molecules,
+        *,
+        targets: Sequence[Target],
+        cutoff: float,
+        inputs: tuple[str, ...] = (),
+    ) -> None:
+        if not targets or not len(train) or not len(validation):
+            raise ValueError("give at least one target, one training and one validation structure")
+        unknown = sorted(set(validation.elements) - set(train.elements))
+        if unknown:
+            raise ValueError(f"the validation data have elements that the training data lack: {unknown}")
+        self.errors = TargetErrors(targets, train)
+        self.cutoff, self.inputs = cutoff, inputs
+        for target in targets:
+            target.values(validation)
+        self._train, self._validation = self._padded(train), self._padded(validation)
+
+    @property
+    def num_samples(self) -> int:
+        """S."""
+        return len(self._train)
+
+    def to(self, *, dtype: torch.dtype, device: torch.device) -> PropertyTask:
+        """The same task with its tensors converted and moved."""
+        moved = copy.copy(self)
+        moved._train = self._train.to(dtype=dtype, device=device)
+        moved._validation = self._validation.to(dtype=dtype, device=device)
+        return moved
+
+    def batch(self, indices: Int[Tensor, " B"], generator: torch.Generator) -> Batch:
+        """The chosen structures."""
+        return self._train.batch(indices)
+
+    def loss(self, module: nn.Module, batch: Batch) -> Float[Tensor, ""]:
+        """The mean absolute error in units of the spreads."""
+        total = torch.zeros((), dtype=torch.float64, device=batch["sizes"].device)
+        for part in by_size(batch, self._train.of_atoms):
+            found = predict(module, part, cutoff=self.cutoff, forces=False, create_graph=True)
+            total = total + self.errors.loss(found, part) * len(part["sizes"]) / len(batch["sizes"])
+        return total
+
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """Mean absolute error of every target in its unit, ``NAME_mae``, and their mean in units of the spreads."""
+        found = self._errors(module, self._validation)
+        return found.named() | {"relative_mae": found.relative()}
+
+    def errors_on(self, module: nn.Module, molecules: Molecules) -> dict[str, float]:
+        """Mean absolute error of every target on other structures, in the unit of the data."""
+        parameter = next(module.parameters())
+        padded = self._padded(molecules).to(dtype=parameter.dtype, device=parameter.device)
+        return self._errors(module, padded).mean()
+
+    def _padded(self, molecules: Molecules) -> PaddedMolecules:
+        return PaddedMolecules(
+            molecules,
+            cutoff=self.cutoff,
+            inputs=self.inputs,
+            targets=self.errors.names,
+        )
+
+    def _errors(self, module: nn.Module, structures: PaddedMolecules) -> MeanErrors:
+        found = MeanErrors(self.errors)
+        for group in structures.groups(_ATOMS_AT_ONCE):
+            batch = structures.batch(group)
+            found.add(predict(module, batch, cutoff=self.cutoff, forces=False), batch)
+        return found
+
+    def digest(self) -> str:
+        """SHA-256 of training and validation data."""
+        return hashlib.sha256((self._train.digest() + self._validation.digest()).encode()).hexdigest()
+
+    def options(self) -> dict[str, Any]:
+        """The options that change the loss."""
+        targets = {t.name: [t.head, t.reading, t.factor] for t in self.errors.targets}
+        return {"task": type(self).__name__, "cutoff": self.cutoff, "targets": targets}
+
+
+def by_size(batch: Batch, of_atoms: Sequence[str]) -> list[Batch]:
+    """The smaller and the larger half of a batch, each padded to its own largest structure: a quarter less to compute.
+
+    A batch with lists of neighbours stays whole, and so does a small one.
+    """
+    sizes, padded = batch["sizes"], {*of_atoms, "mask"}
+    if "index" in batch or len(sizes) < _WORTH_HALVING or "mask" not in batch:
+        return [batch]
+    parts = []
+    for rows in sizes.argsort().tensor_split(2):
+        largest = int(sizes[rows].max())
+        parts.append({name: x[rows, :largest] if name in padded else x[rows] for name, x in batch.items()})
+    return parts

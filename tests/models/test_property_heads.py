@@ -1,0 +1,197 @@
+"""Heads for properties: sums, turning with the molecule, padding, distant molecules, disk, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from lie_sim import load_model, save_model
+from lie_sim.models import AtomicConfig, AtomicPotential, HeadConfig, evaluate, heads, parameter_count
+from lie_sim.neighbors import neighbour_matrix
+from lie_sim.state import Particles
+
+ROUND_OFF = 1e-12  # of properties of order 1; measured: up to 2e-14
+SEES = 1e-4  # change of a property of order 1 that is no rounding
+SMALL = {"width": 16, "num_heads": 4, "num_layers": 2, "num_moments": 4, "kernel_hidden": 16}
+HEADS = heads("charges", "dipole", "polarizability", r2="spatial_extent", gap="intensive", zpve="extensive")
+SHAPES = {
+    "charges": (1, 4),
+    "dipole": (1, 3),
+    "polarizability": (1, 3, 3),
+    "r2": (1,),
+    "gap": (1,),
+    "zpve": (1,),
+}
+
+
+def potential(seed: int = 0, **options) -> AtomicPotential:
+    torch.manual_seed(seed)
+    options = {"heads": HEADS, "network": SMALL} | options
+    made = AtomicPotential.default(elements=(1, 6, 8), **options)
+    with torch.no_grad():  # heads begin at zero
+        for parameter in made.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape))
+    return made.double()
+
+
+def molecule() -> tuple[Tensor, Particles]:
+    """Formaldehyde, bent out of every symmetry."""
+    q = [[0.0, 0.0, 0.1], [0.1, 0.0, 1.3], [0.9, 0.1, -0.5], [-0.9, 0.3, -0.5]]
+    return torch.tensor([q], dtype=torch.float64), particles_of([6, 8, 1, 1])
+
+
+def particles_of(numbers: list[int], *, charge: float | None = None) -> Particles:
+    count = len(numbers)
+    attributes = None if charge is None else torch.full((1, count, 1), charge, dtype=torch.float64)
+    species = torch.tensor([numbers])
+    return Particles(
+        masses=torch.ones(1, count).double(), species=species, attributes=attributes, mask=species > 0
+    )
+
+
+def told(model: AtomicPotential, q: Tensor, particles: Particles, neighbours=None) -> dict[str, Tensor]:
+    return dict(evaluate(model, q, particles, neighbours).properties)
+
+
+def difference(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    assert found.keys() == expected.keys()
+    return max(float((found[name] - expected[name]).abs().max()) for name in found)
+
+
+def test_every_property_has_its_shape_and_is_float64_whatever_the_network() -> None:
+    q, particles = molecule()
+    for model, x in ((potential(), q), (potential().float(), q.float())):
+        found = told(model, x, particles.to(dtype=x.dtype))
+        assert model.properties == tuple(SHAPES)
+        assert {name: tuple(value.shape) for name, value in found.items()} == SHAPES
+        assert all(value.dtype == torch.float64 for value in found.values())
+
+
+def test_properties_turn_with_the_molecule_and_stay_when_it_is_moved() -> None:
+    model, (q, particles) = potential(), molecule()
+    turn, _ = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)).double())
+    before, after = told(model, q, particles), told(model, q @ turn.T + 7, particles)
+    expected = before | {
+        "dipole": before["dipole"] @ turn.T,
+        "polarizability": turn @ before["polarizability"] @ turn.T,
+    }
+    assert difference(after, expected) < ROUND_OFF
+    assert (after["dipole"] - before["dipole"]).abs().max() > SEES
+
+
+def test_charges_sum_to_the_total_charge_and_make_the_dipole() -> None:
+    model, (q, _) = potential(inputs=("charge",)), molecule()
+    with torch.no_grad():
+        for parameter in model.heads.by_name["dipole"].atoms.parameters():
+            parameter.zero_()
+    z = torch.tensor([6.0, 8.0, 1.0, 1.0]).double()
+    centre = (z[:, None] * q[0]).sum(0) / z.sum()
+    for charge in (0.0, 1.0, -2.0):
+        found = told(model, q, particles_of([6, 8, 1, 1], charge=charge))
+        assert abs(float(found["charges"].sum()) - charge) < ROUND_OFF
+        assert found["charges"].std() > SEES
+        assert (found["dipole"][0] - found["charges"][0] @ (q[0] - centre)).abs().max() < ROUND_OFF
+
+
+def test_polarizability_is_symmetric_and_no_multiple_of_one() -> None:
+    model, (q, particles) = potential(), molecule()
+    alpha = told(model, q, particles)["polarizability"][0]
+    assert (alpha - alpha.T).abs().max() < ROUND_OFF
+    assert (alpha - alpha.trace() / 3 * torch.eye(3).double()).abs().max() > SEES
+
+
+def test_padding_order_and_a_list_of_neighbours_change_nothing() -> None:
+    model, (q, particles) = potential(), molecule()
+    exact = told(model, q, particles)
+    listed = neighbour_matrix(q, particles, cutoff=model.cutoff)
+    assert difference(told(model, q, particles, listed), exact) < ROUND_OFF
+    order = [2, 0, 3, 1]
+    relabelled = told(model, q[:, order], particles_of([1, 6, 1, 8]))
+    assert difference(relabelled, exact | {"charges": exact["charges"][:, order]}) < ROUND_OFF
+    padded = torch.cat([q, torch.full((1, 2, 3), 3.0).double()], 1)
+    found = told(model, padded, particles_of([6, 8, 1, 1, 0, 0]))
+    assert (found["charges"][:, 4:] == 0).all()
+    assert difference(found | {"charges": found["charges"][:, :4]}, exact) < ROUND_OFF
+
+
+def test_far_apart_molecules_exchange_no_charge() -> None:
+    model, (q, particles) = potential(), molecule()
+    one = told(model, q, particles)
+    two = told(model, torch.cat([q, q + 50], 1), particles_of([6, 8, 1, 1] * 2))
+    for name in ("dipole", "polarizability", "zpve"):
+        assert (two[name] - 2 * one[name]).abs().max() < ROUND_OFF, name
+    assert (two["charges"] - one["charges"].repeat(1, 2)).abs().max() < ROUND_OFF
+    assert (two["gap"] - one["gap"]).abs().max() < ROUND_OFF
+
+
+def test_references_are_those_of_the_elements_in_float64() -> None:
+    given = {
+        "U0": HeadConfig("extensive", references=(-16.5, -1037.123456789012, -2044.0)),
+        "alpha": HeadConfig("polarizability", references=(0.4, 1.2, 0.9)),
+        "r2": HeadConfig("spatial_extent", references=(1.0, 6.0, 8.0, 0.5, 2.0, 1.5)),
+        "homo": HeadConfig("intensive", mean=-6.5, scale=0.6),
+    }
+    torch.manual_seed(0)
+    model = AtomicPotential.default(elements=(1, 6, 8), heads=given, network=SMALL, with_energy=False)
+    torch.nn.init.zeros_(model.heads.by_name["alpha"].flow.atom.weight)
+    torch.nn.init.zeros_(model.heads.by_name["alpha"].flow.atom.bias)
+    q, particles = molecule()
+    found = told(model, q.float(), particles.to(dtype=torch.float32))
+    assert abs(float(found["U0"]) - (2 * -16.5 - 1037.123456789012 - 2044.0)) < 1e-9
+    assert (found["alpha"][0] - (0.4 * 2 + 1.2 + 0.9) * torch.eye(3).double()).abs().max() < ROUND_OFF
+    assert float(found["homo"]) == -6.5
+    z = torch.tensor([6.0, 8.0, 1.0, 1.0]).double()
+    square = (q[0] - (z[:, None] * q[0]).sum(0) / z.sum()).square().sum(-1)
+    assert (
+        abs(float(found["r2"]) - float((z * square).sum() + 2.0 + 1.5 + 2 * 0.5)) < 1e-5
+    )  # float32 positions
+
+
+def test_a_lone_atom_has_its_charge_and_no_dipole() -> None:
+    found = told(potential(inputs=("charge",)), torch.zeros(1, 1, 3).double(), particles_of([6], charge=1.0))
+    assert float(found["charges"]) == 1.0
+    assert float(found["dipole"].abs().max()) == 0.0
+
+
+def test_heads_survive_the_disk_and_change_neither_energy_nor_older_files(tmp_path) -> None:
+    model, (q, particles) = potential(), molecule()
+    save_model(model, tmp_path)
+    loaded = load_model(tmp_path)
+    assert loaded.config == model.config
+    assert difference(told(loaded, q, particles), told(model, q, particles)) == 0
+    assert (loaded(q, particles) - evaluate(model, q, particles).energies).abs().max() < ROUND_OFF
+    plain = potential(heads={})
+    assert plain.properties == ()
+    assert evaluate(plain, q, particles).properties == {}
+    assert parameter_count(plain) == parameter_count(
+        AtomicPotential.default(elements=(1, 6, 8), network=SMALL)
+    )
+
+
+def test_a_model_of_properties_alone_has_no_energy() -> None:
+    model, (q, particles) = potential(with_energy=False), molecule()
+    found = evaluate(model, q, particles)
+    assert not model.has_energy
+    assert found.energies.isnan().all()
+    assert found.forces.isnan().all()
+    assert found.properties["gap"].isfinite().all()
+    with pytest.raises(ValueError, match="has no energy: it was taught charges, dipole"):
+        model(q, particles)
+
+
+def test_what_is_wrong_is_named() -> None:
+    with pytest.raises(ValueError, match="unknown kind of head 'colour'; choose one of intensive"):
+        heads("colour")
+    with pytest.raises(ValueError, match="scale of a head must be positive"):
+        HeadConfig("dipole", scale=0.0)
+    with pytest.raises(ValueError, match="r2 has 3 references, but 2 elements take 4"):
+        AtomicConfig(elements=(1, 8), heads={"r2": HeadConfig("spatial_extent", references=(1.0, 2.0, 3.0))})
+    with pytest.raises(ValueError, match="only an intensive property has a mean"):
+        AtomicConfig(elements=(1, 8), heads={"dipole": HeadConfig("dipole", mean=1.0)})
+    with pytest.raises(ValueError, match="with_energy=False needs heads"):
+        AtomicConfig(elements=(1,), with_energy=False)
+    with pytest.raises(ValueError, match="heads need architecture='lie_transformer'"):
+        AtomicConfig(elements=(1,), heads=heads("dipole"), architecture="fully_connected")
+    with pytest.raises(ValueError, match="need lifting='moments'"):
+        AtomicPotential(AtomicConfig(elements=(1,), heads=heads("dipole"), network={"dim": 3}))

@@ -64,7 +64,8 @@ class Target:
             return value
         if self.reading == "mean":
             return value.diagonal(dim1=-2, dim2=-1).sum(-1) / 3
-        return torch.linalg.eigvalsh(value)
+        eigenvalues: Tensor = torch.linalg.eigvalsh(value)
+        return eigenvalues
 
     def values(self, molecules: Molecules) -> np.ndarray:
         """Reference values in the unit of the model.

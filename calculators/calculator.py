@@ -13,7 +13,7 @@ Reference: Larsen et al., "The atomic simulation environment", J. Phys.: Condens
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +21,22 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, InputError, PropertyNotImplementedError, all_changes
-from ase.stress import full_3x3_to_voigt_6_stress
 
+import lie_sim.calculators.ase_plugin  # noqa: F401 - registers the name with ASE
+from lie_sim.calculators.calibration import Calibration
+from lie_sim.calculators.conversion import Structures, structures
+from lie_sim.calculators.engine import Engine
 from lie_sim.calculators.hessian import SecondDerivatives
-from lie_sim.calculators.many import predict_many
-from lie_sim.calculators.structures import Structures, structures
-from lie_sim.checkpoint import fingerprint, load_model
-from lie_sim.hamiltonian import Hamiltonian
-from lie_sim.models import AtomicPotential, Evaluation, evaluate
+from lie_sim.calculators.many import predict_many, require_volumes
+from lie_sim.calculators.options import DTYPES, Source, calibration_of, checked_options, potential_of
+from lie_sim.calculators.results import OF_A_LATTICE, property_names
+from lie_sim.calculators.uncertainty import uncertainty_names
+from lie_sim.checkpoint import fingerprint
 from lie_sim.pairs import SkinnedPairs
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-PROPERTIES = ("energy", "free_energy", "energies", "forces", "stress", "stresses")
-_OF_A_LATTICE = ("stress", "stresses")
 
 
 class LieTransformerCalculator(Calculator):
-    """Energies, forces and stresses of a learned potential in every workflow of ASE.
+    """Energies, forces, stresses and molecular properties of a learned potential in every workflow of ASE.
 
     Args:
         model: a folder that :func:`~lie_sim.save_model` wrote, or the model itself: an
@@ -46,13 +45,27 @@ class LieTransformerCalculator(Calculator):
         dtype: ``"float32"`` or ``"float64"``; None keeps that of the model.
         skin: Å by which the list of neighbours reaches further than the cutoff, so that it lasts for many steps of
             molecular dynamics; 0 searches at every step. It changes no result.
-        compute: what every evaluation gives, beside what is asked for: add ``"stress"`` where it is always needed.
+        compute: what every evaluation gives, beside what is asked for and what heads tell; None means energy and
+            forces. Add ``"stress"`` where it is always needed.
+        info_keys: names of entries of ``atoms.info`` (or ``atoms.arrays``) whose change asks for a new calculation,
+            beside those that the model reads, which are always among them; values may be arrays.
         ensemble: further models; results are the means, and ``results["energy_std"]`` (eV) and
             ``results["forces_std"]`` (eV/Å, shape (N, 3)) their standard deviations.
+        calibration: of these deviations, a :class:`~lie_sim.calculators.Calibration` or its file; None takes that in
+            the folder of ``model``, if there is one. It adds ``results["energy_interval"]`` (two energies, eV) and
+            ``results["forces_bound"]`` (eV/Å, shape (N,)). With it a model alone gives ``energy_std`` too, from its
+            last layer, at next to no cost, and ``forces_std`` and ``forces_bound`` where they are asked for.
+        on_uncertain: what to do where the calibration knows no structures like this one: ``"warn"``, ``"raise"`` or
+            ``"ignore"``; None means ``"warn"`` where there is a calibration.
+        compile: compile evaluations: several times as fast for small systems, after up to a minute for every new number
+            of atoms; see :mod:`lie_sim.calculators.compiled`. Results agree to round-off.
 
     Attributes:
+        implemented_properties: what there is: energies, forces and stresses, and what the heads of the model give.
         evaluations: how often the model was run.
-        potentials: the models in use, one unless there is an ensemble.
+        models: copies of the models as they were given, one unless there is an ensemble.
+        potentials: the same as they compute, in this dtype on this device.
+        calibration: in use, or None.
         torch_dtype: in which they compute.
         torch_device: where.
 
@@ -62,6 +75,7 @@ class LieTransformerCalculator(Calculator):
 
     Example:
         >>> from ase.build import molecule
+        >>> from lie_sim.models import AtomicPotential
         >>> calculator = LieTransformerCalculator(AtomicPotential.default(elements=(1, 8)))
         >>> water = molecule("H2O", calculator=calculator)
         >>> water.get_forces().shape, isinstance(water.get_potential_energy(), float), calculator.evaluations
@@ -69,65 +83,89 @@ class LieTransformerCalculator(Calculator):
     """
 
     name = "lie_sim"
+    nolabel = True  # for "ase run": there are no files of our own to name
     discard_results_on_any_change = True
 
     def __init__(
         self,
-        model: str | Path | AtomicPotential | Hamiltonian,
+        model: Source,
         *,
         device: str | torch.device = "cpu",
         dtype: str | None = None,
         skin: float = 0.5,
-        compute: Sequence[str] = ("energy", "forces"),
-        ensemble: Sequence[str | Path | AtomicPotential | Hamiltonian] = (),
+        compute: Sequence[str] | None = None,
+        info_keys: Sequence[str] | None = None,
+        ensemble: Sequence[Source] = (),
+        calibration: Calibration | str | Path | None = None,
+        on_uncertain: str | None = None,
+        compile: bool = False,
         **keywords: Any,
     ) -> None:
-        self.implemented_properties = list(PROPERTIES)
-        self._models = [atomic_potential(each) for each in (model, *ensemble)]
+        self.models = [potential_of(each) for each in (model, *ensemble)]
+        self.calibration = calibration_of(calibration, model, self.models)
+        uncertain = uncertainty_names(self.calibration, ensemble=len(self.models) > 1)
+        self.implemented_properties = [*property_names(self.models), *uncertain]
         self.evaluations = 0
-        self._info: dict[str, Any] = {}
-        own = parameters_of(self._models[0], device=device, dtype=dtype, skin=skin, compute=compute)
-        super().__init__(**keywords, **own)
+        self._entries: dict[str, Any] = {}
+        options = {"device": device, "dtype": dtype, "skin": skin, "compute": compute, "info_keys": info_keys}
+        options |= {"on_uncertain": on_uncertain, "compile": compile}
+        super().__init__(**keywords, **options)
 
     def set(self, **changes: Any) -> dict[str, Any]:
-        """Change ``device``, ``dtype``, ``skin`` or ``compute``; results so far are dropped.
+        """Change ``device``, ``dtype``, ``skin``, ``compute``, ``info_keys``, ``on_uncertain`` or ``compile``.
 
         Raises:
             ValueError: there is no such option, or not with this value.
         """
-        known = {"device", "dtype", "skin", "compute"}
-        if not set(changes) <= known:
+        known = ("device", "dtype", "skin", "compute", "info_keys", "on_uncertain", "compile")
+        if not set(changes) <= set(known):
             raise ValueError(
-                f"{type(self).__name__} has no option {', '.join(sorted(set(changes) - known))}; "
-                f"its options are {', '.join(sorted(known))}"
+                f"{type(self).__name__} has no option {', '.join(sorted(set(changes) - set(known)))}; "
+                f"its options are {', '.join(known)}"
             )
         merged = {**(self.parameters or {}), **changes}
-        checked = parameters_of(self._models[0], **merged)
+        names, is_calibrated = self.implemented_properties, self.calibration is not None
+        checked = checked_options(self.models[0], names=names, is_calibrated=is_calibrated, **merged)
         changed: dict[str, Any] = super().set(**checked)
         self.torch_dtype, self.torch_device = DTYPES[checked["dtype"]], torch.device(checked["device"])
         self.potentials = [
             copy.deepcopy(each).to(device=self.torch_device, dtype=self.torch_dtype).requires_grad_(False)
-            for each in self._models
+            for each in self.models
         ]
+        self._engine = Engine(
+            self.potentials,
+            names=names,
+            calibration=self.calibration,
+            on_uncertain=checked["on_uncertain"],
+            compile=checked["compile"],
+        )
         cutoff = self.potentials[0].cutoff
         self._pairs = SkinnedPairs(cutoff, skin=checked["skin"]) if cutoff else None
         return changed
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:
         """What identifies the model, for the metadata of trajectories and databases."""
-        prints = [fingerprint(each) for each in self._models]
+        prints = [fingerprint(each) for each in self.models]
         described = {"model": prints[0], "dtype": self.parameters["dtype"]}
         return described | ({"ensemble": prints[1:]} if prints[1:] else {})
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What changed since the last calculation, entries of ``atoms.info`` that the model reads included."""
+        """What changed since the last calculation, the entries named by ``info_keys`` included."""
         changes: list[str] = super().check_state(atoms, tol=tol)
-        if self.atoms is not None and self._info != self._read_info(atoms):
+        if self.atoms is not None and not all(
+            same_entry(value, _entry(atoms, key)) for key, value in self._entries.items()
+        ):
             changes.append("info")
         return changes
 
-    def _read_info(self, atoms: Atoms) -> dict[str, Any]:
-        return {name: copy.deepcopy(atoms.info.get(name)) for name in self.potentials[0].config.inputs}
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """As ASE's, with a message that says what there is.
+
+        Raises:
+            PropertyNotImplementedError: the model does not give this property.
+        """
+        self.require([name])
+        return super().get_property(name, atoms, allow_calculation)
 
     def calculate(
         self,
@@ -144,23 +182,20 @@ class LieTransformerCalculator(Calculator):
         super().calculate(atoms, list(properties), list(system_changes))
         system = self.atoms
         assert system is not None
-        self._info = self._read_info(system)
+        self._entries = {key: copy.deepcopy(_entry(system, key)) for key in self.parameters["info_keys"]}
+        require_volumes([system], properties)
         wanted = {*properties, *self.parameters["compute"]}
-        has_volume = abs(float(np.linalg.det(np.asarray(system.cell)))) > 0
-        if set(properties) & set(_OF_A_LATTICE) and not has_volume:
-            raise PropertyNotImplementedError(
-                "the stress needs a volume, but the cell has none: give three lattice vectors (atoms.center(vacuum=…))"
-            )
-        self.results = self._results(system, virials=has_volume and bool(wanted & set(_OF_A_LATTICE)))
+        self.results = self._results(system, wanted if system.cell.rank == 3 else wanted - OF_A_LATTICE)
 
     def evaluate(self, atoms: Atoms, properties: Sequence[str] = ("energy", "forces")) -> dict[str, Any]:
         """The properties of a system; leaves the results of the calculator as they are.
 
         Raises:
-            PropertyNotImplementedError: there is no such property.
+            PropertyNotImplementedError: there is no such property, or no volume for a stress.
         """
         self.require(properties)
-        found = self._results(atoms, virials=bool(set(properties) & set(_OF_A_LATTICE)))
+        require_volumes([atoms], properties)
+        found = self._results(atoms, set(properties))
         return {name: found[name] for name in properties}
 
     def require(self, properties: Sequence[str]) -> None:
@@ -169,10 +204,11 @@ class LieTransformerCalculator(Calculator):
         Raises:
             PropertyNotImplementedError: it says which there are.
         """
-        unknown = sorted(set(properties) - set(PROPERTIES))
+        unknown = sorted(set(properties) - set(self.implemented_properties))
         if unknown:
             raise PropertyNotImplementedError(
-                f"no property {', '.join(unknown)}; there are {', '.join(PROPERTIES)}"
+                f"no property {', '.join(unknown)}: this model gives {', '.join(self.implemented_properties)}; "
+                "others need a model that was trained with a head for them"
             )
 
     def predict_many(
@@ -195,16 +231,15 @@ class LieTransformerCalculator(Calculator):
             skinned=self._pairs,
         )
 
-    def _results(self, atoms: Atoms, *, virials: bool) -> dict[str, Any]:
-        system = self._structure(atoms, list_pairs=virials)
-        self.evaluations += 1
-        arguments = system.q, system.particles, system.neighbours
-        return self.gathered([evaluate(each, *arguments, virials=virials) for each in self.potentials], atoms)
+    def _results(self, atoms: Atoms, wanted: Set[str]) -> dict[str, Any]:
+        return self.answers(self._structure(atoms, list_pairs=bool(wanted & OF_A_LATTICE)), [atoms], wanted)[
+            0
+        ]
 
-    def gathered(self, found: Sequence[Evaluation], atoms: Atoms, row: int = 0) -> dict[str, Any]:
-        """The results of one system of a batch, from what every model of the ensemble said."""
-        results = [results_of(each, atoms, row) for each in found]
-        return results[0] if len(results) == 1 else _mean(results)
+    def answers(self, batch: Structures, systems: Sequence[Atoms], wanted: Set[str]) -> list[dict[str, Any]]:
+        """The results of every system of a batch, with at least what is wanted."""
+        self.evaluations += 1
+        return self._engine(batch, systems, wanted)
 
     def get_hessian(self, atoms: Atoms | None = None, *, free: Sequence[int] | None = None) -> np.ndarray:
         """Second derivatives of the energy in eV/Å².
@@ -237,63 +272,17 @@ class LieTransformerCalculator(Calculator):
         return SecondDerivatives(self.potentials[0], system.q, system.particles, system.neighbours)
 
 
-def atomic_potential(model: Any) -> AtomicPotential:
-    """A copy of the potential of atoms that a path or model holds.
+def _entry(atoms: Atoms, key: str) -> Any:
+    return atoms.info.get(key, atoms.arrays.get(key))
 
-    Raises:
-        TypeError: it holds none.
+
+def same_entry(a: Any, b: Any) -> bool:
+    """Whether two entries of ``atoms.info`` are the same, arrays included.
+
+    Example:
+        >>> same_entry(np.ones(2), np.ones(2)), same_entry(np.ones(2), None), same_entry([1], [1])
+        (True, False, True)
     """
-    loaded = load_model(model) if isinstance(model, str | Path) else model
-    if isinstance(loaded, Hamiltonian):
-        loaded = loaded.potential
-    if not isinstance(loaded, AtomicPotential):
-        raise TypeError(
-            f"a potential of atoms (lie_sim.models.AtomicPotential) is needed, got {type(loaded).__name__}: "
-            "other models do not know chemical elements"
-        )
-    return copy.deepcopy(loaded).eval()
-
-
-def parameters_of(
-    potential: AtomicPotential, *, device: Any, dtype: str | None, skin: float, compute: Sequence[str]
-) -> dict[str, Any]:
-    """Checked options, as plain values."""
-    if dtype is None:
-        dtype = str(next(potential.parameters()).dtype).removeprefix("torch.")
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    if not 0 <= skin < float("inf"):
-        raise ValueError(f"skin must be a length in Å, not negative, got {skin}")
-    unknown = sorted(set(compute) - set(PROPERTIES))
-    if unknown:
-        raise ValueError(f"compute: no property {', '.join(unknown)}; there are {', '.join(PROPERTIES)}")
-    return {"device": str(device), "dtype": dtype, "skin": float(skin), "compute": tuple(compute)}
-
-
-def results_of(found: Evaluation, atoms: Atoms, row: int = 0) -> dict[str, Any]:
-    """ASE's results of one system of a batch."""
-    count = len(atoms)
-    energies = found.energies[row, :count].cpu().numpy()
-    energy = float(energies.sum())
-    results = {
-        "energy": energy,
-        "free_energy": energy,
-        "energies": energies,
-        "forces": found.forces[row, :count].double().cpu().numpy(),
-    }
-    if found.virials is None:
-        return results
-    volume = atoms.get_volume()
-    stresses = found.virials[row, :count].double().cpu().numpy() / volume
-    voigt = np.stack([full_3x3_to_voigt_6_stress(each) for each in stresses])
-    return results | {"stresses": voigt, "stress": voigt.sum(0)}
-
-
-def _mean(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means over an ensemble, and standard deviations of energy and forces."""
-    mean = {name: np.mean([each[name] for each in found], axis=0) for name in found[0]}
-    mean |= {name: float(mean[name]) for name in ("energy", "free_energy")}
-    spread = {
-        f"{name}_std": np.std([each[name] for each in found], axis=0, ddof=1) for name in ("energy", "forces")
-    }
-    return mean | spread | {"energy_std": float(spread["energy_std"])}
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return type(a) is type(b) and np.array_equal(a, b)
+    return bool(a == b)

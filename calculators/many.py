@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ase import Atoms
 from ase.calculators.calculator import InputError, PropertyNotImplementedError
 
-from lie_sim.calculators.structures import structures
-from lie_sim.models import evaluate
+from lie_sim.calculators.conversion import structures
+from lie_sim.calculators.results import OF_A_LATTICE
 
 if TYPE_CHECKING:
     from lie_sim.calculators.calculator import LieTransformerCalculator
@@ -76,28 +76,32 @@ def predict_many(
         [(3, 3), (2, 3), (4, 3)]
     """
     calculator.require(properties)
-    virials = bool({"stress", "stresses"} & set(properties))
-    if virials:
-        _require_volumes(systems)
+    require_volumes(systems, properties)
     results: list[dict[str, Any]] = [{} for _ in systems]
     for places in packed([len(atoms) for atoms in systems], max_atoms):
         for place, found in zip(
-            places, _batch(calculator, [systems[k] for k in places], places, virials), strict=True
+            places, _batch(calculator, [systems[k] for k in places], places, set(properties)), strict=True
         ):
             results[place] = {name: found[name] for name in properties}
     return results
 
 
-def _require_volumes(systems: Sequence[Atoms]) -> None:
+def require_volumes(systems: Sequence[Atoms], properties: Sequence[str]) -> None:
+    """Refuse a stress of systems that have no volume.
+
+    Raises:
+        PropertyNotImplementedError: it says which.
+    """
     flat = [place for place, atoms in enumerate(systems) if atoms.cell.rank < 3]
-    if flat:
+    if flat and set(properties) & OF_A_LATTICE:
+        which = f", which the systems {flat[:5]} do not have" if len(systems) > 1 else ""
         raise PropertyNotImplementedError(
-            f"the stress needs a volume, which the systems {flat[:5]} do not have"
+            f"the stress needs a volume{which}: give three lattice vectors (atoms.center(vacuum=…))"
         )
 
 
 def _batch(
-    calculator: LieTransformerCalculator, systems: list[Atoms], places: list[int], virials: bool
+    calculator: LieTransformerCalculator, systems: list[Atoms], places: list[int], wanted: set[str]
 ) -> list[dict[str, Any]]:
     try:
         batch = structures(
@@ -105,7 +109,7 @@ def _batch(
             calculator.potentials[0],
             dtype=calculator.torch_dtype,
             device=calculator.torch_device,
-            list_pairs=virials,
+            list_pairs=bool(wanted & OF_A_LATTICE),
         )
     except InputError:
         for place, atoms in zip(places, systems, strict=True):  # find the one, for the message
@@ -114,9 +118,4 @@ def _batch(
             except InputError as error:
                 raise InputError(f"structure {place}: {error}") from error
         raise
-    calculator.evaluations += 1
-    found = [
-        evaluate(each, batch.q, batch.particles, batch.neighbours, virials=virials)
-        for each in calculator.potentials
-    ]
-    return [calculator.gathered(found, atoms, row) for row, atoms in enumerate(systems)]
+    return calculator.answers(batch, systems, wanted)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lie_sim.checkpoint import load_model, save_model
     from lie_sim.hamiltonian import GeneralHamiltonian, Hamiltonian
     from lie_sim.models import LieTransformer
+    from lie_sim.shipped import shipped_models
     from lie_sim.state import Particles, PhaseState
 
 __version__ = "0.1.0"
@@ -25,6 +26,7 @@ __all__ = [
     "__version__",
     "load_model",
     "save_model",
+    "shipped_models",
 ]
 
 _HOME = {
@@ -35,6 +37,7 @@ _HOME = {
     "PhaseState": "state",
     "load_model": "checkpoint",
     "save_model": "checkpoint",
+    "shipped_models": "shipped",
 }
 """Public name to the module that defines it."""
 

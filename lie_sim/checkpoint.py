@@ -34,6 +34,7 @@ from lie_sim.lifting import HaarLift
 from lie_sim.models import LieTransformerClassifier, LieTransformerConfig
 from lie_sim.models.base import EnergyModel, model_class, model_names
 from lie_sim.plain import from_plain, to_plain
+from lie_sim.shipped import resolve_model
 
 Model = EnergyModel | Hamiltonian | LieTransformerClassifier
 
@@ -191,14 +192,14 @@ def load_model(path: str | Path, *, device: torch.device | str = "cpu") -> Any:
     """Read what :func:`save_model` wrote: same class, same dtype, same numbers, in evaluation mode.
 
     Args:
-        path: the folder.
+        path: the folder, or the name of a shipped model (:func:`~lie_sim.shipped_models`).
         device: where to put the model.
 
     Raises:
         CheckpointError: the folder is incomplete, altered, of another version or architecture, or the tensors
             do not fit the configuration; the message says which.
     """
-    folder = Path(path)
+    folder = resolve_model(path)
     manifest, content = _read_one_save(folder)
     try:
         tensors = load_safetensors(content)
@@ -219,7 +220,7 @@ def model_metadata(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: ``model.json`` is missing or damaged.
     """
-    metadata: dict[str, Any] = _read_manifest(Path(path))["metadata"]
+    metadata: dict[str, Any] = _read_manifest(resolve_model(path))["metadata"]
     return metadata
 
 

@@ -39,3 +39,7 @@ class StepSizeError(LieSimError):
 
 class TrainingInterrupted(LieSimError):  # noqa: N818 - an interruption is no error
     """Training stopped on Ctrl-C after writing a checkpoint; the message tells how to resume."""
+
+
+class UncertaintyError(LieSimError):
+    """A prediction is less certain than its calibration allows; the message names the structure and the atom."""

@@ -252,8 +252,11 @@ def test_only_models_are_saved(tmp_path: Path) -> None:
 
 
 def test_missing_files(saved: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"missing file: no model.json"):
+    with pytest.raises(CheckpointError, match=r"nowhere is neither a folder nor a shipped model"):
         load_model(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match=r"missing file: no model.json"):
+        load_model(tmp_path / "empty")
     weights_file(saved).unlink()
     with pytest.raises(CheckpointError, match=r"missing file: .*weights-"):
         load_model(saved)

@@ -19,6 +19,7 @@ from lie_sim.experiments import open_run, read_results
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.models import LieTransformerClassifier, parameter_count
 from lie_sim.plain import to_plain
+from lie_sim.shipped import model_card
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class InfoOptions:
     """Show what a run or a model is: kind, size, symmetry, training, figures, options.
 
     Args:
-        model: run directory, or folder of a model.
+        model: run directory, folder of a model, or name of a shipped one.
     """
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL_OR_RUN")]
@@ -62,6 +63,9 @@ def info(argv: Sequence[str]) -> None:
             ("symmetry", symmetry(model)),
         ]
     )
+    card = model_card(folder)
+    if card is not None:
+        print(f"\ncard\n{textwrap.indent(card.rstrip(), '  ')}")
     _section("training", _plain_facts(model_metadata(folder)))
     _section("figures", read_results(path))
     options = to_plain(run.config) if run else {}

@@ -13,10 +13,12 @@ from lie_sim.cli.errors import UsageError, suggestion
 from lie_sim.errors import ConfigError
 from lie_sim.experiments import Experiment, experiment_class, experiment_names, open_run
 from lie_sim.plain import to_plain
+from lie_sim.shipped import resolve_model, shipped_models
 
 _MAY_CHANGE = {"training.checkpoint_every"}
 _OF_A_RUN = (
     "experiment.toml",
+    "split.json",
     "training.toml",
     "metrics.jsonl",
     "checkpoints",
@@ -56,7 +58,7 @@ def is_run(path: Path) -> bool:
 
 
 def model_folder(path: Path) -> Path:
-    """The folder of the model, given it or the run directory it is in.
+    """The folder of the model, given it, the run directory it is in, or the name of a shipped model.
 
     Raises:
         UsageError: there is none.
@@ -68,8 +70,13 @@ def model_folder(path: Path) -> Path:
         raise UsageError(
             f"the run {path} has no complete model: finish it, or write the model again, with {resume_command(path)}"
         )
+    if str(path) in shipped_models() and not path.exists():
+        return resolve_model(path)
     if not path.exists():
-        raise UsageError(f"{path} does not exist: give a run directory or the folder of a model")
+        raise UsageError(
+            f"{path} does not exist: give a run directory, the folder of a model, or the name of a shipped one "
+            f"({', '.join(shipped_models()) or 'there is none'})"
+        )
     raise UsageError(
         f"{path} is neither a run directory nor a model: it has no experiment.toml and no model.json"
     )

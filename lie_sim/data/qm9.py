@@ -61,6 +61,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lie_sim"
 
 
+def qm9_file(cache: str | Path | None = None) -> Path:
+    """Where the parsed set is kept; None is :func:`cache_folder`."""
+    return Path(cache if cache is not None else cache_folder()) / _FILE
+
+
 def qm9(
     *,
     cache: str | Path | None = None,
@@ -77,7 +82,7 @@ def qm9(
     Raises:
         DataError: the tables are missing, or a molecule contradicts itself.
     """
-    path = Path(cache if cache is not None else cache_folder()) / _FILE
+    path = qm9_file(cache)
     if path.is_file():
         return Molecules.load(path)
     folder = tables if tables is not None else _installed_tables()
@@ -114,6 +119,8 @@ def parse_qm9(folder: Path, *, progress: Callable[[int], None] | None = None) ->
         rows.append(_molecule(row, tensors))
         if progress is not None:
             progress(len(rows))
+    if not rows:
+        raise DataError(f"the tables in {folder} hold no molecule: {_INSTALL}")
     rows.sort(key=lambda row: int(row["index"]))
     indices = np.array([row["index"] for row in rows])
     if len(np.unique(indices)) != len(indices):

@@ -15,13 +15,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialised
 from safetensors.torch import save_file
 from torch import Tensor
 
 from lie_sim.errors import DataError
 from lie_sim.files import replacing
 
-_HEADER = "lie_sim"
+HEADER = "lie_sim"
+"""The entry of a file's header that holds ours."""
 _FORMAT = 1
 
 
@@ -52,12 +54,35 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     Returns:
         The digest of the tensors.
     """
+    contiguous, digest, header = _with_header(tensors, metadata, kind)
+    with replacing(path) as temporary:
+        save_file(contiguous, str(temporary), metadata=header)
+    return digest
+
+
+def dump_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], *, kind: str) -> bytes:
+    r"""What :func:`save_tensors` would write; the same tensors and metadata give the same bytes.
+
+    Args:
+        tensors: names to tensors.
+        metadata: anything JSON can hold.
+        kind: what the file is; :func:`load_tensors` checks it.
+
+    Example:
+        >>> dump_tensors({"a": torch.zeros(2)}, {"b": 1}, kind="example")[-8:]
+        b'\x00\x00\x00\x00\x00\x00\x00\x00'
+    """
+    contiguous, _, header = _with_header(tensors, metadata, kind)
+    return serialised(contiguous, metadata=header)
+
+
+def _with_header(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], kind: str
+) -> tuple[dict[str, Tensor], str, dict[str, str]]:
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     digest = tensors_digest(contiguous)
     header = {"format": _FORMAT, "kind": kind, "digest": digest, "metadata": dict(metadata)}
-    with replacing(path) as temporary:
-        save_file(contiguous, str(temporary), metadata={_HEADER: json.dumps(header, sort_keys=True)})
-    return digest
+    return contiguous, digest, {HEADER: json.dumps(header, sort_keys=True)}
 
 
 def load_tensors(path: Path, *, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -73,11 +98,11 @@ def load_tensors(path: Path, *, kind: str) -> tuple[dict[str, Tensor], dict[str,
         raise DataError(f"no {kind} file at {path}; generate it, or correct the path")
     try:
         with safe_open(str(path), framework="pt") as file:
-            header = (file.metadata() or {}).get(_HEADER)
+            header = (file.metadata() or {}).get(HEADER)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} is not a complete safetensors file ({error}); generate it again") from error
-    facts = _parse_header(path, header, kind)
+    facts = parse_header(path, header, kind)
     found = tensors_digest(tensors)
     if found != facts["digest"]:
         raise DataError(
@@ -87,7 +112,17 @@ def load_tensors(path: Path, *, kind: str) -> tuple[dict[str, Tensor], dict[str,
     return tensors, {**facts["metadata"], "digest": found}
 
 
-def _parse_header(path: Path, header: str | None, kind: str) -> dict[str, Any]:
+def parse_header(path: Path, header: str | None, kind: str) -> dict[str, Any]:
+    """Format, kind, digest and metadata of a file, checked.
+
+    Args:
+        path: for messages.
+        header: the entry ``lie_sim`` of the file's header.
+        kind: what the file should be.
+
+    Raises:
+        DataError: it is damaged, or of another kind or format.
+    """
     if header is None:
         raise DataError(f"{path} has no lie_sim header: it was not written by lie_sim")
     try:

@@ -3,6 +3,7 @@
 A run directory holds
 
     experiment.toml      name and options
+    split.json           which structures are for training and test, where data come from a file
     training.toml, metrics.jsonl, checkpoints/, model/        from the training loop
     results.json         the figures of the evaluation, null where one is not finite
     report_data.json     what the report shows
@@ -84,15 +85,25 @@ class Experiment(ABC, Generic[C]):
     def evaluate(self, module: nn.Module, *, progress: bool = True) -> Evaluation:
         """Judge a module on the test data."""
 
+    def keep(self, folder: Path) -> None:
+        """Write what an evaluation needs beside the options into the directory of a run that begins."""
+
+    def reuse(self, folder: Path) -> None:
+        """Read what :meth:`keep` wrote, before the data are used."""
+
     def run(self, directory: str | Path, *, progress: bool = True) -> TrainingResult:
         """Train in a run directory, continuing what is there, then evaluate and write the report."""
         folder = Path(directory)
         self._check_name(folder)
+        begun = bool(checkpoints(folder / "checkpoints"))
+        if begun:
+            self.reuse(folder)
         module, task = self.build(), self.task()
-        if not checkpoints(folder / "checkpoints"):
+        if not begun:
             self._try(module, task)
             folder.mkdir(parents=True, exist_ok=True)
             self._note_options(folder)
+            self.keep(folder)
         result = train(module, task, self.training, folder, progress=progress)
         self._note_options(folder)  # those that may change in a run that is continued
         self.evaluate_run(folder, result.module, progress=progress)
@@ -103,6 +114,7 @@ class Experiment(ABC, Generic[C]):
     ) -> Evaluation:
         """Evaluate the trained module of a run directory and write ``results.json`` and the report."""
         folder = Path(directory)
+        self.reuse(folder)
         module = load_model(folder / "model") if module is None else module
         found = self.evaluate(module, progress=progress)
         rows = read_metrics(folder / "metrics.jsonl") if (folder / "metrics.jsonl").exists() else []

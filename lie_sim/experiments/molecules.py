@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch import nn
 from lie_sim.data.molecules import Molecules
 from lie_sim.errors import ConfigError
 from lie_sim.experiments.base import Evaluation, Experiment, register_experiment
+from lie_sim.experiments.molecules_split import Split, drawn, kept
 from lie_sim.models import AtomicPotential, LieTransformerConfig
 from lie_sim.models.atomic import DEFAULT_NETWORK
 from lie_sim.plain import to_plain
@@ -119,16 +121,45 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
     Config = MoleculesConfig
     evaluation_only: ClassVar[frozenset[str]] = frozenset({"num_test"})
 
+    _saved: Split | None = None
+
     @cached_property
-    def splits(self) -> dict[str, Molecules]:
-        """Training, validation and test structures."""
+    def structures(self) -> Molecules:
+        """All structures of the file."""
         config = self.config
         if not config.data:
             raise ConfigError("give a file of structures: --data FILE (.extxyz, .db, .npz or .safetensors)")
         from lie_sim.data.structure_files import read_structures  # ASE takes half a second to import
 
         molecules = read_structures(config.data, energy_unit=config.energy_unit or None)
-        return {name: molecules[chosen] for name, chosen in split(len(molecules), config).items()}
+        if "energy" not in molecules.values:
+            raise ConfigError(
+                f"{config.data} holds no energies: give each structure REF_energy (eV) in its comment line or "
+                "info, and its atoms REF_forces (eV/Å); lie-sim label makes such files"
+            )
+        return molecules
+
+    @property
+    def split(self) -> Split:
+        """Places of the structures in the file: those that the run keeps, or drawn by the seed."""
+        if self._saved is None:
+            return drawn(self.structures, self.config)
+        saved = kept(self._saved, self.structures, source=self.config.data)
+        return saved.with_test(self.config.num_test)
+
+    @cached_property
+    def splits(self) -> dict[str, Molecules]:
+        """Training, validation and test structures."""
+        return {name: self.structures[places] for name, places in self.split.places().items()}
+
+    def keep(self, folder: Path) -> None:
+        """Write the split."""
+        self.split.save(folder)
+
+    def reuse(self, folder: Path) -> None:
+        """Read the split, if the run has kept one."""
+        self._saved = Split.load(folder)
+        self.__dict__.pop("splits", None)
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -197,34 +228,6 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
 def network_options(model: LieTransformerConfig) -> dict[str, Any]:
     """Options of the network of a potential, without those that follow from the data."""
     return {key: value for key, value in to_plain(model).items() if key not in _FROM_THE_DATA}
-
-
-def split(count: int, config: MoleculesConfig) -> dict[str, np.ndarray]:
-    """Places of training, validation and test structures, drawn by the seed.
-
-    A smaller training set is the beginning of a larger one as long as the others keep their size.
-
-    Raises:
-        ConfigError: there are too few structures.
-
-    Example:
-        >>> {name: len(part) for name, part in split(100, MoleculesConfig()).items()}
-        {'train': 80, 'validation': 10, 'test': 10}
-    """
-    order = np.random.default_rng(config.data_seed).permutation(count)
-    validation = config.num_validation or count // 10
-    train = config.num_train or count * 8 // 10
-    test = config.num_test or count - train - validation
-    if min(train, validation, test) < 1 or train + validation + test > count:
-        raise ConfigError(
-            f"{count} structures are too few for {train} to train, {validation} to validate and {test} to test: "
-            "set num_train, num_validation and num_test"
-        )
-    return {
-        "train": order[validation + test :][:train],
-        "validation": order[:validation],
-        "test": order[validation : validation + test],
-    }
 
 
 def errors(

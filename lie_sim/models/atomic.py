@@ -22,6 +22,7 @@ from lie_sim.lifting.base import gather_points, pair_mask, pair_vectors
 from lie_sim.models.atomic_config import GLOBAL_INPUTS as GLOBAL_INPUTS
 from lie_sim.models.atomic_config import LARGEST_ATOMIC_NUMBER, AtomicConfig
 from lie_sim.models.base import EnergyModel, build_model, model_class, register_model
+from lie_sim.models.inputs import can_be_read
 from lie_sim.models.lie_transformer import LieTransformer
 from lie_sim.models.property_heads import PropertyHeads
 from lie_sim.models.repulsion import zbl_energy
@@ -177,7 +178,7 @@ class AtomicPotential(EnergyModel):
         numbers = particles.species
         if numbers is None:
             raise ValueError("this potential needs particles.species, the atomic numbers, which is None")
-        if numbers.device.type == "cpu":
+        if can_be_read(numbers):
             self.check_elements(numbers if particles.mask is None else numbers[particles.mask])
         return numbers
 

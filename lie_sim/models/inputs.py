@@ -8,6 +8,8 @@ Shape letters: B batch, N particles, K neighbours, d space dimension.
 
 from __future__ import annotations
 
+import sys
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -106,11 +108,22 @@ def encode_species(
         tensor([[[1., 0., 0.],
                  [0., 0., 1.]]])
     """
-    if species.device.type == "cpu" and species.numel():
+    if can_be_read(species) and species.numel():
         low, high = int(species.min()), int(species.max())
         if low < 0 or high >= count:
             raise ValueError(f"species run from {low} to {high}; the model knows 0 to {count - 1}")
     return _one_hot_or_nan(species, count, dtype)
+
+
+def can_be_read(values: Tensor) -> bool:
+    """Whether a look at numbers costs nothing: on the CPU, unless the operations are being traced for a compiler.
+
+    Example:
+        >>> can_be_read(torch.zeros(1))
+        True
+    """
+    tracing = sys.modules.get("torch.fx.experimental.proxy_tensor")
+    return values.device.type == "cpu" and (tracing is None or tracing.get_proxy_mode() is None)
 
 
 def _one_hot_or_nan(species: Tensor, count: int, dtype: torch.dtype) -> Tensor:

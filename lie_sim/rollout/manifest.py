@@ -76,7 +76,7 @@ def manifest(
         "batch_size": run.batch_size,
         "compile": run.compile,
         "dtype": str(state.q.dtype),
-        "motion": _motion(chunks),
+        "motion": motion(chunks),
     }
 
 
@@ -110,8 +110,8 @@ def _why(causes: Sequence[str], found: Mapping[str, Any]) -> str:
     )
 
 
-def _motion(chunks: Sequence[Chunk]) -> str:
-    """Digest of force, velocity and energy where the chunks are now, their initial states."""
+def motion(chunks: Sequence[Chunk]) -> str:
+    """Digest of force, velocity and energy where the chunks are now; ``NOT_REPRODUCIBLE`` if they are random."""
     devices = {chunk.q.device for chunk in chunks if chunk.q.device.type == "cuda"}
     with torch.random.fork_rng([*devices]):
         first, again = (tensors_digest(_rates(chunks)) for _ in range(2))

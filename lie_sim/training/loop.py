@@ -135,7 +135,8 @@ class _Trainer:
     def __init__(self, state: RunState, task: Task, run_directory: str | Path | None, resume: Resume) -> None:
         self.state, self.task, self.config = state, task, state.config
         self.folder = None if run_directory is None else Path(run_directory)
-        self.sampler = Sampler(task.num_samples, self.config.batch_size, seed=self.config.seed)
+        sizes = getattr(task, "sizes", None)
+        self.sampler = Sampler(task.num_samples, self.config.batch_size, seed=self.config.seed, sizes=sizes)
         lifts = [lift for lift in state.module.modules() if isinstance(lift, HaarLift) and not lift.exact]
         self._lift_seeds = {lift: lift.seed for lift in lifts if self.config.resample_lifts}
         self._open(resume)

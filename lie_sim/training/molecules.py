@@ -99,6 +99,11 @@ class MoleculesTask:
         """S."""
         return len(self._train)
 
+    @property
+    def sizes(self) -> Tensor | None:
+        """Atoms of each training structure, shape (S,); None if all have the same number."""
+        return None if self._train.same else self._train.sizes
+
     def to(self, *, dtype: torch.dtype, device: torch.device) -> MoleculesTask:
         """The same task with its tensors converted and moved."""
         moved = copy.copy(self)

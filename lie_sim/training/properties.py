@@ -23,8 +23,6 @@ from lie_sim.training.padded import PaddedMolecules
 from lie_sim.training.targets import MeanErrors, Target, TargetErrors, property_heads
 from lie_sim.training.tasks import Batch
 
-ALL_PAIRS_UP_TO = 32
-"""Atoms; in molecules as small as those of QM9 a list is no shorter, and its gathers cost more than they save."""
 _WORTH_HALVING = 24
 """Structures; the operations of a smaller batch take as long as their calls."""
 _ATOMS_AT_ONCE = 2000
@@ -120,7 +118,6 @@ class PropertyTask:
             cutoff=self.cutoff,
             inputs=self.inputs,
             targets=self.errors.names,
-            all_pairs_up_to=ALL_PAIRS_UP_TO,
         )
 
     def _errors(self, module: nn.Module, structures: PaddedMolecules) -> MeanErrors:

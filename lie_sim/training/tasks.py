@@ -29,6 +29,8 @@ class Task(Protocol):
 
     Attributes:
         metric: the entry of :meth:`validate` that is to be small; it decides about the best weights.
+
+    Where samples differ in size, a task also has an attribute ``sizes``, shape (S,): similar ones share a batch.
     """
 
     metric: str

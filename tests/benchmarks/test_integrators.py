@@ -36,9 +36,10 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     for folder in ("benchmarks", "docs"):
         monkeypatch.syspath_prepend(str(ROOT / folder))
     threads = torch.get_num_threads()
-    yield {name: importlib.import_module(name) for name in (*SCRIPTS, "tables", "plots")}  # type: ignore[misc]
+    names = (*SCRIPTS, "result_tables.integrators", "plots")
+    yield {name.split(".")[0]: importlib.import_module(name) for name in names}  # type: ignore[misc]
     torch.set_num_threads(threads)
-    for name in (*SCRIPTS, "tables", "plots"):
+    for name in (*SCRIPTS, "plots"):
         sys.modules.pop(name, None)
 
 
@@ -66,8 +67,8 @@ def test_quick_run_measures_and_is_shown(
     drawn = {row["method"] for row in written["work_precision"]}
     assert drawn == set(scripts["plots"].STYLES), "a method has no colour, or a colour no method"
     result = {"details": written, "command": "x", "versions": {}, "threads": 1, "date": "", "machine": ""}
-    assert "| leapfrog | 0.02 |" in scripts["tables"].integrator_energy(result)
-    assert "DOP853" in scripts["tables"].integrator_work(result)
+    assert "| leapfrog | 0.02 |" in scripts["result_tables"].integrator_energy(result)
+    assert "DOP853" in scripts["result_tables"].integrator_work(result)
 
 
 def test_forces_of_a_step_are_counted(scripts: dict[str, ModuleType]) -> None:
@@ -155,7 +156,7 @@ def test_steps_are_shown_where_rivals_are_missing(scripts: dict[str, ModuleType]
         for batch in (1, 64)
     ]
     result = {"details": {"steps": rows, "rounds": 1, "rivals": {}}, "command": "x", "versions": {}}
-    shown = scripts["tables"].integrator_steps(result | {"threads": 1, "date": "", "machine": ""})
+    shown = scripts["result_tables"].integrator_steps(result | {"threads": 1, "date": "", "machine": ""})
     assert shown.count("| **ours**: leapfrog | 1 | 21 | 21 (11) | 84 (74) |") == 1
     figures = scripts["integrators"].step_figures(rows)
     assert figures["overhead_own_64_us"] == 74.0
@@ -185,7 +186,7 @@ def test_reversible_results_are_shown(scripts: dict[str, ModuleType]) -> None:
     runs = [{"adjoint": "reversible", "steps": 10, "extra_mib": 1.5}]
     made_up = {"figures": {"time_ratio": 1.4, "grad_error_100": 1e-15}, "details": {"runs": runs}}
     result = json.loads(json.dumps(made_up))
-    shown = scripts["tables"].reversible(
+    shown = scripts["result_tables"].reversible(
         result | {"command": "x", "versions": {}, "threads": 1, "date": "", "machine": ""}
     )
     assert "| **reversible** | 1.5 | 1.4 | 1.0e-15 | – |" in shown

@@ -85,6 +85,26 @@ def test_info_that_the_model_reads_is_part_of_the_state(random_potential) -> Non
         atoms.get_potential_energy()
 
 
+def test_info_keys_make_the_cache_see_further_entries_arrays_too(potential) -> None:
+    calculator = LieTransformerCalculator(potential, info_keys=["field", "tags"])
+    atoms = molecule("H2O", calculator=calculator)
+    states = [{"field": np.zeros(3)}, {"field": np.ones(3)}, {"field": "none"}, {}]
+    for info in states:
+        atoms.info.update(info)
+        atoms.get_potential_energy()
+        atoms.get_forces()
+    assert calculator.evaluations == 3
+    atoms.info["field"] = np.ones(3)
+    atoms.get_forces()
+    atoms.info["field"][1] = 2.0  # in place
+    atoms.get_forces()
+    atoms.set_tags([1, 2, 3])  # an entry of atoms.arrays
+    atoms.get_forces()
+    assert calculator.evaluations == 6
+    with pytest.raises(ValueError, match=r"write \['field'\]"):
+        LieTransformerCalculator(potential, info_keys="field")
+
+
 def test_results_do_not_depend_on_skin_wrapping_or_company(potential) -> None:
     plain, skinned = (LieTransformerCalculator(potential, skin=skin) for skin in (0.0, 0.8))
     atoms, random = crystal(), np.random.default_rng(0)

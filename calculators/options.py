@@ -1,0 +1,127 @@
+"""What a calculator is made of: a model from wherever it is, and options, checked before anything is computed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lie_sim.calculators.calibration import Calibration, stored_beside
+from lie_sim.calculators.uncertainty import REACTIONS
+from lie_sim.checkpoint import fingerprint, load_model
+from lie_sim.hamiltonian import Hamiltonian
+from lie_sim.models import AtomicPotential
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+Source = str | Path | AtomicPotential | Hamiltonian
+"""A folder with a model, or the model itself."""
+
+
+def potential_of(model: Any) -> AtomicPotential:
+    """A copy of the potential of atoms that a path or model holds.
+
+    Raises:
+        TypeError: it holds none.
+
+    Example:
+        >>> potential_of(Hamiltonian(AtomicPotential.default(elements=(1, 8)))).config.elements
+        (1, 8)
+    """
+    loaded = load_model(model) if isinstance(model, str | Path) else model
+    if isinstance(loaded, Hamiltonian):
+        loaded = loaded.potential
+    if not isinstance(loaded, AtomicPotential):
+        raise TypeError(
+            f"a potential of atoms (lie_sim.models.AtomicPotential) is needed, got {type(loaded).__name__}: "
+            "other models do not know chemical elements"
+        )
+    return copy.deepcopy(loaded).eval()
+
+
+def calibration_of(
+    given: Calibration | str | Path | None, model: Any, models: Sequence[AtomicPotential]
+) -> Calibration | None:
+    """The calibration of some models.
+
+    Args:
+        given: itself, or its file; None means that in the folder of ``model``, if there is one for these models.
+        model: as the calculator got it.
+        models: all of them.
+
+    Raises:
+        ValueError: the one that was given is for other models.
+    """
+    prints = [fingerprint(each) for each in models]
+    if given is None:
+        found = stored_beside(model)
+        return found if found is not None and sorted(found.models) == sorted(prints) else None
+    chosen = given if isinstance(given, Calibration) else Calibration.load(given)
+    chosen.require_models(prints)
+    return chosen
+
+
+def checked_options(
+    potential: AtomicPotential,
+    *,
+    names: Sequence[str],
+    device: Any,
+    dtype: str | None,
+    skin: float,
+    compute: Sequence[str] | None,
+    info_keys: Sequence[str] | None,
+    on_uncertain: str | None,
+    compile: bool,
+    is_calibrated: bool,
+) -> dict[str, Any]:
+    """Options as plain values.
+
+    Args:
+        potential: gives the dtype where none is said, and the ``info_keys`` that it reads.
+        names: the properties that there are.
+        device: of the calculator, as are the others.
+        dtype: a key of ``DTYPES``, or None.
+        skin: in Å.
+        compute: some of ``names``; None means energy and forces, if they are there.
+        info_keys: None means those that the potential reads.
+        on_uncertain: one of ``REACTIONS``; None means ``"warn"`` if there is a calibration.
+        compile: whether to compile.
+        is_calibrated: whether there is one.
+
+    Raises:
+        ValueError: an option is impossible.
+    """
+    if dtype is None:
+        dtype = str(next(potential.parameters()).dtype).removeprefix("torch.")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if not 0 <= skin < float("inf"):
+        raise ValueError(f"skin must be a length in Å, not negative, got {skin}")
+    if compute is None:
+        compute = [name for name in ("energy", "forces") if name in names]
+    unknown = sorted(set(compute) - set(names))
+    if unknown:
+        raise ValueError(f"compute: no property {', '.join(unknown)}; there are {', '.join(names)}")
+    if isinstance(info_keys, str):
+        raise ValueError(f"info_keys must be a list of names, got {info_keys!r}: write [{info_keys!r}]")
+    keys = tuple(dict.fromkeys((*potential.config.inputs, *(info_keys or ()))))
+    if on_uncertain is None:
+        on_uncertain = "warn" if is_calibrated else "ignore"
+    if on_uncertain not in REACTIONS:
+        raise ValueError(f"on_uncertain must be one of {', '.join(REACTIONS)}, got {on_uncertain!r}")
+    if on_uncertain != "ignore" and not is_calibrated:
+        raise ValueError(
+            f"on_uncertain={on_uncertain!r} needs a calibration, which says what is usual: make one with "
+            "Calibration.fit(calculator, held_out) and pass calibration=…"
+        )
+    return {
+        "device": str(device),
+        "dtype": dtype,
+        "skin": float(skin),
+        "compute": tuple(compute),
+        "info_keys": keys,
+        "on_uncertain": on_uncertain,
+        "compile": bool(compile),
+    }

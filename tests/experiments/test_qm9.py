@@ -35,12 +35,15 @@ def stand_in(count: int = 60) -> Molecules:
         systems.append(atoms)
     made = from_atoms(systems)
     values = {name: made.sizes * 1.0 + random.standard_normal(count) for name in QM9_TARGETS}
+    six = 10 + random.standard_normal((count, 6))
     charge = (made.numbers - 6.0) / 10
     moments = [
         (charge[a:b, None] * (made.positions[a:b] - made.positions[a:b].mean(0))).sum(0)
         for a, b in itertools.pairwise(made.offsets)
     ]
-    return replace(made, values=values | {"mu": np.linalg.norm(moments, axis=1) / DEBYE})
+    return replace(
+        made, values=values | {"mu": np.linalg.norm(moments, axis=1) / DEBYE, "polarizability": six}
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +71,7 @@ def config(**changes) -> Qm9Config:
 
 
 def test_from_molecules_to_a_table_beside_the_composition(tmp_path) -> None:
-    experiment = Qm9Experiment(config(targets=("mu", "alpha", "homo", "r2", "U0", "Cv")))
+    experiment = Qm9Experiment(config(targets=("mu", "alpha", "principal", "homo", "r2", "U0", "Cv")))
     before = experiment.task().validate(experiment.build().double())
     result = experiment.run(tmp_path / "run", progress=False)
     assert result.validation["mu_mae"] < 0.7 * before["mu_mae"]
@@ -94,8 +97,19 @@ def inputs_of(data: Molecules, k: int):
 def test_a_model_of_all_targets_has_a_head_for_each_and_no_energy() -> None:
     model = Qm9Experiment(config()).build()
     assert not model.has_energy
-    assert set(QM9_HEADS) == set(QM9_TARGETS)
-    assert {QM9_HEADS[name].head for name in QM9_TARGETS} == set(model.properties)
+    assert set(QM9_HEADS) == {*QM9_TARGETS, "principal"}
+    assert {target.head for target in QM9_HEADS.values()} == set(model.properties)
+
+
+def test_eigenvalues_are_those_of_the_tensor() -> None:
+    parts = module_of.with_eigenvalues(stand_in()).values
+    assert np.abs(parts["principal"].mean(1) - parts["polarizability"][:, [0, 2, 5]].mean(1)).max() < 1e-12
+    assert np.abs(parts["principal"].prod(1) - np.linalg.det(full(parts["polarizability"]))).max() < 1e-9
+    assert (np.diff(parts["principal"]) >= 0).all()
+
+
+def full(six: np.ndarray) -> np.ndarray:
+    return six[:, [0, 1, 3, 1, 2, 4, 3, 4, 5]].reshape(-1, 3, 3)
 
 
 def test_units_are_those_of_the_literature() -> None:

@@ -93,8 +93,12 @@ class CompiledEvaluation:
         function, names = self.functions[key]
         with torch.no_grad():
             found = dict(zip(names, function(*tensors.values()), strict=True))
-        own = {name: found.pop(name, None) for name in ("energies", "forces", "virials")}
-        return Evaluation(**own, properties=found)
+        energies, forces, virials_found = (
+            found.pop("energies"),
+            found.pop("forces"),
+            found.pop("virials", None),
+        )
+        return Evaluation(energies, forces, virials_found, properties=found)
 
     def _made(self, batch: Structures, tensors: dict[str, Tensor], virials: bool) -> _Known:
         names: tuple[str, ...] = ()
@@ -130,7 +134,7 @@ def _flat(batch: Structures) -> dict[str, Tensor]:
 def _filled(batch: Structures, tensors: dict[str, Tensor]) -> Structures:
     """A batch with other tensors in the place of its own."""
     own = {name: tensors.get(name) for name in ("species", "attributes", "mask")}
-    particles = replace(batch.particles, masses=tensors["masses"], **own)  # type: ignore[arg-type]
+    particles = replace(batch.particles, masses=tensors["masses"], **own)
     neighbours = None
     if batch.neighbours is not None:
         neighbours = NeighbourMatrix(

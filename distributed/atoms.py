@@ -20,7 +20,7 @@ from ase import Atoms
 from jaxtyping import Float
 from torch import Tensor
 
-from lie_sim.calculators.structures import structures
+from lie_sim.calculators.conversion import structures
 from lie_sim.data import Molecules
 from lie_sim.distributed.start import ChunkStart
 from lie_sim.hamiltonian import Hamiltonian

@@ -25,8 +25,8 @@ import numpy as np
 from ase import Atoms, units
 
 from lie_sim.data.molecules import PER_ATOM, PER_STRUCTURE, Molecules, joined
+from lie_sim.data.plausible import check_values
 from lie_sim.errors import DataError
-from lie_sim.pairs import find_pairs
 
 PREFIX = "REF_"
 ENERGY_UNITS = {
@@ -38,10 +38,6 @@ ENERGY_UNITS = {
 """In eV."""
 LENGTH_UNITS = {"Ang": 1.0, "Bohr": units.Bohr, "nm": units.nm}
 """In Å."""
-LARGEST_FORCE = 300.0
-"""eV/Å; forces of bonds that are about to break are a tenth of it."""
-SHORTEST_PAIR, LONGEST_NEIGHBOUR = 0.3, 20.0
-"""Å; nearest neighbours outside of these suggest bohr or nm."""
 _NPZ_NAMES = {
     "positions": ("R", "coords"),
     "numbers": ("z", "nuclear_charges"),
@@ -123,6 +119,10 @@ def _frames(path: Path) -> Iterator[Atoms]:
                 number += 1
     except DataError:
         raise
+    except KeyError as error:  # ASE looks symbols up
+        raise DataError(
+            f"{path}: structure {number} cannot be read: unknown element or key {error}"
+        ) from error
     except Exception as error:  # what ASE raises on malformed files is of many classes
         raise DataError(f"{path}: structure {number} cannot be read: {error}") from error
 
@@ -240,63 +240,6 @@ def _unit(path: Path, name: str | None, known: dict[str, float], option: str) ->
     if name not in known:
         raise DataError(f"{path}: unknown {option} {name!r}; known are {', '.join(known)}")
     return known[name]
-
-
-def check_values(molecules: Molecules, *, source: str, suspicious: bool = True) -> None:
-    """Refuse what cannot be right.
-
-    Args:
-        molecules: the structures.
-        source: for the message.
-        suspicious: also refuse magnitudes that suggest other units.
-
-    Raises:
-        DataError: a number is not finite in all of a structure's values, or a magnitude is suspicious.
-    """
-    structure = np.repeat(np.arange(len(molecules)), molecules.sizes)
-    bad = structure[~np.isfinite(molecules.positions).all(1)]
-    if len(bad):
-        raise DataError(f"{source}: a position of structure {bad[0]} is not finite")
-    if not ((molecules.numbers >= 1) & (molecules.numbers <= 118)).all():
-        wrong = structure[(molecules.numbers < 1) | (molecules.numbers > 118)][0]
-        raise DataError(f"{source}: structure {wrong} has an unknown element")
-    for name, value in molecules.values.items():
-        finite = np.isfinite(value.reshape(len(value), -1))
-        partly = ~finite.all(1) & (finite.any(1) | (name == "energy") | (name == "forces"))
-        places = (structure if name in PER_ATOM else np.arange(len(molecules)))[partly]
-        if len(places):
-            raise DataError(
-                f"{source}: {name} of structure {places[0]} is missing or not finite (of "
-                f"{len(np.unique(places))} structures in {len(molecules)}): remove them, or label them again"
-            )
-    if suspicious:
-        _check_magnitudes(molecules, source)
-
-
-def _check_magnitudes(molecules: Molecules, source: str) -> None:
-    advice = "; pass check=False if this is meant"
-    forces = molecules.values.get("forces")
-    if forces is not None and len(forces) and np.abs(forces).max() > LARGEST_FORCE:
-        raise DataError(
-            f"{source}: a force of {np.abs(forces).max():.3g} eV/Å; are the forces in kcal/mol/Å (divide by 23.06) "
-            f"or Hartree/bohr (multiply by 51.42)?{advice}"
-        )
-    for k in range(0, len(molecules), max(1, len(molecules) // 100)):
-        one = molecules[[k]]
-        nearest = _nearest(one)
-        if nearest is not None and not SHORTEST_PAIR < nearest < LONGEST_NEIGHBOUR:
-            raise DataError(
-                f"{source}: the nearest atoms of structure {k} are {nearest:.3g} Å apart; are the positions in bohr "
-                f"or nm?{advice}"
-            )
-
-
-def _nearest(one: Molecules) -> float | None:
-    """Distance of the nearest pair in Å; None for a lone atom."""
-    if len(one.numbers) < 2:
-        return None
-    found = find_pairs(one.positions, one.cells[0], one.pbc[0], LONGEST_NEIGHBOUR / 4)
-    return float(found.distances.min()) if len(found.i) else LONGEST_NEIGHBOUR
 
 
 def to_atoms(molecules: Molecules) -> list[Atoms]:

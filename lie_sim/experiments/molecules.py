@@ -131,7 +131,13 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
             raise ConfigError("give a file of structures: --data FILE (.extxyz, .db, .npz or .safetensors)")
         from lie_sim.data.structure_files import read_structures  # ASE takes half a second to import
 
-        return read_structures(config.data, energy_unit=config.energy_unit or None)
+        molecules = read_structures(config.data, energy_unit=config.energy_unit or None)
+        if "energy" not in molecules.values:
+            raise ConfigError(
+                f"{config.data} holds no energies: give each structure REF_energy (eV) in its comment line or "
+                "info, and its atoms REF_forces (eV/Å); lie-sim label makes such files"
+            )
+        return molecules
 
     @property
     def split(self) -> Split:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import ase.db
 import ase.io
@@ -122,25 +123,46 @@ def test_what_cannot_be_right_is_named(tmp_path) -> None:
     def kcal(systems) -> None:
         systems[0].arrays["REF_forces"] *= 500
 
-    def bohr(systems) -> None:
+    def nanometre(systems) -> None:
         systems[0].positions *= 0.1
+
+    def bohr(systems) -> None:
+        for atoms in systems:
+            atoms.positions /= units.Bohr
+
+    def infinite(systems) -> None:
+        systems[2].arrays["REF_forces"][0, 1] = np.inf
+
+    def nowhere(systems) -> None:
+        systems[0].positions[4, 2] = np.nan
+
+    def unknown(systems) -> None:
+        systems[2].numbers[0] = 0
 
     cases = {
         missing: "energy of structure 1 is missing",
         nan: "forces of structure 1 is missing or not finite",
         kcal: "are the forces in kcal/mol/Å",
-        bohr: "nearest atoms of structure 0 are 0.0.* Å apart",
+        nanometre: "nearest atoms of structure 0 are 0.0.* Å apart",
+        bohr: r"no hydrogen is nearer than 1\.8.* are the positions in bohr",
+        infinite: "forces of structure 2 is missing or not finite",
+        nowhere: "a position of structure 0 is not finite",
+        unknown: "structure 2 has an unknown element",
     }
     for change, message in cases.items():
         with pytest.raises(DataError, match=message):
             read_structures(stored(change))
-    assert len(read_structures(stored(kcal), check=False)) == 3
+    for change in (kcal, nanometre, bohr):
+        assert len(read_structures(stored(change), check=False)) == 3
+    symbol = stored(lambda systems: None).read_text().replace("O  ", "Qq ")
+    (tmp_path / "symbol.extxyz").write_text(symbol)
     (tmp_path / "broken.extxyz").write_text("3\nProperties=species:S:1:pos:R:3\nH 0 0 0\nH 0 0\n")
     (tmp_path / "broken.npz").write_bytes(b"no archive")
     (tmp_path / "empty.extxyz").write_text("")
     np.savez(tmp_path / "pickled.npz", R=np.array([{"a": 1}], dtype=object), z=np.array([1]))
     for name, message in {
         "broken.extxyz": "structure 0 cannot be read",
+        "symbol.extxyz": "structure 0 cannot be read: unknown element or key 'Qq'",
         "broken.npz": "no complete npz file",
         "empty.extxyz": "holds no structure|cannot be read",
         "pickled.npz": "no complete npz|no array R",
@@ -257,3 +279,25 @@ def test_splits_of_qm9_are_disjoint_nested_and_seeded() -> None:
     assert (other["test"] != whole["test"]).any()
     with pytest.raises(ValueError, match="train must be"):
         qm9_splits(train=100_001)
+
+
+def test_bonds_of_hydrogen_are_sought_only_where_there_must_be_some(tmp_path) -> None:
+    hydride = bulk("LiH", "rocksalt", a=4.08, cubic=True)  # 2.04 Å from Li to H, 2.9 from H to H
+    apart = Atoms("HC", [[0, 0, 0], [3.0, 0, 0]])
+    write_structures(tmp_path / "a.extxyz", [hydride, molecule("Si2H6"), Atoms("H"), apart])
+    assert len(read_structures(tmp_path / "a.extxyz")) == 4
+
+
+def test_the_shipped_ethanol_is_what_it_says() -> None:
+    file = Path(__file__).parents[2] / "data" / "ethanol_b3lyp.extxyz"
+    if not file.exists():
+        pytest.skip("the data are in the checkout only")
+    found = read_structures(file)
+    assert len(found) == 194
+    assert found.sizes.tolist() == [9] * len(found)
+    forces = found.values["forces"].reshape(-1, 9, 3)
+    assert np.abs(forces.sum(1)).max() < 5e-3  # eV/Å, of the grid and the fitted density; measured 2.9e-3
+    assert np.abs(found.values["charges"].reshape(-1, 9).sum(1)).max() < 1e-6
+    assert 0.05 < found.values["energy"].std() < 0.3  # √(3N/2) k_B T is 0.16 eV at 500 K
+    moved = np.diff(found.positions.reshape(-1, 9, 3), axis=0)
+    assert np.abs(moved).max(axis=(1, 2)).min() > 0.05  # no frame is there twice

@@ -6,15 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from ase.build import molecule
 from ase.calculators.emt import EMT
 
+from lie_sim import load_model
 from lie_sim.calculators import LieTransformerCalculator
 from lie_sim.data.structure_files import write_structures
 from lie_sim.errors import ConfigError
 from lie_sim.experiments import MoleculesConfig, MoleculesExperiment, open_run, read_results
 from lie_sim.experiments.molecules import errors, molecules_model, molecules_training, summary
 from lie_sim.experiments.molecules_split import Split
+from lie_sim.models import evaluate
+from lie_sim.state import Particles
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +30,7 @@ def file(tmp_path_factory):
         atoms.calc = EMT()
         atoms.info["REF_energy"] = atoms.get_potential_energy()
         atoms.arrays["REF_forces"] = atoms.get_forces()
+        atoms.info["REF_dipole"] = (atoms.numbers - 3.0) @ (atoms.positions - atoms.positions.mean(0)) / 10
         systems.append(atoms)
     path = tmp_path_factory.mktemp("data") / "small.extxyz"
     write_structures(path, systems)
@@ -60,6 +65,27 @@ def test_from_a_file_to_a_calculator(file, tmp_path) -> None:
     mae = np.abs(np.concatenate(forces) - test.values["forces"]).mean()
     assert mae == pytest.approx(found.results["force_mae"], rel=1e-4)
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+
+
+def test_a_dipole_is_learned_beside_energy_and_forces(file, tmp_path) -> None:
+    experiment = MoleculesExperiment(config(file, properties=("dipole",)))
+    before = experiment.task().validate(experiment.build().double())
+    result = experiment.run(tmp_path / "run", progress=False)
+    for name, ratio in (("dipole_mae", 0.8), ("force_mae", 0.95)):
+        assert result.validation[name] < ratio * before[name], name
+    found = open_run(tmp_path / "run").evaluate_run(tmp_path / "run", progress=False)
+    model, test = load_model(tmp_path / "run" / "model").double(), experiment.splits["test"]
+    told = []
+    for atoms in atoms_of(test):
+        q = torch.from_numpy(atoms.positions)[None]
+        species = torch.from_numpy(atoms.numbers)[None]
+        told.append(
+            evaluate(model, q, Particles(torch.ones(q.shape[:2]).double(), species)).properties["dipole"]
+        )
+    mae = np.abs(torch.cat(told).numpy() - test.values["dipole"]).mean()
+    assert found.results["dipole_mae"] == pytest.approx(mae, rel=1e-3)
+    with pytest.raises(ValueError, match="the data have no 'gap'"):
+        MoleculesExperiment(config(file, properties=("gap:intensive",))).build()
 
 
 def atoms_of(molecules):

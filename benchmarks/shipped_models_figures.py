@@ -1,0 +1,119 @@
+"""Figures of a shipped potential: errors on unseen molecules, energy conservation, relaxed geometries, intervals.
+
+    drift        slope of the line through H(t) of ethanol over 50 ps of 0.5 fs steps, over the number of atoms
+    fluctuation  root mean square of H(t) about its mean, in float64, at two steps
+    rmsd         of all atoms after the best superposition, our relaxed geometry against that of GFN2-xTB itself
+    coverage     share of test structures whose energy lies in the conformal interval
+
+Units: eV, Å, fs, ps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms, units
+from ase.build import minimize_rotation_and_translation, molecule
+from ase.md.verlet import VelocityVerlet
+from ase.optimize import BFGS
+
+from lie_sim.calculators import Calibration, LieTransformerCalculator
+from lie_sim.checkpoint import load_model
+from lie_sim.data.molecules import Molecules
+from lie_sim.data.reference_calculators import reference_calculator
+from lie_sim.experiments.molecules import errors, summary
+
+FORCE_TOLERANCE, MOST_STEPS = 0.01, 300
+"""eV/Å and steps of a relaxation."""
+TEMPERATURE = 300.0
+
+
+def accuracy(model: Path, test: Molecules) -> dict[str, float]:
+    """Mean absolute errors on the frames of unseen molecules, and those at their equilibrium geometries."""
+    potential = load_model(model)
+    found = errors(potential, test, cutoff=potential.cutoff, inputs=())
+    results = summary(found, test)
+    return {
+        "organic_energy_mae_mev": 1000 * results["energy_mae"],
+        "organic_energy_atom_mae_mev": 1000 * results["energy_atom_mae"],
+        "organic_energy_rmse_mev": 1000 * results["energy_rmse"],
+        "organic_force_mae": 1000 * results["force_mae"],
+        "organic_force_rmse": 1000 * results["force_rmse"],
+    }
+
+
+def total_energies(model: Path, *, step: float, picoseconds: float, dtype: str, every: int) -> np.ndarray:
+    """H of ethanol along a run that begins relaxed, with momenta of 600 K, of which half becomes potential energy."""
+    ethanol = molecule("CH3CH2OH", calculator=LieTransformerCalculator(model, dtype=dtype))
+    BFGS(ethanol, logfile=None).run(fmax=FORCE_TOLERANCE, steps=MOST_STEPS)
+    widths = np.sqrt(ethanol.get_masses() * units.kB * 2 * TEMPERATURE)
+    ethanol.set_momenta(np.random.default_rng(0).standard_normal((len(ethanol), 3)) * widths[:, None])
+    dynamics = VelocityVerlet(ethanol, step * units.fs)
+    energies = []
+    for _ in dynamics.irun(round(1000 * picoseconds / step)):
+        if dynamics.nsteps % every == 0:
+            energies.append(ethanol.get_total_energy())
+    return np.array(energies)
+
+
+def conservation(model: Path, *, picoseconds: float = 50.0) -> dict[str, float]:
+    """Drift of a long run in float32, and how the fluctuation falls when the step is halved."""
+    energies = total_energies(model, step=0.5, picoseconds=picoseconds, dtype="float32", every=20)
+    times = np.linspace(0, picoseconds, len(energies))
+    slope = np.polyfit(times, energies, 1)[0]
+    short = [
+        total_energies(model, step=step, picoseconds=2.0, dtype="float64", every=1) for step in (0.5, 0.25)
+    ]
+    spread = [float(np.std(each)) for each in short]
+    return {
+        "nve_drift_mev_atom_ps": abs(1000 * float(slope)) / 9,
+        "nve_fluctuation_mev_atom": 1000 * spread[0] / 9,
+        "nve_fluctuation_ratio": spread[0] / spread[1],
+    }
+
+
+def relaxed(start: Atoms, calculator: object) -> Atoms:
+    """The nearest minimum."""
+    atoms = Atoms(start.numbers, start.positions)
+    atoms.calc = calculator
+    BFGS(atoms, logfile=None).run(fmax=FORCE_TOLERANCE, steps=MOST_STEPS)
+    return atoms
+
+
+def relaxation_errors(model: Path, starts: Sequence[Atoms]) -> np.ndarray:
+    """Distance of our minimum from GFN2-xTB's for each molecule, Å, shape (M,)."""
+    ours, found = LieTransformerCalculator(model), []
+    for start in starts:
+        mine, theirs = relaxed(start, ours), relaxed(start, reference_calculator("gfn2"))
+        minimize_rotation_and_translation(theirs, mine)
+        found.append(np.sqrt(np.square(mine.positions - theirs.positions).sum(1).mean()))
+    return np.array(found)
+
+
+def relaxations(model: Path, starts: Sequence[Atoms]) -> dict[str, float]:
+    """Mean, median and share of molecules within 0.05 Å."""
+    found = relaxation_errors(model, starts)
+    return {
+        "relax_rmsd": float(found.mean()),
+        "relax_rmsd_median": float(np.median(found)),
+        "relax_share_within_0.05": float((found < 0.05).mean()),
+    }
+
+
+def calibrate(model: Path, held_out: Molecules, train: Molecules) -> None:
+    """Write the calibration beside the model; features of the training data say what the last layer knows."""
+    Calibration.fit(LieTransformerCalculator(model), held_out, known=train).save(model)
+
+
+def coverage(model: Path, test: Molecules) -> dict[str, float]:
+    """How many of the 90 % intervals hold the energy, and how wide they are."""
+    from lie_sim.data.structure_files import to_atoms
+
+    calculator = LieTransformerCalculator(model, on_uncertain="ignore")
+    found = calculator.predict_many(to_atoms(test), properties=("energy", "energy_interval"))
+    intervals = np.array([each["energy_interval"] for each in found])
+    inside = (intervals[:, 0] <= test.values["energy"]) & (test.values["energy"] <= intervals[:, 1])
+    width = np.diff(intervals, axis=1) / 2
+    return {"coverage90": float(inside.mean()), "interval_mev": 1000 * float(np.median(width))}

@@ -1,0 +1,98 @@
+"""What cannot be right in a set of structures, and what suggests other units.
+
+NaN and infinity, labels that are missing in part, unknown elements; forces far beyond those of breaking bonds
+(kcal/mol, Hartree), atoms in one another (nm), hydrogens without a neighbour at the distance of a bond (bohr).
+
+Units: Å, eV/Å.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lie_sim.data.molecules import PER_ATOM, Molecules
+from lie_sim.errors import DataError
+from lie_sim.pairs import find_pairs
+
+LARGEST_FORCE = 300.0
+"""eV/Å; forces of bonds that are about to break are a tenth of it."""
+SHORTEST_PAIR, LONGEST_NEIGHBOUR = 0.3, 20.0
+"""Å; nearest neighbours outside of these suggest bohr or nm."""
+BONDS_IN_BOHR = (1.38, 2.2)
+"""Hydrogen's shortest bond in a molecule of H, C, N, O, F (H₂ 0.74 Å, ethane 1.09 Å), taken for Å while it is bohr."""
+_LIGHT = (1, 6, 7, 8, 9)
+_SAMPLED = 100
+"""Structures whose distances are looked at."""
+
+
+def check_values(molecules: Molecules, *, source: str, suspicious: bool = True) -> None:
+    """Refuse what cannot be right.
+
+    Args:
+        molecules: the structures.
+        source: for the message.
+        suspicious: also refuse magnitudes that suggest other units.
+
+    Raises:
+        DataError: a number is not finite in all of a structure's values, or a magnitude is suspicious.
+    """
+    structure = np.repeat(np.arange(len(molecules)), molecules.sizes)
+    bad = structure[~np.isfinite(molecules.positions).all(1)]
+    if len(bad):
+        raise DataError(f"{source}: a position of structure {bad[0]} is not finite")
+    if not ((molecules.numbers >= 1) & (molecules.numbers <= 118)).all():
+        wrong = structure[(molecules.numbers < 1) | (molecules.numbers > 118)][0]
+        raise DataError(f"{source}: structure {wrong} has an unknown element")
+    for name, value in molecules.values.items():
+        finite = np.isfinite(value.reshape(len(value), -1))
+        partly = ~finite.all(1) & (finite.any(1) | (name == "energy") | (name == "forces"))
+        places = (structure if name in PER_ATOM else np.arange(len(molecules)))[partly]
+        if len(places):
+            raise DataError(
+                f"{source}: {name} of structure {places[0]} is missing or not finite (of "
+                f"{len(np.unique(places))} structures in {len(molecules)}): remove them, or label them again"
+            )
+    if suspicious:
+        _check_magnitudes(molecules, source)
+
+
+def _check_magnitudes(molecules: Molecules, source: str) -> None:
+    advice = "; if this is meant, pass check=False to read_structures"
+    forces = molecules.values.get("forces")
+    if forces is not None and len(forces) and np.abs(forces).max() > LARGEST_FORCE:
+        raise DataError(
+            f"{source}: a force of {np.abs(forces).max():.3g} eV/Å; are the forces in kcal/mol/Å (divide by 23.06) "
+            f"or Hartree/bohr (multiply by 51.42)?{advice}"
+        )
+    bonds = []
+    for k in range(0, len(molecules), max(1, len(molecules) // _SAMPLED)):
+        one = molecules[[k]]
+        nearest = _nearest(one)
+        bonds += _hydrogen_bonds(one)
+        if nearest is not None and not SHORTEST_PAIR < nearest < LONGEST_NEIGHBOUR:
+            raise DataError(
+                f"{source}: the nearest atoms of structure {k} are {nearest:.3g} Å apart; are the positions in bohr "
+                f"or nm?{advice}"
+            )
+    if bonds and BONDS_IN_BOHR[0] < min(bonds) < BONDS_IN_BOHR[1]:
+        raise DataError(
+            f"{source}: no hydrogen is nearer than {min(bonds):.3g} Å to another atom; are the positions in bohr "
+            f"(multiply by 0.5292)?{advice}"
+        )
+
+
+def _hydrogen_bonds(one: Molecules) -> list[float]:
+    """Shortest distance in Å from a hydrogen to another atom, of a structure of H, C, N, O and F alone."""
+    if not np.isin(one.numbers, _LIGHT).all() or 1 not in one.numbers or len(one.numbers) < 2:
+        return []
+    found = find_pairs(one.positions, one.cells[0], one.pbc[0], LONGEST_NEIGHBOUR / 4)
+    near = found.distances[one.numbers[found.i] == 1]
+    return [float(near.min())] if len(near) else []
+
+
+def _nearest(one: Molecules) -> float | None:
+    """Distance of the nearest pair in Å; None for a lone atom."""
+    if len(one.numbers) < 2:
+        return None
+    found = find_pairs(one.positions, one.cells[0], one.pbc[0], LONGEST_NEIGHBOUR / 4)
+    return float(found.distances.min()) if len(found.i) else LONGEST_NEIGHBOUR

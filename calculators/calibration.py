@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ase import Atoms
 from torch import Tensor
@@ -164,8 +164,6 @@ def _short(models: Sequence[str]) -> str:
     return ", ".join(each[:12] + "…" for each in models)
 
 
-def stored_beside(model: Any) -> Calibration | None:
+def stored_beside(model: Path) -> Calibration | None:
     """The calibration in the folder of a model; None if there is none."""
-    if isinstance(model, str | Path) and (Path(model) / FILE_NAME).is_file():
-        return Calibration.load(Path(model))
-    return None
+    return Calibration.load(model) if (model / FILE_NAME).is_file() else None

@@ -24,6 +24,7 @@ from torch import Tensor
 from lie_sim.data.molecules import Molecules
 from lie_sim.data.storage import load_tensors, save_tensors
 from lie_sim.errors import DataError
+from lie_sim.shipped import resolve_model
 
 if TYPE_CHECKING:
     from lie_sim.calculators.calculator import LieTransformerCalculator
@@ -166,6 +167,5 @@ def _short(models: Sequence[str]) -> str:
 
 def stored_beside(model: Any) -> Calibration | None:
     """The calibration in the folder of a model; None if there is none."""
-    if isinstance(model, str | Path) and (Path(model) / FILE_NAME).is_file():
-        return Calibration.load(Path(model))
-    return None
+    folder = resolve_model(model) if isinstance(model, str | Path) else None
+    return Calibration.load(folder) if folder is not None and (folder / FILE_NAME).is_file() else None

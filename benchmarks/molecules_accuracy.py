@@ -230,7 +230,9 @@ def main() -> None:
     for name, value in found.items():
         print(f"{name:48s} {value:.3g}")
     if not options.quick:
-        print(record("molecules_accuracy", found, threads=1, details={"runs": rows}))
+        chosen = chosen_rows(rows)
+        details = {"runs": [row | {"chosen": row in chosen} for row in rows]}
+        print(record("molecules_accuracy", found, threads=1, details=details))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The peers of the molecular benchmarks: SchNetPack's PaiNN, MACE, NequIP, SevenNet-0, GFN2-xTB.
+"""The peers of the molecular benchmarks: SchNetPack's PaiNN, MACE, NequIP, ANI, SevenNet-0, GFN2-xTB.
 
 Imported where the packages are installed (make bench-env-molecules), and each package only when its peer is made. A
 peer is a network, how structures become its input, and the ASE calculator that its package ships; networks are
@@ -9,6 +9,7 @@ Settings are those that the authors recommend for small molecules:
     painn    SchNetPack: 3 interactions, 20 Gaussians, cutoff 5 Å, 128 features ("painn64": 64)
     mace     64x0e, 2 layers, correlation 3, ℓ ≤ 3, 8 Bessel functions, cutoff 5 Å ("mace128": 128x0e + 128x1o)
     nequip   ℓ ≤ 1 with parity, 32 features, 4 layers, cutoff 5 Å
+    ani      one network of ANI-2x, for speed only
 
 References: Schütt, Unke, Gastegger, ICML 2021 (PaiNN); Schütt et al., J. Chem. Phys. 158 (2023) 144801 (SchNetPack 2);
 Batatia et al., NeurIPS 2022 (MACE); Batzner et al., Nat. Commun. 13 (2022) 2453 (NequIP).
@@ -63,7 +64,8 @@ class Peer:
     ) -> None:
         self.elements, self.scale, self.shift = sorted(elements), scale, shift
         self.neighbours, self.dtype, self.stress = neighbours, dtype, stress
-        self.build()
+        with default_dtype(dtype):  # e3nn rounds its constants to it
+            self.build()
 
     def build(self) -> None:
         """Make ``module``."""
@@ -300,6 +302,43 @@ class NequIP(Peer):
         return NequIPCalculator(self.frozen(), device="cpu", transforms=self.transforms)
 
 
+class ANI(Peer):
+    """The architecture of one of ANI-2x's eight networks, by TorchANI, with random weights."""
+
+    def build(self) -> None:
+        """All seven elements of ANI-2x."""
+        import torchani
+
+        self.module = torchani.arch.simple_ani(
+            ("H", "C", "N", "O", "F", "S", "Cl"),
+            lot="wb97x-631gd",
+            cutoff_fn="cosine",
+            radial_start=0.8,
+            angular_start=0.8,
+            radial_cutoff=5.1,
+            repulsion=False,
+            activation="celu",
+            bias=True,
+        ).to(self.dtype)
+
+    def graph(self, atoms: Atoms) -> Graph:
+        """Atomic numbers and positions: it finds its own neighbours."""
+        return torch.from_numpy(atoms.numbers), torch.from_numpy(atoms.positions).to(self.dtype)
+
+    def evaluate(self, graphs: Sequence[Graph], *, training: bool) -> tuple[Tensor, Tensor]:
+        """For molecules of one size."""
+        self.module.train(training)
+        numbers = torch.stack([numbers for numbers, _ in graphs])
+        x = torch.stack([positions for _, positions in graphs]).requires_grad_(True)
+        energies = self.module((numbers, x)).energies
+        (slope,) = torch.autograd.grad(energies.sum(), x, create_graph=training)
+        return energies.double(), -slope.flatten(0, 1)
+
+    def calculator(self) -> Calculator:
+        """TorchANI's."""
+        return self.frozen().ase()
+
+
 class OnlyCalculator(Peer):
     """A peer of which only the calculator is used."""
 
@@ -362,15 +401,7 @@ PEERS: dict[str, Callable[..., Peer]] = {
     "mace": MACE,
     "mace128": MACE128,
     "nequip": NequIP,
+    "ani": ANI,
     "sevennet0": SevenNet0,
     "gfn2": GFN2,
-}
-PACKAGES = {
-    "painn": "schnetpack",
-    "painn64": "schnetpack",
-    "mace": "mace-torch",
-    "mace128": "mace-torch",
-    "nequip": "nequip",
-    "sevennet0": "sevenn",
-    "gfn2": "tblite",
 }

@@ -8,6 +8,7 @@ are medians over the rounds of medians over calls. Networks are untrained: their
     painn, painn64  SchNetPack, cutoff 5 Å; the accuracy table has painn64
     mace, mace128   MACE 64x0e and 128x0e + 128x1o, cutoff 5 Å
     nequip          NequIP, ℓ ≤ 1, 32 features, 4 layers, cutoff 5 Å, eager
+    ani             the architecture of one network of ANI-2x, TorchANI, cutoff 5.1 Å
     sevennet0       SevenNet-0 as shipped
     gfn2            GFN2-xTB by tblite
 
@@ -49,6 +50,7 @@ CONTESTANTS = {
     "mace": ALL,
     "mace128": ALL,
     "nequip": ALL,
+    "ani": ALL,
     "sevennet0": EVALUATIONS,
     "gfn2": ("ethanol", "aspirin"),
 }
@@ -211,7 +213,7 @@ def figures(rows: list[Row]) -> dict[str, float]:
 
 def versions(options: argparse.Namespace) -> dict[str, str]:
     """Of the peers."""
-    names = ("torch", "schnetpack", "mace-torch", "e3nn", "nequip", "sevenn", "tblite")
+    names = ("torch", "schnetpack", "mace-torch", "e3nn", "nequip", "sevenn", "torchani", "tblite")
     code = (
         "import importlib.metadata as m, json\n"
         f"found = {{}}\nfor n in {names!r}:\n try: found[n] = m.version(n)\n except Exception: pass\n"

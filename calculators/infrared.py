@@ -50,4 +50,5 @@ def infrared_intensities(calculator: LieTransformerCalculator, found: Vibrations
     charges = calculator.evaluate(atoms, ["born_effective_charges"])["born_effective_charges"][moved]
     _, modes = found.get_energies_and_modes()  # of unit length in √u Å, divided by √m
     slopes = np.einsum("iab,kib->ka", charges, modes[:, moved])
-    return np.square(slopes).sum(1) / units.Debye**2
+    intensities: np.ndarray = np.square(slopes).sum(1) / units.Debye**2
+    return intensities

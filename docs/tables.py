@@ -11,14 +11,16 @@ import json
 import re
 from pathlib import Path
 
-from result_tables import integrators, interruptions, learning, properties
+from result_tables import integrators, interruptions, learning, molecules, properties
 from result_tables.cells import Blocks
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS.parent / "benchmarks" / "results"
 BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 
-BLOCKS: Blocks = learning.BLOCKS | interruptions.BLOCKS | integrators.BLOCKS | properties.BLOCKS
+BLOCKS: Blocks = (
+    learning.BLOCKS | interruptions.BLOCKS | integrators.BLOCKS | molecules.BLOCKS | properties.BLOCKS
+)
 """In the order of the page."""
 
 

@@ -43,8 +43,12 @@ def calculator(potential: AtomicPotential) -> LieTransformerCalculator:
     return LieTransformerCalculator(potential)
 
 
+PER_ATOM = 50.0
+"""Weight of the energy of an atom in eV against a component of a force in eV/Å."""
+
+
 def fitted_to_emt(potential: AtomicPotential, systems: Sequence[Atoms]) -> AtomicPotential:
-    """A random network whose last layer alone was fitted, by least squares on energies and forces: bound, in a second."""
+    """A random network whose last layer alone was fitted, by least squares on energies and forces, in a second."""
     potential.requires_grad_(False)
     layer, rows, values = LastLayer(potential), [], []
     for atoms in systems:
@@ -56,8 +60,8 @@ def fitted_to_emt(potential: AtomicPotential, systems: Sequence[Atoms]) -> Atomi
         unit = torch.eye(len(phi), dtype=torch.float64)
         (slopes,) = torch.autograd.grad(phi, x, unit, is_grads_batched=True)
         atoms.calc = EMT()
-        energy = torch.tensor([atoms.get_potential_energy() / count], dtype=torch.float64)
-        rows.append(torch.cat([phi.detach()[None] / count, -slopes.flatten(1).T]))
+        energy = torch.tensor([PER_ATOM * atoms.get_potential_energy() / count], dtype=torch.float64)
+        rows.append(torch.cat([PER_ATOM * phi.detach()[None] / count, -slopes.flatten(1).T]))
         values.append(torch.cat([energy, torch.from_numpy(atoms.get_forces().copy()).flatten()]))
     features, target = torch.cat(rows), torch.cat(values)
     penalty = 1e-4 * torch.eye(features.shape[1], dtype=torch.float64)
@@ -73,7 +77,8 @@ def shaken(atoms: Atoms, count: int, *, size: float, strain: float = 0.0) -> lis
     random, made = np.random.default_rng(0), []
     for _ in range(count):
         each = atoms.copy()
-        each.set_cell(each.cell @ (np.eye(3) + strain * random.normal(size=(3, 3))), scale_atoms=True)
+        change = strain * (random.normal(size=(3, 3)) + random.uniform(-3, 3) * np.eye(3))
+        each.set_cell(each.cell @ (np.eye(3) + change), scale_atoms=True)
         each.positions += size * random.uniform(0.2, 1) * random.normal(size=each.positions.shape)
         made.append(each)
     return made
@@ -94,7 +99,7 @@ def metal_model() -> AtomicPotential:
     """Of bulk aluminium."""
     potential = random_potential(1, elements=(13,), network={"width": 32, "num_heads": 8, "cutoff": 5.0})
     cell = bulk("Al", cubic=True)
-    systems = shaken(cell, 25, size=0.25, strain=0.03) + shaken(cell * (1, 1, 2), 5, size=0.2, strain=0.02)
+    systems = shaken(cell, 40, size=0.25, strain=0.02) + shaken(cell * (1, 1, 2), 5, size=0.2, strain=0.02)
     return fitted_to_emt(potential, systems)
 
 

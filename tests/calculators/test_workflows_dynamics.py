@@ -18,6 +18,7 @@ from lie_sim.calculators import LieTransformerCalculator
 STEP = 1.0 * units.fs
 TEMPERATURE = 300.0
 ORDER = 0.6  # of the slope 2 at least this far; measured: 2.0
+CONSERVED = 1e-3  # eV of some 0.3 eV of kinetic energy; measured: 6e-5
 
 
 def warm(atoms, seed: int = 0):
@@ -93,5 +94,5 @@ def test_constant_pressure_keeps_its_conserved_energy(ensemble, metal) -> None:
     )
     dynamics.run(60)
     assert np.ptp(volumes) / np.mean(volumes) > 1e-4, "the cell does not move"
-    assert np.ptp(conserved) < 0.02 * np.ptp([1, 1 + atoms.get_kinetic_energy()]), np.ptp(conserved)
+    assert np.ptp(conserved) < CONSERVED, np.ptp(conserved)
     assert atoms.calc.evaluations < 60 + 60, "stress, forces and energy are one evaluation"

@@ -15,6 +15,7 @@ from lie_sim.calculators import LieTransformerCalculator
 from lie_sim.data.structure_files import write_structures
 from lie_sim.errors import ConfigError
 from lie_sim.experiments import MoleculesConfig, MoleculesExperiment, open_run, read_results
+from lie_sim.experiments.dynamics_options import DynamicsOptions
 from lie_sim.experiments.molecules import errors, molecules_model, molecules_training, summary
 from lie_sim.experiments.molecules_split import Split
 from lie_sim.models import evaluate
@@ -47,7 +48,8 @@ def config(file, **changes) -> MoleculesConfig:
         validate_every=20,
         log_every=10,
     )
-    return MoleculesConfig(data=str(file), model=model, training=training, **changes)
+    short = DynamicsOptions(picoseconds=0.01)
+    return MoleculesConfig(data=str(file), dynamics=short, model=model, training=training, **changes)
 
 
 def test_from_a_file_to_a_calculator(file, tmp_path) -> None:
@@ -58,8 +60,11 @@ def test_from_a_file_to_a_calculator(file, tmp_path) -> None:
     experiment.run(tmp_path / "run", progress=False)
     found = open_run(tmp_path / "run").evaluate_run(tmp_path / "run", progress=False)
     assert found.results["force_mae"] < before["force_mae"]
-    assert found.report.comparison is not None
-    assert [row[0] for row in found.report.comparison.rows][:4] == ["all", "H", "C", "O"]
+    assert [row[0] for row in found.report.breakdown[0].rows] == ["all", "H", "C", "O"]
+    assert [each.label for each in found.report.parity] == ["energy", "force component"]
+    assert len(found.report.molecules) == 4, "all four test structures"
+    assert {"nve_drift", "nve_fluctuation"} < set(found.results)
+    assert [row["force_mae"] for row in found.report.learning_curve if "force_mae" in row]
     calculator = LieTransformerCalculator(tmp_path / "run" / "model")
     forces = [calculator.evaluate(one)["forces"] for one in atoms_of(test)]
     mae = np.abs(np.concatenate(forces) - test.values["forces"]).mean()

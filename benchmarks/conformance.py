@@ -60,7 +60,7 @@ def make_calculator(name: str) -> Any:
     """A calculator that knows H, C, O and Al."""
     torch.manual_seed(0)
     if name != "ours":
-        from molecules_peers import PEERS
+        from molecule_peers import PEERS
 
         return PEERS[name](ELEMENTS, dtype=torch.float64, stress=True).calculator()
     from lie_sim.calculators import LieTransformerCalculator

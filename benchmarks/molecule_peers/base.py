@@ -47,8 +47,7 @@ class Peer:
     ) -> None:
         self.elements, self.scale, self.shift = sorted(elements), scale, shift
         self.neighbours, self.dtype, self.stress = neighbours, dtype, stress
-        with default_dtype(dtype):  # e3nn rounds its constants to it
-            self.build()
+        self.build()
 
     def build(self) -> None:
         """Make ``module``."""

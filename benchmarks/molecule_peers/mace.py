@@ -31,28 +31,29 @@ class MACE(Peer):
         from mace.tools import AtomicNumberTable
 
         self.table = AtomicNumberTable(list(self.elements))
-        blocks = modules.interaction_classes
-        self.module = modules.ScaleShiftMACE(
-            r_max=CUTOFF,
-            num_bessel=8,
-            num_polynomial_cutoff=5,
-            max_ell=3,
-            interaction_cls=blocks["RealAgnosticResidualInteractionBlock"],
-            interaction_cls_first=blocks["RealAgnosticInteractionBlock"],
-            num_interactions=2,
-            num_elements=len(self.elements),
-            hidden_irreps=o3.Irreps(self.irreps),
-            MLP_irreps=o3.Irreps("16x0e"),
-            atomic_energies=np.zeros(len(self.elements)),
-            avg_num_neighbors=self.neighbours,
-            atomic_numbers=list(self.elements),
-            correlation=3,
-            gate=modules.gate_dict["silu"],
-            radial_MLP=[64, 64, 64],
-            radial_type="bessel",
-            atomic_inter_scale=self.scale,
-            atomic_inter_shift=0.0,
-        ).to(self.dtype)
+        with default_dtype(self.dtype):  # e3nn rounds its constants to it
+            blocks = modules.interaction_classes
+            self.module = modules.ScaleShiftMACE(
+                r_max=CUTOFF,
+                num_bessel=8,
+                num_polynomial_cutoff=5,
+                max_ell=3,
+                interaction_cls=blocks["RealAgnosticResidualInteractionBlock"],
+                interaction_cls_first=blocks["RealAgnosticInteractionBlock"],
+                num_interactions=2,
+                num_elements=len(self.elements),
+                hidden_irreps=o3.Irreps(self.irreps),
+                MLP_irreps=o3.Irreps("16x0e"),
+                atomic_energies=np.zeros(len(self.elements)),
+                avg_num_neighbors=self.neighbours,
+                atomic_numbers=list(self.elements),
+                correlation=3,
+                gate=modules.gate_dict["silu"],
+                radial_MLP=[64, 64, 64],
+                radial_type="bessel",
+                atomic_inter_scale=self.scale,
+                atomic_inter_shift=0.0,
+            ).to(self.dtype)
 
     def graph(self, atoms: Atoms) -> Graph:
         """MACE's AtomicData."""

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from record import record
 
+from lie_sim.files import write_atomically
 from lie_sim.testing import CalculatorConformance
 
 HERE = Path(__file__).parent
@@ -49,10 +50,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mace": {"cutoff": 5.0},
     "painn": {"cutoff": 5.0},
     "nequip": {"cutoff": 5.0},
-    "sevennet0": {"cutoff": 5.0, "unknown_element": "Og"} | SINGLE,
+    "sevennet0": {"cutoff": 5.0, "unknown_element": "Og", "reflections": False} | SINGLE,
     "gfn2": {"unknown_element": "Og"} | ITERATED,
 }
-"""Beside the defaults of the class; SevenNet-0 and GFN2-xTB know xenon."""
+"""Beside the defaults of the class. SevenNet-0 and GFN2-xTB know xenon; SevenNet-0 has no parity by design."""
 Row = dict[str, Any]
 
 
@@ -60,7 +61,7 @@ def make_calculator(name: str) -> Any:
     """A calculator that knows H, C, O and Al."""
     torch.manual_seed(0)
     if name != "ours":
-        from molecules_peers import PEERS
+        from molecule_peers import PEERS
 
         return PEERS[name](ELEMENTS, dtype=torch.float64, stress=True).calculator()
     from lie_sim.calculators import LieTransformerCalculator
@@ -93,8 +94,12 @@ def conformance(name: str) -> Row:
     return {"calculator": name, "tests": len(tests), "failed": failed, "errors": errors}
 
 
-def in_own_process(name: str, python: str) -> Row | str:
-    """The row of a calculator, or why there is none."""
+def in_own_process(name: str, python: str, keep: Path | None) -> Row | str:
+    """The row of a calculator, or why there is none; what is kept is not done again."""
+    kept = None if keep is None else keep / f"conformance-{name}.json"
+    if kept is not None and kept.exists():
+        row: Row = json.loads(kept.read_text(encoding="utf-8"))
+        return row
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
     done = subprocess.run(
         [python, "-W", "ignore", str(HERE / "conformance.py"), "--one", name],
@@ -105,7 +110,9 @@ def in_own_process(name: str, python: str) -> Row | str:
     )
     if done.returncode:
         return done.stderr.strip().splitlines()[-1][:300]
-    row: Row = json.loads(done.stdout.strip().splitlines()[-1])
+    row = json.loads(done.stdout.strip().splitlines()[-1])
+    if kept is not None:
+        write_atomically(kept, json.dumps(row).encode())
     return row
 
 
@@ -131,6 +138,7 @@ def main() -> None:
     )
     parser.add_argument("--peers", type=Path, help="Python that has schnetpack, mace and tblite")
     parser.add_argument("--nequip", type=Path, help="Python that has nequip and sevenn")
+    parser.add_argument("--keep", type=Path, help="folder of what is done")
     parser.add_argument("--quick", action="store_true", help="ours only; nothing is recorded")
     parser.add_argument("--one", choices=CONTESTANTS, help="this calculator, in this process")
     options = parser.parse_args()
@@ -143,7 +151,11 @@ def main() -> None:
         python = options.nequip if name in OF_NEQUIP else options.peers
         if name == "ours":
             python = sys.executable
-        row = in_own_process(name, str(python)) if python else "no environment: make bench-env-molecules"
+        row = (
+            in_own_process(name, str(python), options.keep)
+            if python
+            else "no environment: make bench-env-molecules"
+        )
         if isinstance(row, str):
             print(f"skipped: {name}: {row}")
             continue

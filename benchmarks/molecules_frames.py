@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from ase.optimize import BFGS
 TEMPERATURE, STEP, FRICTION = 500.0, 0.5 * units.fs, 0.01 / units.fs
 STRIDE, EQUILIBRATION = 10, 2000
 FRAMES = 3200
+NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 1000, 200, 2000
 GEOMETRIES = {  # relaxed by the MMFF force field, Å; GFN2-xTB relaxes them further
     "malonaldehyde": (
         "OCCCOHHHH",
@@ -88,6 +90,42 @@ def make(name: str, path: Path, *, frames: int, seed: int) -> None:
     partial = path.with_suffix(".partial.npz")
     np.savez(partial, **found)
     partial.replace(path)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of one molecule: numbers (N,), positions (M, N, 3) in Å, energies (M,) in eV, forces (M, N, 3) in eV/Å."""
+
+    numbers: np.ndarray
+    positions: np.ndarray
+    energies: np.ndarray
+    forces: np.ndarray
+
+    def __getitem__(self, chosen: np.ndarray) -> Frames:
+        return Frames(self.numbers, self.positions[chosen], self.energies[chosen], self.forces[chosen])
+
+    def __len__(self) -> int:
+        return len(self.energies)
+
+
+def read(path: Path) -> Frames:
+    """The frames of a file that molecules_frames.py wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        return Frames(file["z"], file["R"], file["E"], file["F"])
+
+
+def split(count: int, seed: int, *, quick: bool = False) -> dict[str, np.ndarray]:
+    """Places of training, validation and test frames, drawn by the seed."""
+    order = np.random.default_rng(seed).permutation(count)
+    train, validation = (count // 2, count // 4) if quick else (NUM_TRAIN, NUM_VALIDATION)
+    test = min(NUM_TEST, count - train - validation)
+    if test < 1:
+        raise ValueError(f"{count} frames are too few for {train} to train and {validation} to validate")
+    return {
+        "train": order[:train],
+        "validation": order[train : train + validation],
+        "test": order[train + validation :][:test],
+    }
 
 
 def main() -> None:

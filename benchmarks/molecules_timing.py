@@ -123,10 +123,10 @@ class Ours:
 
 
 class Theirs:
-    """A peer of molecules_peers.py."""
+    """A peer of molecule_peers."""
 
     def __init__(self, name: str) -> None:
-        from molecules_peers import PEERS
+        from molecule_peers import PEERS
 
         torch.manual_seed(0)
         self.peer = PEERS[name](ELEMENTS)
@@ -149,7 +149,8 @@ class Theirs:
 
     def step(self, systems: Sequence[Atoms], energies: np.ndarray, forces: np.ndarray) -> Action:
         """As molecules_training.py trains it."""
-        from molecules_training import Frames, Trainer
+        from molecules_frames import Frames
+        from molecules_training import Trainer
 
         frames = Frames(systems[0].numbers, np.array([a.positions for a in systems]), energies, forces)
         trainer = Trainer(self.peer, frames, rate=1e-4, optimizer="adamw")

@@ -15,58 +15,21 @@ import argparse
 import json
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
-from molecules_peers import CUTOFF, PEERS, Graph, Peer
+from molecule_peers import CUTOFF, PEERS, Graph, Peer
+from molecules_frames import Frames, read, split
 from torch import Tensor
 
-NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 1000, 200, 2000
 FORCE_WEIGHT, ENERGY_WEIGHT = 100.0, 10.0
 WARM_UP, EMA, CLIP = 150, 0.995, 10.0
 VALIDATE_EVERY = 30.0
 """CPU seconds."""
 AT_ONCE = 50
-
-
-@dataclass(frozen=True)
-class Frames:
-    """Frames of one molecule: numbers (N,), positions (M, N, 3) in Å, energies (M,) in eV, forces (M, N, 3) in eV/Å."""
-
-    numbers: np.ndarray
-    positions: np.ndarray
-    energies: np.ndarray
-    forces: np.ndarray
-
-    def __getitem__(self, chosen: np.ndarray) -> Frames:
-        return Frames(self.numbers, self.positions[chosen], self.energies[chosen], self.forces[chosen])
-
-    def __len__(self) -> int:
-        return len(self.energies)
-
-
-def read(path: Path) -> Frames:
-    """The frames of a file that molecules_frames.py wrote."""
-    with np.load(path, allow_pickle=False) as file:
-        return Frames(file["z"], file["R"], file["E"], file["F"])
-
-
-def split(count: int, seed: int, *, quick: bool = False) -> dict[str, np.ndarray]:
-    """Places of training, validation and test frames, drawn by the seed."""
-    order = np.random.default_rng(seed).permutation(count)
-    train, validation = (count // 2, count // 4) if quick else (NUM_TRAIN, NUM_VALIDATION)
-    test = min(NUM_TEST, count - train - validation)
-    if test < 1:
-        raise ValueError(f"{count} frames are too few for {train} to train and {validation} to validate")
-    return {
-        "train": order[:train],
-        "validation": order[train : train + validation],
-        "test": order[train + validation :][:test],
-    }
 
 
 def learning_rate(rate: float, step: int, fraction: float) -> float:

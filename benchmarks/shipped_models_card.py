@@ -11,15 +11,15 @@ CARD = """\
     atoms.calc = LieTransformerCalculator("organic-gfn2")
 
 Energies (eV) and forces (eV/Å) of neutral closed-shell molecules in the gas phase, as GFN2-xTB gives them, with 90 %
-conformal intervals of the energy. A LieTransformer with moment attention, {parameters:,} weights, cutoff {cutoff:g} Å, E(3)
-exact. A nucleus that comes nearer to another than any in the data is repelled as a bare nucleus.
+conformal intervals of the energy. A LieTransformer with moment attention, {parameters:,} weights, cutoff {cutoff:g} Å;
+E(3) exact. A nucleus that comes nearer to another than any in the data is repelled as a bare nucleus.
 
 ## Data
 
-{molecules:,} molecules of QM9 (up to nine of C, N, O, F; all with up to six), {frames:,} frames: the B3LYP geometry, and
-displacements along the modes of a model Hessian as at 100 to 1200 K; for those with up to five heavy atoms also Langevin
-dynamics at 300 to 700 K. Labels by GFN2-xTB (tblite 0.8, accuracy 0.1). Split by molecule; frames with forces above
-15 eV/Å are left out.
+{molecules:,} molecules of QM9 (up to nine of C, N, O, F; all with up to six), {frames:,} frames: the B3LYP geometry,
+and displacements along the modes of a model Hessian as at 100 to 1200 K; for those with up to five heavy atoms also
+Langevin dynamics at 300 to 700 K. Labels by GFN2-xTB (tblite 0.8, accuracy 0.1). Split by molecule; frames with forces
+above 15 eV/Å are left out.
 
 ## Errors
 
@@ -27,18 +27,22 @@ On {tested:,} frames of 1,000 molecules that were in no part of the training:
 
 | figure | value |
 |---|---|
-| energy, mean absolute error | {organic_energy_mae_mev:.1f} meV a molecule, {organic_energy_atom_mae_mev:.2f} meV an atom |
+| energy of a molecule, mean absolute error | {organic_energy_mae_mev:.1f} meV |
+| the same by atom | {organic_energy_atom_mae_mev:.2f} meV |
 | force component, mean absolute error | {organic_force_mae:.1f} meV/Å |
-| 90 % energy intervals that hold the energy | {coverage:.1f} %, half width {interval_mev:.0f} meV (median) |
-| relaxed geometry against GFN2-xTB's own, 100 molecules | {relax_rmsd:.3f} Å mean, {relax_rmsd_median:.3f} Å median; {within:.0f} % within 0.05 Å |
+| energies within their 90 % interval | {coverage:.1f} % |
+| half width of the interval, median | {interval_mev:.0f} meV |
+| relaxed geometry, distance from GFN2-xTB's: mean | {relax_rmsd:.3f} Å |
+| relaxed geometry, distance from GFN2-xTB's: median | {relax_rmsd_median:.3f} Å |
+| relaxed geometries within 0.05 Å | {within:.0f} % |
 | ethanol, NVE, 0.5 fs, 50 ps, float32 | drift {nve_drift_mev_atom_ps:.4f} meV/atom/ps |
 | fluctuation of the total energy, step halved | {nve_fluctuation_ratio:.2f} times smaller (4 is exact) |
 
 ## Limits
 
-It is GFN2-xTB learned from {cpu_minutes:.0f} CPU minutes of training on one core, no more: errors of GFN2-xTB against experiment
-come on top, and a longer training on a GPU would make it better. Not for ions, radicals, reactions, other elements, larger
-molecules than a dozen heavy atoms without a check, condensed phases or interactions beyond {cutoff:g} Å. `energy_std` and
+It is GFN2-xTB learned in {cpu_minutes:.0f} CPU minutes on one core: errors of GFN2-xTB against experiment come
+on top, and a longer training would make it better. Not for ions, radicals, reactions, other elements, condensed phases
+or interactions beyond {cutoff:g} Å; not for molecules much larger than those of QM9 without a check. `energy_std` and
 `on_uncertain="warn"` tell of structures unlike its data.
 
 Made by `benchmarks/shipped_models.py` with lie_sim {version}.

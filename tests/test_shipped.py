@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from ase.build import molecule
 
 import lie_sim
 from lie_sim import load_model, save_model, shipped
-from lie_sim.calculators import LieTransformerCalculator
+from lie_sim.calculators import Calibration, LieTransformerCalculator
 from lie_sim.checkpoint import model_metadata
 from lie_sim.errors import CheckpointError
 from lie_sim.models import AtomicPotential
@@ -56,6 +57,16 @@ def test_a_name_is_enough_everywhere(home: Path) -> None:
     by_name, by_path = (LieTransformerCalculator(model).evaluate(water) for model in ("tiny", home / "tiny"))
     assert (by_name["forces"] == by_path["forces"]).all()
     assert isinstance(load_model("tiny"), AtomicPotential)
+
+
+def test_a_calibration_is_found_by_the_name_too(home: Path) -> None:
+    systems = [molecule("H2O") for _ in range(40)]
+    calculator = LieTransformerCalculator("tiny")
+    for seed, atoms in enumerate(systems):
+        atoms.rattle(0.05, seed=seed)
+        atoms.info["REF_energy"] = calculator.evaluate(atoms)["energy"] + 0.01 * (-1) ** seed
+    Calibration.fit(calculator, systems).save(home / "tiny")
+    assert LieTransformerCalculator("tiny").calibration is not None
 
 
 def test_a_folder_here_comes_first(home: Path) -> None:
@@ -101,6 +112,21 @@ def test_the_organic_potential_knows_its_elements_and_its_ethanol() -> None:
     assert np.abs(ethanol.get_forces()).max() < 2.0  # eV/Å; GFN2's own: 0.9
 
 
+def test_the_card_says_what_was_measured() -> None:
+    file = ROOT / "benchmarks" / "results" / "shipped_models.json"
+    card = model_card("organic-gfn2") if "organic-gfn2" in shipped_models() else None
+    if card is None or not file.exists():
+        pytest.skip("organic-gfn2 or its figures are not in this checkout")
+    figures = json.loads(file.read_text(encoding="utf-8"))["figures"]
+    for text in (
+        f"| {figures['organic_energy_mae_mev']:.1f} meV |",
+        f"| {figures['organic_force_mae']:.1f} meV/Å |",
+        f"| {100 * figures['coverage90']:.1f} % |",
+        f"| {figures['relax_rmsd']:.3f} Å |",
+    ):
+        assert text in card
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="needs the checkout")
 def test_the_wheel_holds_every_model(tmp_path: Path) -> None:
@@ -128,6 +154,6 @@ def test_the_wheel_holds_every_model(tmp_path: Path) -> None:
     models = [path.parent for path in (source / "lie_sim" / "shipped").glob("*/model.json")]
     assert len(models) == len(shipped_models()) + 1
     expected = {str(file.relative_to(source)) for folder in models for file in folder.iterdir()}
-    assert len(expected) == 3 * len(models)
+    assert len(expected) >= 3 * len(models)  # model.json, weights, card; a calibration
     assert expected <= inside
     assert {"lie_sim/calculators/calculator.py", "lie_sim/shipped/__init__.py"} <= inside

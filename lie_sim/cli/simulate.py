@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import tyro
 from ase import Atoms, units
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 
 from lie_sim.cli.errors import StoppedError, UsageError, suggestion
 from lie_sim.cli.parsing import parse
@@ -188,10 +187,17 @@ def _structures(options: SimulateOptions) -> list[Atoms]:
     found = _read(options.structures)
     systems = [found[k % len(found)].copy() for k in range(options.num_systems or len(found))]
     rng = np.random.default_rng(options.seed)
-    for atoms in systems if options.temperature is not None else ():
-        MaxwellBoltzmannDistribution(atoms, temperature_K=options.temperature, rng=rng)
-        Stationary(atoms)
+    if options.temperature is not None:
+        for atoms in systems:
+            atoms.set_momenta(_thermal_momenta(atoms.get_masses(), options.temperature * units.kB, rng))
     return systems
+
+
+def _thermal_momenta(masses: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:
+    """Normal, of variance m k_B T, without motion of the whole; shape (N, 3)."""
+    p = rng.normal(size=(len(masses), 3)) * np.sqrt(masses * temperature)[:, None]
+    at_rest: np.ndarray = p - masses[:, None] * (p.sum(0) / masses.sum())
+    return at_rest
 
 
 def _read(path: Path) -> list[Atoms]:

@@ -26,5 +26,5 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleTy
     torch.set_num_threads(threads)
     for name in set(sys.modules) - before:
         file = getattr(sys.modules[name], "__file__", None) or ""
-        if Path(file).parent in (ROOT / "benchmarks", ROOT / "docs", ROOT / "docs" / "result_tables"):
+        if Path(file).is_relative_to(ROOT / "benchmarks") or Path(file).is_relative_to(ROOT / "docs"):
             del sys.modules[name]

@@ -36,7 +36,7 @@ def frames_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_frames_are_those_of_the_calculator(frames_file: Path, script: Script) -> None:
-    frames = script("molecules_training").read(frames_file)
+    frames = script("molecules_frames").read(frames_file)
     atoms = Atoms(frames.numbers, frames.positions[7], calculator=EMT())
     assert frames.energies[7] == pytest.approx(atoms.get_potential_energy(), abs=1e-12)
     assert np.abs(frames.forces[7] - atoms.get_forces()).max() < 1e-12
@@ -53,7 +53,7 @@ def test_geometries_have_their_bonds(script: Script) -> None:
 
 
 def test_parts_of_a_split_are_disjoint(script: Script) -> None:
-    split = script("molecules_training").split
+    split = script("molecules_frames").split
     parts = split(3200, 0)
     assert [len(part) for part in parts.values()] == [1000, 200, 2000]
     assert len(np.unique(np.concatenate(list(parts.values())))) == 3200
@@ -95,7 +95,7 @@ def springs(module: ModuleType) -> Any:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_trainer_finds_the_constant_of_its_data(script: Script, optimizer: str) -> None:
-    training, peers = script("molecules_training"), script("molecules_peers")
+    training, peers = script("molecules_training"), script("molecule_peers")
     x = np.random.default_rng(0).normal(size=(20, 3, 3))
     between = x[:, :, None] - x[:, None]
     constant = 0.25
@@ -103,7 +103,7 @@ def test_trainer_finds_the_constant_of_its_data(script: Script, optimizer: str) 
         np.ones(3, int), x, constant * np.square(between).sum((1, 2, 3)), -4 * constant * between.sum(2)
     )
     trainer = training.Trainer(springs(peers), truth, rate=0.05, optimizer=optimizer)
-    for _ in range(1000):
+    for _ in range(300):
         trainer.step(0.0)
     found = trainer.peer.module.weight.item()
     assert found == pytest.approx(constant, abs=0.01)
@@ -114,7 +114,7 @@ def test_trainer_finds_the_constant_of_its_data(script: Script, optimizer: str) 
 
 
 def test_muon_of_parts_is_muon_of_matrices(script: Script) -> None:
-    optimizers = script("peer_optimizers")
+    optimizers = script("molecule_peers.optimizers")
     torch.manual_seed(0)
     row, gradient = torch.randn(20 + 24), torch.randn(44)
     whole = nn.Parameter(row.clone())

@@ -116,9 +116,7 @@ def test_a_node_is_removed_and_another_one_comes(
     run = begun(tmp_path)
     for number, _ in enumerate(run.work()):
         if number == 4:
-            nodes.remove_node(
-                nodes.worker_nodes[-1] if hasattr(nodes, "worker_nodes") else nodes.list_all_nodes()[-1]
-            )
+            nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
         if number == 10:
             nodes.add_node(num_cpus=1, object_store_memory=80 * 2**20)
     assert snapshot(tmp_path) == undisturbed

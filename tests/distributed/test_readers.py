@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -361,6 +362,6 @@ def test_impossible_exports(run: Run, tmp_path: Path, monkeypatch: pytest.Monkey
         export(run, tmp_path, format="traj")
     with pytest.raises(IndexError, match="the trajectories 0 to 4, not 9"):
         export(run, tmp_path / "x", format="traj", trajectories=[9])
-    monkeypatch.setitem(__import__("sys").modules, "zarr", None)
+    monkeypatch.setitem(sys.modules, "zarr", None)
     with pytest.raises(MissingPackageError, match=r"needs the package zarr: pip install 'lie_sim\[export\]'"):
         export(run, tmp_path / "x", format="zarr")

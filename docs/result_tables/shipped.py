@@ -1,0 +1,24 @@
+"""The potential that ships with the package, on molecules that it never saw."""
+
+from __future__ import annotations
+
+from result_tables.cells import Blocks, Result, source, table
+
+
+def shipped_models(result: Result) -> str:
+    """Figures of organic-gfn2 and the goal of each."""
+    found = result["figures"]
+    rows = [
+        ["energy error (mean, absolute), meV a molecule", f"{found['organic_energy_mae_mev']:.1f}", "≤ 43"],
+        ["force error (mean, absolute), meV/Å", f"{found['organic_force_mae']:.1f}", "≤ 60"],
+        ["energies within their 90 % interval", f"{100 * found['coverage90']:.1f} %", "87 to 93 %"],
+        ["half width of that interval (median), meV", f"{found['interval_mev']:.0f}", ""],
+        ["relaxed geometry, distance from GFN2-xTB's (mean), Å", f"{found['relax_rmsd']:.3f}", "≤ 0.05"],
+        ["the same, median, Å", f"{found['relax_rmsd_median']:.3f}", ""],
+        ["energy drift of ethanol, meV/atom/ps", f"{found['nve_drift_mev_atom_ps']:.4f}", "≤ 0.1"],
+        ["fluctuation at 0.5 fs over that at 0.25 fs", f"{found['nve_fluctuation_ratio']:.2f}", "4"],
+    ]
+    return table(["organic-gfn2", "measured", "goal"], rows) + source(result)
+
+
+BLOCKS: Blocks = {"shipped_models": ("shipped_models", shipped_models)}

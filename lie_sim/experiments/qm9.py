@@ -36,6 +36,7 @@ QM9_HEADS = {
     "principal": Target(
         "principal", head="polarizability", kind="polarizability", reading="principal", factor=BOHR**3
     ),
+    "charges": Target("charges", head="charges", kind="charges"),
     "r2": Target("r2", head="spatial_extent", kind="spatial_extent", factor=BOHR**2),
     "Cv": Target("Cv", head="Cv", kind="extensive"),
     **{name: Target(name, head=name, kind="intensive", factor=HARTREE) for name in ("homo", "lumo", "gap")},
@@ -46,6 +47,7 @@ QM9_HEADS = {
 }
 """The head of each target; the model speaks eV, Å, e Å, Å³, Å², and cal/(mol K) for Cv.
 
+``charges`` are Mulliken's: the length of a dipole does not tell its sign, the charges that make it do.
 ``principal`` are the eigenvalues of the polarizability, whose tensors are given in another frame than the coordinates:
 without it, alpha alone would leave all but the mean of the tensor unknown.
 """
@@ -53,6 +55,7 @@ REPORTED = {
     "mu": ("D", 1.0),
     "alpha": ("bohr³", 1.0),
     "principal": ("bohr³", 1.0),
+    "charges": ("e", 1.0),
     "r2": ("bohr²", 1.0),
     "Cv": ("cal/(mol K)", 1.0),
 }
@@ -86,8 +89,8 @@ class Qm9Config:
     """Options of an experiment with QM9.
 
     Args:
-        targets: what is learned, of mu, alpha, homo, lumo, gap, r2, zpve, U0, U, H, G, Cv, and principal, the
-            eigenvalues of the polarizability.
+        targets: what is learned, of mu, alpha, homo, lumo, gap, r2, zpve, U0, U, H, G, Cv, and charges, and principal,
+            the eigenvalues of the polarizability.
         num_train: training molecules, up to 100,000; fewer are the first of them.
         num_validation: validation molecules, up to 17,748; all take 15 CPU s a time.
         num_test: test molecules, up to 13,083.
@@ -97,7 +100,7 @@ class Qm9Config:
         training: the training run.
     """
 
-    targets: tuple[str, ...] = (*QM9_TARGETS, "principal")
+    targets: tuple[str, ...] = (*QM9_TARGETS, "charges", "principal")
     num_train: int = 100_000
     num_validation: int = 2_000
     num_test: int = 13_083

@@ -190,15 +190,19 @@ def property_heads(molecules: Molecules, targets: Sequence[Target]) -> dict[str,
 def composition_errors(train: Molecules, test: Molecules, target: Target) -> np.ndarray:
     """Errors on the test data, in their unit, of the best sum of constants of the elements and one more constant.
 
-    The least that any model has to beat; for numbers, and eigenvalues one by one.
+    The least that any model has to beat; for numbers, and eigenvalues one by one. Of charges, the mean of each element.
     """
     elements = train.elements
 
     def columns(data: Molecules) -> np.ndarray:
+        if target.per_atom:
+            which: np.ndarray = data.numbers[:, None] == np.array(elements)
+            return which.astype(float)
         return np.concatenate([data.composition(elements), np.ones((len(data), 1))], 1).astype(float)
 
-    known = np.isfinite(train.values[target.name]).reshape(len(train), -1).all(1)
-    constants, *_ = np.linalg.lstsq(columns(train)[known], train.values[target.name][known], rcond=None)
+    values = train.values[target.name]
+    known = np.isfinite(values).reshape(len(values), -1).all(1)
+    constants, *_ = np.linalg.lstsq(columns(train)[known], values[known], rcond=None)
     errors: np.ndarray = columns(test) @ constants - test.values[target.name]
     return errors
 

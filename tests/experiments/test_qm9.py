@@ -41,9 +41,8 @@ def stand_in(count: int = 60) -> Molecules:
         (charge[a:b, None] * (made.positions[a:b] - made.positions[a:b].mean(0))).sum(0)
         for a, b in itertools.pairwise(made.offsets)
     ]
-    return replace(
-        made, values=values | {"mu": np.linalg.norm(moments, axis=1) / DEBYE, "polarizability": six}
-    )
+    more = {"mu": np.linalg.norm(moments, axis=1) / DEBYE, "polarizability": six, "charges": charge}
+    return replace(made, values=values | more)
 
 
 @pytest.fixture(autouse=True)
@@ -71,17 +70,20 @@ def config(**changes) -> Qm9Config:
 
 
 def test_from_molecules_to_a_table_beside_the_composition(tmp_path) -> None:
-    experiment = Qm9Experiment(config(targets=("mu", "alpha", "principal", "homo", "r2", "U0", "Cv")))
+    experiment = Qm9Experiment(
+        config(targets=("mu", "charges", "alpha", "principal", "homo", "r2", "U0", "Cv"))
+    )
     before = experiment.task().validate(experiment.build().double())
     result = experiment.run(tmp_path / "run", progress=False)
     assert result.validation["mu_mae"] < 0.7 * before["mu_mae"]
     again = open_run(tmp_path / "run").evaluate_run(tmp_path / "run", progress=False)
     assert again.report.comparison is not None
-    assert [row[:2] for row in again.report.comparison.rows][:2] == [["mu", "D"], ["alpha", "bohr³"]]
+    assert [row[:2] for row in again.report.comparison.rows][:2] == [["mu", "D"], ["charges", "e"]]
     test, model = experiment.splits["test"], load_model(tmp_path / "run" / "model").double()
     told = [evaluate(model, *inputs_of(test, k)).properties["dipole"].norm().item() for k in range(len(test))]
     mae = np.abs(np.array(told) / DEBYE - test.values["mu"]).mean()
     assert again.results["mae_mu"] == pytest.approx(mae, rel=1e-4)  # it was evaluated in float32
+    assert again.results["baseline_mae_charges"] < 1e-12  # here they follow from the elements
     counts = np.concatenate([stand_in().composition(test.elements), np.ones((60, 1))], 1)
     fit = np.linalg.lstsq(counts[:40], stand_in().values["Cv"][:40], rcond=None)[0]
     exact = np.abs(counts[50:] @ fit - test.values["Cv"]).mean()
@@ -97,7 +99,7 @@ def inputs_of(data: Molecules, k: int):
 def test_a_model_of_all_targets_has_a_head_for_each_and_no_energy() -> None:
     model = Qm9Experiment(config()).build()
     assert not model.has_energy
-    assert set(QM9_HEADS) == {*QM9_TARGETS, "principal"}
+    assert set(QM9_HEADS) == {*QM9_TARGETS, "charges", "principal"}
     assert {target.head for target in QM9_HEADS.values()} == set(model.properties)
 
 

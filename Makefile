@@ -8,10 +8,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c const
 WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint types imports unit docs bench bench-env clean help
+.PHONY: demo test lint types imports unit docs bench bench-env bench-env-molecules clean help
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 24
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("lie_sim needs Python >= 3.11, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -64,5 +64,26 @@ $(BENCH)/.rivals: constraints-bench.txt
 		torchdiffeq torchode jax diffrax jax-md
 	touch $@
 
+PEERS := .venv-bench-molecules
+PEER_PIP = $(1)/bin/python -m pip --disable-pip-version-check --quiet install -c $(2)
+OURS := jaxtyping safetensors tomli-w tqdm tyro vesin torchdiffeq
+
+bench-env-molecules: $(PEERS)/.peers $(PEERS)-nequip/.peers ## environments of the peers of molecular potentials
+
+# SchNetPack 2.2 says that it needs Python 3.12 and runs with 3.11, which has the same torch as ours: one for everybody.
+$(PEERS)/.peers: constraints-bench-molecules.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(call PEER_PIP,$(PEERS),constraints-bench-molecules.txt) torch
+	$(call PEER_PIP,$(PEERS),constraints-bench-molecules.txt) mace-torch tblite torchani $(OURS) dirsync fasteners \
+		hydra-colorlog hydra-core progressbar2 pytorch-lightning tensorboard tensorboardX
+	$(call PEER_PIP,$(PEERS),constraints-bench-molecules.txt) --no-deps --ignore-requires-python schnetpack
+	touch $@
+
+$(PEERS)-nequip/.peers: constraints-bench-nequip.txt
+	$(PYTHON) -m venv $(PEERS)-nequip
+	$(call PEER_PIP,$(PEERS)-nequip,constraints-bench-nequip.txt) torch
+	$(call PEER_PIP,$(PEERS)-nequip,constraints-bench-nequip.txt) nequip sevenn $(OURS)
+	touch $@
+
 clean: ## remove the environment and build products
-	rm -rf $(VENV) $(BENCH) build *.egg-info docs/_build
+	rm -rf $(VENV) $(BENCH) $(PEERS) $(PEERS)-nequip build *.egg-info docs/_build

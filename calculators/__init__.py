@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lie_sim.calculators.conversion import Structures, structures
     from lie_sim.calculators.dynamics import AtomsDynamics, IntegratorMD
     from lie_sim.calculators.hessian import SecondDerivatives
+    from lie_sim.calculators.infrared import infrared_intensities, vibrations
     from lie_sim.calculators.many import predict_many
     from lie_sim.calculators.uncertainty import UncertaintyWarning
 
@@ -26,8 +27,10 @@ __all__ = [
     "SecondDerivatives",
     "Structures",
     "UncertaintyWarning",
+    "infrared_intensities",
     "predict_many",
     "structures",
+    "vibrations",
 ]
 
 _HOME = {
@@ -38,8 +41,10 @@ _HOME = {
     "SecondDerivatives": "hessian",
     "Structures": "conversion",
     "UncertaintyWarning": "uncertainty",
+    "infrared_intensities": "infrared",
     "predict_many": "many",
     "structures": "conversion",
+    "vibrations": "infrared",
 }
 """Public name to the module that defines it."""
 

@@ -39,7 +39,8 @@ class LieTransformerCalculator(Calculator):
     """Energies, forces, stresses and molecular properties of a learned potential in every workflow of ASE.
 
     Args:
-        model: a folder that :func:`~lie_sim.save_model` wrote, or the model itself: an
+        model: a folder that :func:`~lie_sim.save_model` wrote, the name of a model that comes with lie_sim
+            (:func:`lie_sim.shipped.shipped_models` lists them), or the model itself: an
             :class:`~lie_sim.models.AtomicPotential` or a Hamiltonian with one. It is copied.
         device: where to compute, such as ``"cuda"``.
         dtype: ``"float32"`` or ``"float64"``; None keeps that of the model.
@@ -70,6 +71,7 @@ class LieTransformerCalculator(Calculator):
         torch_device: where.
 
     Raises:
+        CheckpointError: there is no such model, or its files are damaged.
         TypeError: ``model`` is no potential of atoms.
         ValueError: an option is impossible.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ase import Atoms
 from torch import Tensor
@@ -24,7 +24,6 @@ from torch import Tensor
 from lie_sim.data.molecules import Molecules
 from lie_sim.data.storage import load_tensors, save_tensors
 from lie_sim.errors import DataError
-from lie_sim.shipped import resolve_model
 
 if TYPE_CHECKING:
     from lie_sim.calculators.calculator import LieTransformerCalculator
@@ -165,7 +164,6 @@ def _short(models: Sequence[str]) -> str:
     return ", ".join(each[:12] + "…" for each in models)
 
 
-def stored_beside(model: Any) -> Calibration | None:
+def stored_beside(model: Path) -> Calibration | None:
     """The calibration in the folder of a model; None if there is none."""
-    folder = resolve_model(model) if isinstance(model, str | Path) else None
-    return Calibration.load(folder) if folder is not None and (folder / FILE_NAME).is_file() else None
+    return Calibration.load(model) if (model / FILE_NAME).is_file() else None

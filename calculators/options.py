@@ -14,16 +14,18 @@ from lie_sim.calculators.uncertainty import REACTIONS
 from lie_sim.checkpoint import fingerprint, load_model
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.models import AtomicPotential
+from lie_sim.shipped import resolve_model
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 Source = str | Path | AtomicPotential | Hamiltonian
-"""A folder with a model, or the model itself."""
+"""A folder with a model, the name of one that comes with lie_sim, or the model itself."""
 
 
 def potential_of(model: Any) -> AtomicPotential:
-    """A copy of the potential of atoms that a path or model holds.
+    """A copy of the potential of atoms that a path, a name or a model holds.
 
     Raises:
+        CheckpointError: there is nothing under this path or name.
         TypeError: it holds none.
 
     Example:
@@ -56,7 +58,7 @@ def calibration_of(
     """
     prints = [fingerprint(each) for each in models]
     if given is None:
-        found = stored_beside(model)
+        found = stored_beside(resolve_model(model)) if isinstance(model, str | Path) else None
         return found if found is not None and sorted(found.models) == sorted(prints) else None
     chosen = given if isinstance(given, Calibration) else Calibration.load(given)
     chosen.require_models(prints)

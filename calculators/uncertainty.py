@@ -66,7 +66,7 @@ def complaint(results: Mapping[str, Any], calibration: Calibration, atoms: Atoms
     each, limit = results["energy_std"] / len(atoms), calibration.energy_scale * calibration.energy_limit
     if not each <= limit:
         return (
-            f"the energy of {name} is uncertain: its standard deviation is {_times(each / limit)} of the "
+            f"the energy of {name} is uncertain: its standard deviation is {_times(each / limit)} the "
             f"{1000 * limit:.2g} meV an atom that 99 % of the structures of the calibration stay below"
         )
     if "forces_std" not in results or not calibration.has_forces:
@@ -77,7 +77,7 @@ def complaint(results: Mapping[str, Any], calibration: Calibration, atoms: Atoms
         return None
     return (
         f"the force on atom {worst} ({atoms.symbols[worst]}) of {name} is uncertain: its standard deviation is "
-        f"{_times(sizes[worst] / limit)} of the {1000 * limit:.2g} meV/Å that 99 % of the structures of the "
+        f"{_times(sizes[worst] / limit)} the {1000 * limit:.2g} meV/Å that 99 % of the structures of the "
         "calibration stay below"
     )
 

@@ -3,17 +3,29 @@
 if not __name__.startswith("lie_sim."):
     raise ImportError("this folder is the package lie_sim.distributed: write 'import lie_sim.distributed'")
 
+from lie_sim.distributed.cluster import Cluster, ClusterError, cluster
+from lie_sim.distributed.compact import compact
+from lie_sim.distributed.export import MissingPackageError, export
 from lie_sim.distributed.run import FailedChunksError, Run, Segment, Status
 from lie_sim.distributed.simulate import simulate
 from lie_sim.distributed.store import DifferingSegmentError
 from lie_sim.distributed.trajectory import Trajectory
+from lie_sim.distributed.verify import Findings, verify
 
 __all__ = [
+    "Cluster",
+    "ClusterError",
     "DifferingSegmentError",
     "FailedChunksError",
+    "Findings",
+    "MissingPackageError",
     "Run",
     "Segment",
     "Status",
     "Trajectory",
+    "cluster",
+    "compact",
+    "export",
     "simulate",
+    "verify",
 ]

@@ -90,7 +90,8 @@ def steps_of(manifest: Manifest) -> np.ndarray:
 
 def append(path: Path, entry: dict[str, Any]) -> None:
     """One line at the end of a file, by one call of the system, so that lines of two drivers do not mix."""
-    line = json.dumps(entry, default=str) + "\n"
+    known = {name: x for name, x in entry.items() if not (isinstance(x, float) and math.isnan(x))}
+    line = json.dumps(known, default=str) + "\n"
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o666)
         try:

@@ -50,6 +50,7 @@ class SegmentFile:
 
     Attributes:
         metadata: what the header says about the segment.
+        content: the bytes.
         digest: SHA-256 of the tensors, as the header says; :meth:`check` compares.
 
     Raises:
@@ -58,7 +59,7 @@ class SegmentFile:
 
     def __init__(self, content: Any, source: Path) -> None:
         self.source = source
-        self._content = memoryview(content)
+        self.content = memoryview(content)
         self._entries = self._read_header()
         facts = parse_header(source, self._entries.pop("__metadata__", {}).get(HEADER), KIND)
         self.metadata: dict[str, Any] = facts["metadata"]
@@ -81,7 +82,7 @@ class SegmentFile:
         """One array, read-only, not copied."""
         entry = self._entries[name]
         begin, end = (self._begin + place for place in entry["data_offsets"])
-        return np.frombuffer(self._content[begin:end], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        return np.frombuffer(self.content[begin:end], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
 
     def tensor(self, name: str) -> Tensor:
         """One tensor, a copy."""
@@ -110,12 +111,12 @@ class SegmentFile:
             )
 
     def _read_header(self) -> dict[str, Any]:
-        size = len(self._content)
-        length = int.from_bytes(self._content[:8], "little")
+        size = len(self.content)
+        length = int.from_bytes(self.content[:8], "little")
         if size < 8 or length > size - 8:
             raise DataError(f"{self.source} is cut short: it has {size} bytes, too few for its header")
         try:
-            entries: dict[str, Any] = json.loads(bytes(self._content[8 : 8 + length]))
+            entries: dict[str, Any] = json.loads(bytes(self.content[8 : 8 + length]))
             ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{self.source} has a damaged header: {error}") from error

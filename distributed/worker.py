@@ -13,7 +13,7 @@ import socket
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -41,6 +41,7 @@ class Report:
         outcome: ``"new"``; ``"duplicate"``, computed although it was there; ``"present"``, not computed because it was
             there; ``"lost"``, not computed because the segment before is missing or damaged.
         seconds: of computing.
+        idle: seconds that the worker had nothing to do before; NaN for its first segment.
         ended: trajectories of the chunk that have ended so far.
         drift: largest drift of the energy of the chunk so far.
         worker: machine and process.
@@ -49,6 +50,7 @@ class Report:
 
     outcome: Outcome
     seconds: float = 0.0
+    idle: float = math.nan
     ended: int = 0
     drift: float = math.nan
     worker: str = ""
@@ -70,6 +72,7 @@ class Worker:
         self._machine = machine(self.manifest.device)
         self._moving = load_moving(self.manifest.model, folder, device=self.manifest.device)
         self._chunks: OrderedDict[int, ChunkSegments] = OrderedDict()
+        self._ended_at = math.nan
         self._ends: OrderedDict[int, tuple[int, str, dict[str, Tensor]]] = OrderedDict()
 
     def run(self, chunk: int, number: int) -> Report:
@@ -79,6 +82,12 @@ class Worker:
             DataError: the initial states or the model are damaged, or the segment differs from one that is there.
             OSError: it could not be written.
         """
+        idle = time.perf_counter() - self._ended_at
+        report = self._made(chunk, number)
+        self._ended_at = time.perf_counter()
+        return replace(report, idle=idle)
+
+    def _made(self, chunk: int, number: int) -> Report:
         there = self._there(chunk, number)
         if there is not None:
             return self._report("present", there.end())
@@ -145,7 +154,8 @@ class Worker:
     def _report(self, outcome: Outcome, end: Mapping[str, Tensor], seconds: float = 0.0) -> Report:
         ended = int((end["ended"] >= 0).sum()) if end else 0
         drift = float(end["drift"].max()) if end else math.nan
-        return Report(outcome, seconds, ended, drift, f"{socket.gethostname()}:{os.getpid()}", self._machine)
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        return Report(outcome, seconds, ended=ended, drift=drift, worker=name, machine=self._machine)
 
 
 def _keep(kept: OrderedDict[int, _Value], key: int, value: _Value) -> None:

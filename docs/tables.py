@@ -11,14 +11,21 @@ import json
 import re
 from pathlib import Path
 
-from result_tables import integrators, interruptions, learning, shipped
+from result_tables import integrators, interruptions, learning, molecules, properties, shipped
 from result_tables.cells import Blocks
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS.parent / "benchmarks" / "results"
 BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 
-BLOCKS: Blocks = learning.BLOCKS | interruptions.BLOCKS | integrators.BLOCKS | shipped.BLOCKS
+BLOCKS: Blocks = (
+    learning.BLOCKS
+    | interruptions.BLOCKS
+    | integrators.BLOCKS
+    | molecules.BLOCKS
+    | properties.BLOCKS
+    | shipped.BLOCKS
+)
 """In the order of the page."""
 
 

@@ -24,13 +24,12 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from lie_sim.integrators.leaves import graph_leaves
 from lie_sim.integrators.method import Memory, Method, StepSize, broadcast_step
 from lie_sim.integrators.splitting import SplittingMethod
 from lie_sim.integrators.taken_for_granted import taken_for_granted
+from lie_sim.integrators.tracing import trace
 
 _Block = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 _BLOCKS: WeakKeyDictionary[Any, dict[Any, tuple[_Block, list[Any]]]] = WeakKeyDictionary()
@@ -101,7 +100,8 @@ class Compiled(Method):
         )
         if wanted:
             raise ValueError(
-                "compiled blocks have no gradients: run under torch.no_grad(), or leave compile out"
+                "compiled blocks have no gradients: run under torch.no_grad(), take a reversible method and "
+                'adjoint="reversible", which compiles the force and its derivative, or leave compile out'
             )
         with torch.no_grad():
             if num_steps >= self.block:
@@ -155,27 +155,11 @@ def compile_block(
             q, p, memory = _advance(method, dynamics, q, p, h, block, force)
             return q, p, memory.get("force", force)
 
-    traced = _traced(steps, example)
-    traced.graph.eliminate_dead_code()
-    traced.recompile()
+    traced = trace(steps, example)
     if backend == "none":
         return traced
     compiled: _Block = torch.compile(traced, backend=backend, fullgraph=True, dynamic=False)
     return compiled
-
-
-def _traced(steps: Callable[..., Any], example: tuple[Tensor, ...]) -> GraphModule:
-    try:
-        return make_fx(steps)(*(x.detach().clone() for x in example))
-    except RuntimeError as error:
-        if "tracing tensor" not in str(error):
-            raise
-        raise ValueError(
-            "a compiled block does the same operations whatever the numbers are, and this force looks at numbers to "
-            "decide what to do: it searches neighbours at every call, or iterates until something is small. If the "
-            "neighbours stay the same during the run, give them, "
-            "hamiltonian.bind(particles, neighbours=neighbour_matrix(q, particles, cutoff=…)); else leave compile out"
-        ) from error
 
 
 def _advance(

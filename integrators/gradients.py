@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lie_sim.integrators.compiled import Compiled
 from lie_sim.integrators.method import Memory, Method
 from lie_sim.integrators.recompute import recomputed_run
 from lie_sim.integrators.reversible import reversible_run
@@ -71,6 +72,10 @@ def run(
         raise ValueError(
             f'{method.name} cannot be stepped back: use adjoint="checkpoint", or a reversible method'
         )
+    if isinstance(method, Compiled) and adjoint == "reversible":
+        plain = method.method
+        assert isinstance(plain, SplittingMethod)
+        return reversible_run(plain, dynamics, q, p, pieces, compiler=method.backend)
     if isinstance(method, SplittingMethod) and adjoint == "reversible":
         return reversible_run(method, dynamics, q, p, pieces, fixed_point=fixed_point)
     if adjoint in ("reversible", "checkpoint"):

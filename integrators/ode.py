@@ -60,8 +60,9 @@ def odeint(
             interval between two times is cut into the whole number of equal steps nearest to its length over h,
             at least one, so that a step is at most 1.5 h; without it, into one; for ``adaptive_leapfrog`` the first
             step, which must be given); ``fixed_point=True`` with the reversible adjoint of a splitting method;
-            ``compile=True`` for a splitting method without gradients; ``trajectory``, int64 of shape (B,), the names of
-            the systems that key the noise of a stochastic method; and the options of the method itself.
+            ``compile=True`` for a splitting method, without gradients or with ``adjoint="reversible"``; ``trajectory``,
+            int64 of shape (B,), the names of the systems that key the noise of a stochastic method; and the options of
+            the method itself.
         event_fn: stop where ``event_fn(t, y)`` changes sign. For a method of this package it returns one number
             per system, shape (B,); each system stops at its own event while the others go on, at t[1] at the
             latest. For torchdiffeq's methods see there.

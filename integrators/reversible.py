@@ -27,10 +27,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lie_sim.integrators.dynamics import check_rate
+from lie_sim.integrators.compiled_rates import CompiledRates
 from lie_sim.integrators.held_numbers import FixedPoint, FloatingPoint
-from lie_sim.integrators.leaves import graph_leaves, require_known
-from lie_sim.integrators.method import add_scaled, broadcast_step
+from lie_sim.integrators.leaves import graph_leaves
+from lie_sim.integrators.method import StepSize, add_scaled, broadcast_step
+from lie_sim.integrators.rates import Rates, Slopes, add_slopes
 from lie_sim.integrators.replay import differentiable_gradients
 from lie_sim.integrators.reversal_check import check_start, distance_travelled
 from lie_sim.integrators.schedule import Piece
@@ -43,23 +44,10 @@ class _Run:
     """What a run does, apart from its tensors."""
 
     method: SplittingMethod
-    dynamics: Any
     pieces: Sequence[Piece]
     fixed_point: bool
     steps: tuple[Tensor, ...]
-    leaves: tuple[Tensor, ...]
-
-    def rate(self, source: int, x: Tensor) -> Tensor:
-        """The force at positions x (source 0) or the velocity at momenta x (source 1)."""
-        rate: Tensor = self.dynamics.velocity(x) if source else self.dynamics.force(x)
-        check_rate("velocity(p)" if source else "force(q)", rate, x)
-        return rate
-
-    def rate_and_input(self, source: int, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The same with its graph, and the node that x is in it."""
-        with torch.enable_grad():
-            node = x.detach().requires_grad_(True)
-            return self.rate(source, node), node
+    rates: Rates
 
     def flows(self, *, backwards: bool = False) -> Iterator[tuple[int, float, Piece] | None]:
         """(source, coefficient, piece) of every flow in the order of use, and None where a state is saved."""
@@ -80,6 +68,7 @@ def reversible_run(
     pieces: Sequence[Piece],
     *,
     fixed_point: bool = False,
+    compiler: str | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run a schedule; gradients cost memory for the saved states only.
 
@@ -93,6 +82,7 @@ def reversible_run(
         p: momenta, shape (B, N, d).
         pieces: the schedule.
         fixed_point: hold the state in integers, so that going back returns to the same bits.
+        compiler: backend of ``torch.compile`` for the force and its pull-back; None leaves them as they are.
 
     Returns:
         The saved positions and momenta, each (K, B, N, d); the initial ones are not among them.
@@ -116,7 +106,8 @@ def reversible_run(
     """
     unique = {id(x.step): x.step for x in pieces if isinstance(x.step, Tensor) and x.step.requires_grad}
     leaves = graph_leaves(dynamics, q, p) if torch.is_grad_enabled() else ()
-    run = _Run(method, dynamics, pieces, fixed_point, tuple(unique.values()), leaves)
+    rates = Rates(dynamics, leaves) if compiler is None else CompiledRates(dynamics, leaves, backend=compiler)
+    run = _Run(method, pieces, fixed_point, tuple(unique.values()), rates)
     saved: tuple[Tensor, Tensor] = _ReversibleRun.apply(run, q, p, *run.steps, *leaves)
     return saved
 
@@ -131,7 +122,9 @@ class _ReversibleRun(torch.autograd.Function):
         if isinstance(numbers, FixedPoint):
             numbers.check()
         ctx.run, ctx.autocast = run, Autocast(q.device)
-        ctx.save_for_backward(q, p, *end, *run.leaves)  # the leaves so that a change in place is noticed
+        ctx.save_for_backward(
+            q, p, *end, *run.rates.leaves
+        )  # the leaves so that a change in place is noticed
         return torch.stack([q for q, _ in saved]), torch.stack([p for _, p in saved])
 
     @staticmethod
@@ -144,7 +137,12 @@ class _ReversibleRun(torch.autograd.Function):
         run, (q, p, *end) = ctx.run, ctx.saved_tensors[:4]
         if torch.is_grad_enabled():
             return None, *differentiable_gradients(
-                run.method, run.dynamics, run.pieces, (q, p), (*run.steps, *run.leaves), cotangents
+                run.method,
+                run.rates.dynamics,
+                run.pieces,
+                (q, p),
+                (*run.steps, *run.rates.leaves),
+                cotangents,
             )
         numbers = FixedPoint(q) if run.fixed_point else FloatingPoint()
         back = _WayBack(run, numbers, end)
@@ -161,7 +159,7 @@ class _ReversibleRun(torch.autograd.Function):
         check_start(
             [numbers.decode(x) for x in back.state], rounded, exact=run.fixed_point, travelled=travelled
         )
-        return None, *back.slopes, *back.step_slopes, *back.leaf_slopes
+        return None, *back.slopes, *back.step_slopes, *run.rates.by_leaf(back.leaf_slopes)
 
 
 def _forth(
@@ -178,8 +176,7 @@ def _forth(
         rate = rates[source]
         if rate is None:
             x = numbers.decode(state[source])
-            # in fixed point by the operations of the way back, lest another kernel round otherwise
-            rate = run.rate_and_input(source, x)[0].detach() if run.fixed_point else run.rate(source, x)
+            rate = run.rates.as_pulled_back(source, x) if run.fixed_point else run.rates.rate(source, x)
         state[1 - source] = numbers.add(state[1 - source], rate, coefficient * broadcast_step(piece.step, q))
         rates[source], rates[1 - source] = rate, None
     return saved, state
@@ -192,54 +189,53 @@ class _WayBack:
         self.run, self.numbers, self.state = run, numbers, list(end)
         self.slopes = [torch.zeros_like(numbers.decode(x)) for x in end]
         self.step_slopes = [torch.zeros_like(step) for step in run.steps]
-        self.leaf_slopes: list[Tensor | None] = [None] * len(run.leaves)
-        self._open: _OpenRate | None = None
+        self.leaf_slopes: Slopes = []
+        self._source, self._open = 0, list[_Flow]()
 
     def add(self, *slopes: Tensor) -> None:
         """The loss also depends directly on the state here."""
         self.slopes = [mine + other for mine, other in zip(self.slopes, slopes, strict=True)]
 
     def undo(self, source: int, coefficient: float, piece: Piece) -> None:
-        """Undo x_target += duration · rate(x_source)."""
-        target = 1 - source
-        if self._open is None or self._open.source != source:
+        """Undo x_target += duration · rate(x_source), together with the flows before that share the rate."""
+        if source != self._source:
             self.settle()
-            rate, node = self.run.rate_and_input(source, self.numbers.decode(self.state[source]))
-            self._open = _OpenRate(source, node, rate, torch.zeros_like(rate))
-        held, slope = self._open, self.slopes[target]
-        duration = coefficient * broadcast_step(piece.step, slope)
-        rate = held.rate.detach()
-        self.state[target] = self.numbers.add(self.state[target], rate, -duration)
-        held.cotangent = add_scaled(held.cotangent, slope, duration)
-        for number, step in enumerate(self.run.steps):
-            if step is piece.step:
-                products = coefficient * (slope * rate)
-                self.step_slopes[number] += products.sum_to_size(
-                    *step.shape, *(1,) * (products.ndim - step.ndim)
-                ).reshape(step.shape)
+        self._source = source
+        self._open.append(_Flow(coefficient, piece.step, self.slopes[1 - source]))
 
     def settle(self) -> None:
-        """Carry the slope through the force or velocity that is open: once for all flows that shared it."""
-        held, self._open = self._open, None
-        if held is None or not held.rate.requires_grad:
+        """Undo the flows that are open and carry the slope through their force or velocity: one evaluation for all."""
+        (source, target), flows, self._open = (self._source, 1 - self._source), self._open, []
+        if not flows:
             return
-        require_known(self.run.dynamics, [held.rate], (held.node, *self.run.leaves))
-        # another evaluation may share a part of the graph: tensors that were computed before the run
-        slope, *others = torch.autograd.grad(
-            held.rate, (held.node, *self.run.leaves), held.cotangent, allow_unused=True, retain_graph=True
-        )
+        cotangent = flows[0].duration() * flows[0].slope
+        for flow in flows[1:]:
+            cotangent = add_scaled(cotangent, flow.slope, flow.duration())
+        x = self.numbers.decode(self.state[source])
+        rate, slope, others = self.run.rates.pull_back(source, x, cotangent)
+        for flow in flows:
+            self.state[target] = self.numbers.add(self.state[target], rate, -flow.duration())
+            self._add_step_slopes(flow, rate)
         if slope is not None:
-            self.slopes[held.source] = self.slopes[held.source] + slope
-        for number, other in enumerate(others):
-            mine = self.leaf_slopes[number]
-            self.leaf_slopes[number] = other if mine is None else mine if other is None else mine + other
+            self.slopes[source] = self.slopes[source] + slope
+        self.leaf_slopes = add_slopes(self.leaf_slopes, others)
+
+    def _add_step_slopes(self, flow: _Flow, rate: Tensor) -> None:
+        for number, step in enumerate(self.run.steps):
+            if step is flow.step:
+                products = flow.coefficient * (flow.slope * rate)
+                ones = (1,) * (products.ndim - step.ndim)
+                self.step_slopes[number] += products.sum_to_size(*step.shape, *ones).reshape(step.shape)
 
 
-@dataclass
-class _OpenRate:
-    """A force or velocity whose derivative is still to be taken, and the cotangent collected for it."""
+@dataclass(frozen=True)
+class _Flow:
+    """A flow that is still to be undone, and the slope of the loss with respect to what it changed."""
 
-    source: int
-    node: Tensor
-    rate: Tensor
-    cotangent: Tensor
+    coefficient: float
+    step: StepSize
+    slope: Tensor
+
+    def duration(self) -> float | Tensor:
+        """How long it is, as it broadcasts against the state."""
+        return self.coefficient * broadcast_step(self.step, self.slope)

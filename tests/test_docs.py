@@ -165,11 +165,15 @@ def test_dependencies_to_run_are_those_that_the_package_imports() -> None:
     needed = {
         re.split(r"[<>=]", text)[0].replace("-", "_") for text in pyproject()["project"]["dependencies"]
     }
-    read_as_data, for_empty_parts = {"de421"}, {"ase", "ray"}
+    read_as_data = {"de421"}
     files = [path for part in PARTS for path in (ROOT / part).rglob("*.py")]
     assert len(files) > 50
     imported = {name for path in files for name in imports(path)} - {"lie_sim"} - set(sys.stdlib_module_names)
-    assert imported | read_as_data | for_empty_parts == needed
+    optional = {
+        re.split(r"[<>=]", text)[0] for text in pyproject()["project"]["optional-dependencies"]["export"]
+    }
+    assert (imported | read_as_data) - optional == needed
+    assert optional < imported
 
 
 def imports(path: Path) -> set[str]:

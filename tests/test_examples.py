@@ -49,12 +49,38 @@ def solar_system(output: str) -> None:
     assert number(output, "Newton's law, same integrator") < number(output, "circular orbits")
 
 
+def molecule_in_ase(output: str) -> None:
+    assert number(output, "modes that do not vibrate:") < 1
+    assert number(output, "largest relative error of a frequency") < 0.2  # measured: 0.07
+    assert number(output, "drift") < 0.01 * number(output, "kinetic energy")
+    assert 200 < number(output, "mean temperature") < 400
+
+
+def crystal_in_ase(output: str) -> None:
+    assert abs(number(output, "lattice constant, Å") - 3.994) < 0.06  # EMT's own
+    assert 20 < number(output, "bulk modulus, GPa") < 60
+    assert 0.2 < number(output, "vacancy hop, eV") < 0.9
+    assert number(output, "largest stress") < 50
+
+
+def uncertainty(output: str) -> None:
+    assert 86 < number(output, "90 % intervals:") < 94
+    assert number(output, "surer half") < number(output, "other half")
+    assert "the energy of H2O is uncertain" in output
+    assert number(output, "the least certain: root mean square error") < number(
+        output, "at random: root mean square error"
+    )
+
+
 CHECKS: dict[str, Callable[[str], None]] = {
     "01_forces_and_trajectories.py": forces,
     "02_train_springs.py": springs,
     "03_groups_and_equivariance.py": groups,
     "04_own_system.py": own_system,
     "05_solar_system.py": solar_system,
+    "06_molecule_in_ase.py": molecule_in_ase,
+    "07_crystal_in_ase.py": crystal_in_ase,
+    "08_uncertainty.py": uncertainty,
 }
 
 

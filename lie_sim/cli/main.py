@@ -24,6 +24,13 @@ COMMANDS = {
     "data": ("data", "read, check and keep a data set: qm9"),
     "label": ("label", "label structures with energies and forces by any ASE calculator"),
     "rollout": ("rollout", "predict trajectories with a trained model"),
+    "simulate": ("simulate", "simulate many systems for a long time, here or on Ray; survives everything"),
+    "resume": ("simulate", "go on with a simulation"),
+    "status": ("stores", "how far a simulation is"),
+    "watch": ("stores", "follow a simulation that runs elsewhere"),
+    "verify": ("stores", "read every byte of a simulation and compare digests"),
+    "compact": ("stores", "put the files of a simulation together"),
+    "export": ("stores", "write a simulation as zarr, parquet, H5MD, extxyz or ASE trajectory"),
     "info": ("info", "what a run or a model is: options, symmetry, training, figures"),
     "config": ("info", "print the default options of an experiment as TOML"),
 }

@@ -72,8 +72,19 @@ def dump_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], *, 
         >>> dump_tensors({"a": torch.zeros(2)}, {"b": 1}, kind="example")[-8:]
         b'\x00\x00\x00\x00\x00\x00\x00\x00'
     """
-    contiguous, _, header = _with_header(tensors, metadata, kind)
+    contiguous, _, header = _with_header(_apart(tensors), metadata, kind)
     return serialised(contiguous, metadata=header)
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that share no memory, which safetensors would refuse."""
+    seen: set[int] = set()
+    found = {}
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        found[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    return found
 
 
 def _with_header(

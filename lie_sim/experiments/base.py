@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import tomllib
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -30,7 +31,8 @@ from lie_sim.files import write_atomically
 from lie_sim.models import parameter_count
 from lie_sim.plain import from_plain, to_plain
 from lie_sim.report import ReportData, write_report
-from lie_sim.report.data import LEARNING_KEYS, Curve
+from lie_sim.report.data import LEARNING_KEYS
+from lie_sim.report.parts import Curve
 from lie_sim.training import TrainingConfig, TrainingResult, read_metrics, train
 from lie_sim.training.run_state import checkpoints
 from lie_sim.training.tasks import Task
@@ -149,7 +151,10 @@ class Experiment(ABC, Generic[C]):
         if rows:
             summary["training"] = f"{rows[-1]['step']:,} steps, {rows[-1]['cpu_seconds']:.0f} CPU s"
         return replace(
-            report, summary=summary, learning_curve=learning_curve(rows), configuration=to_plain(self.config)
+            report,
+            summary=summary,
+            learning_curve=learning_curve(rows, report.metrics),
+            configuration=to_plain(self.config),
         )
 
 
@@ -213,6 +218,6 @@ def curve(times: Tensor, values: Tensor) -> Curve:
     return times.detach().double().cpu().numpy(), values.detach().double().cpu().numpy()
 
 
-def learning_curve(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of ``metrics.jsonl`` with the keys that the report knows."""
-    return [{key: row[key] for key in LEARNING_KEYS if key in row} for row in rows]
+def learning_curve(rows: list[dict[str, Any]], metrics: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """Rows of ``metrics.jsonl`` with the keys that the report knows, or wants besides."""
+    return [{key: row[key] for key in (*LEARNING_KEYS, *metrics) if key in row} for row in rows]

@@ -19,7 +19,7 @@ from torch import Tensor
 from lie_sim.data import Trajectories
 from lie_sim.experiments.base import curve
 from lie_sim.hamiltonian import Hamiltonian
-from lie_sim.report.data import Curve
+from lie_sim.report.parts import Curve
 from lie_sim.rollout import RolloutError, RolloutResult, energy_change, mean_squared_error, rollout
 from lie_sim.state import PhaseState
 from lie_sim.systems import System

@@ -8,8 +8,7 @@ Units: eV, Å, and meV where it says so.
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,11 +20,12 @@ from torch import nn
 from lie_sim.data.molecules import Molecules
 from lie_sim.errors import ConfigError
 from lie_sim.experiments.base import Evaluation, Experiment, register_experiment
+from lie_sim.experiments.dynamics_options import DynamicsOptions
 from lie_sim.experiments.molecules_split import Split, drawn, kept
 from lie_sim.models import AtomicPotential, LieTransformerConfig
 from lie_sim.models.atomic import DEFAULT_NETWORK
 from lie_sim.plain import to_plain
-from lie_sim.report import ReportData, Table
+from lie_sim.report import ReportData
 from lie_sim.training import (
     MoleculesTask,
     PropertyTask,
@@ -39,8 +39,9 @@ from lie_sim.training.molecules import PaddedMolecules, predict
 
 _ATOMS_AT_ONCE = 2000
 _FROM_THE_DATA = ("keep_moments", "num_species", "num_attributes", "attribute_mean", "attribute_std")
-FORCE_CLASSES = (0.0, 0.5, 1.0, 2.0, 4.0, float("inf"))
-"""eV/Å; errors are also told by the size of the true force."""
+ARROWS = "The arrows are force errors, predicted minus reference."
+METRICS = {"force_mae": "force MAE (eV/Å)", "energy_atom_mae": "energy MAE (eV/atom)"}
+"""Measured at every validation, for the learning curve of the report."""
 
 
 def molecules_model() -> LieTransformerConfig:
@@ -85,6 +86,7 @@ class MoleculesConfig:
         properties: what is learned beside the energy: "dipole", "charges", "polarizability", or any number of a
             molecule as "NAME:intensive" or "NAME:extensive".
         property_weight: of the mean absolute errors of the properties in units of their spread.
+        dynamics: molecular dynamics with the trained potential, for the report.
         model: the network.
         training: the training run.
     """
@@ -101,6 +103,7 @@ class MoleculesConfig:
     inputs: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()
     property_weight: float = 1.0
+    dynamics: DynamicsOptions = field(default_factory=DynamicsOptions)
     model: LieTransformerConfig = field(default_factory=molecules_model)
     training: TrainingConfig = field(default_factory=molecules_training)
 
@@ -119,7 +122,9 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
 
     name = "molecules"
     Config = MoleculesConfig
-    evaluation_only: ClassVar[frozenset[str]] = frozenset({"num_test"})
+    evaluation_only: ClassVar[frozenset[str]] = frozenset(
+        {"num_test", *(f"dynamics.{entry.name}" for entry in fields(DynamicsOptions))}
+    )
 
     _saved: Split | None = None
 
@@ -202,27 +207,41 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
 
     def evaluate(self, module: nn.Module, *, progress: bool = True) -> Evaluation:
         """Errors on the test structures."""
-        test = self.splits["test"]
+        from lie_sim.experiments.molecules_dynamics import dynamics  # ASE again
+        from lie_sim.experiments.molecules_report import breakdown, parity, views
+
+        test, places = self.splits["test"], self.split.places()["test"]
         found = errors(module, test, cutoff=self.config.model.cutoff, inputs=self.config.inputs)
         results = summary(found, test)
-        facts = {
-            "training, validation, test": ", ".join(str(len(part)) for part in self.splits.values()),
-            "elements": " ".join(_symbol(z) for z in self.splits["train"].elements),
-            "energy error (mean, absolute)": f"{1000 * results['energy_mae']:.2f} meV, "
-            f"{1000 * results['energy_atom_mae']:.3f} meV/atom",
-        }
-        if "force_mae" in results:
-            facts["force error (mean, absolute)"] = f"{1000 * results['force_mae']:.2f} meV/Å"
         told = self.property_errors(module)
         results |= {f"{name}_mae": mae for name, mae in told.items()}
-        facts |= {f"{name} error (mean, absolute)": f"{mae:.4g}" for name, mae in told.items()}
+        assert isinstance(module, AtomicPotential)
+        moved = dynamics(module, test, self.config.dynamics)
         report = ReportData(
             title="Potential of atoms",
             subtitle=f"Energies and forces of {self.config.data}",
-            summary=facts,
-            comparison=table(found, test) if "forces" in found else None,
+            summary=self._facts(results | moved.results),
+            metrics={name: text for name, text in METRICS.items() if name in results},
+            parity=parity(module, found, test),
+            breakdown=breakdown(found, test, places),
+            molecules=views(found, test, places),
+            plots=moved.plots,
+            notes={"molecules": ARROWS} if "forces" in found else {},
         )
-        return Evaluation(results=results, report=report)
+        return Evaluation(results=results | moved.results, report=report)
+
+    def _facts(self, results: dict[str, float]) -> dict[str, str]:
+        facts = {
+            "training, validation, test": ", ".join(str(len(part)) for part in self.splits.values()),
+            "elements": " ".join(_symbol(z) for z in self.splits["train"].elements),
+            "energy MAE": f"{1000 * results['energy_atom_mae']:.3g} meV/atom",
+        }
+        if "force_mae" in results:
+            facts["force MAE"] = f"{1000 * results['force_mae']:.3g} meV/Å"
+        facts |= {f"{target.name} MAE": f"{results[f'{target.name}_mae']:.4g}" for target in self.targets}
+        if "nve_drift" in results:
+            facts["energy drift"] = f"{results['nve_drift']:.2g} meV/atom/ps"
+        return facts
 
 
 def network_options(model: LieTransformerConfig) -> dict[str, Any]:
@@ -264,22 +283,6 @@ def summary(found: dict[str, np.ndarray], test: Molecules) -> dict[str, float]:
         results["force_mae"] = float(np.abs(found["forces"]).mean())
         results["force_rmse"] = float(np.sqrt(np.square(found["forces"]).mean()))
     return results
-
-
-def table(found: dict[str, np.ndarray], test: Molecules) -> Table:
-    """Force errors by element and by the size of the true force."""
-    size = np.linalg.norm(test.values["forces"], axis=1)
-    rows: list[tuple[str, Any]] = [(_symbol(z), test.numbers == z) for z in test.elements]
-    for low, high in itertools.pairwise(FORCE_CLASSES):
-        name = f"|F| {low:g} to {high:g} eV/Å" if np.isfinite(high) else f"|F| above {low:g} eV/Å"
-        rows.append((name, (size >= low) & (size < high)))
-    cells: list[list[str | int | float | None]] = []
-    for name, chosen in [("all", np.ones(len(size), bool)), *rows]:
-        if chosen.any():
-            off = found["forces"][chosen]
-            mae, rmse = np.abs(off).mean(), np.sqrt(np.square(off).mean())
-            cells.append([name, int(chosen.sum()), round(1000 * float(mae), 2), round(1000 * float(rmse), 2)])
-    return Table(columns=["atoms", "number", "force MAE, meV/Å", "force RMSE, meV/Å"], rows=cells)
 
 
 def _symbol(number: int) -> str:

@@ -1,4 +1,4 @@
-"""QM9: up to twelve properties of small organic molecules with one model, on the usual split.
+"""QM9: the twelve properties of small organic molecules with one model, or some of them, on the usual split.
 
 One network tells all chosen targets; each is learned by its mean absolute error in units of its spread. The test tells
 the error of every target in the units of the literature, beside that of a least-squares fit to the composition.
@@ -33,6 +33,10 @@ MEV = 1000 * HARTREE
 QM9_HEADS = {
     "mu": Target("mu", head="dipole", kind="dipole", reading="norm", factor=DEBYE),
     "alpha": Target("alpha", head="polarizability", kind="polarizability", reading="mean", factor=BOHR**3),
+    "principal": Target(
+        "principal", head="polarizability", kind="polarizability", reading="principal", factor=BOHR**3
+    ),
+    "charges": Target("charges", head="charges", kind="charges"),
     "r2": Target("r2", head="spatial_extent", kind="spatial_extent", factor=BOHR**2),
     "Cv": Target("Cv", head="Cv", kind="extensive"),
     **{name: Target(name, head=name, kind="intensive", factor=HARTREE) for name in ("homo", "lumo", "gap")},
@@ -41,8 +45,20 @@ QM9_HEADS = {
         for name in ("zpve", "U0", "U", "H", "G")
     },
 }
-"""The head of each target. The model speaks eV, Å, e Å, Å³, Å², and cal/(mol K) for Cv."""
-REPORTED = {"mu": ("D", 1.0), "alpha": ("bohr³", 1.0), "r2": ("bohr²", 1.0), "Cv": ("cal/(mol K)", 1.0)}
+"""The head of each target; the model speaks eV, Å, e Å, Å³, Å², and cal/(mol K) for Cv.
+
+``charges`` are Mulliken's: the length of a dipole does not tell its sign, the charges that make it do.
+``principal`` are the eigenvalues of the polarizability, whose tensors are given in another frame than the coordinates:
+without it, alpha alone would leave all but the mean of the tensor unknown.
+"""
+REPORTED = {
+    "mu": ("D", 1.0),
+    "alpha": ("bohr³", 1.0),
+    "principal": ("bohr³", 1.0),
+    "charges": ("e", 1.0),
+    "r2": ("bohr²", 1.0),
+    "Cv": ("cal/(mol K)", 1.0),
+}
 """Unit in which an error is told, and the unit of the data in it; energies are told in meV."""
 
 
@@ -61,12 +77,20 @@ def qm9_training() -> TrainingConfig:
     return replace(molecules_training(), batch_size=32, validate_every=2000)
 
 
+def with_eigenvalues(molecules: Molecules) -> Molecules:
+    """The eigenvalues of the polarizability as values, shape (M, 3), ascending, in bohr³."""
+    xx, xy, yy, xz, yz, zz = molecules.values["polarizability"].T
+    tensors = np.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], 1).reshape(-1, 3, 3)
+    return replace(molecules, values={**molecules.values, "principal": np.linalg.eigvalsh(tensors)})
+
+
 @dataclass(frozen=True)
 class Qm9Config:
     """Options of an experiment with QM9.
 
     Args:
-        targets: what is learned, of mu, alpha, homo, lumo, gap, r2, zpve, U0, U, H, G, Cv.
+        targets: what is learned, of mu, alpha, homo, lumo, gap, r2, zpve, U0, U, H, G, Cv, and charges, and principal,
+            the eigenvalues of the polarizability.
         num_train: training molecules, up to 100,000; fewer are the first of them.
         num_validation: validation molecules, up to 17,748; all take 15 CPU s a time.
         num_test: test molecules, up to 13,083.
@@ -76,7 +100,7 @@ class Qm9Config:
         training: the training run.
     """
 
-    targets: tuple[str, ...] = tuple(QM9_TARGETS)
+    targets: tuple[str, ...] = (*QM9_TARGETS, "charges", "principal")
     num_train: int = 100_000
     num_validation: int = 2_000
     num_test: int = 13_083
@@ -89,7 +113,7 @@ class Qm9Config:
         unknown = [name for name in self.targets if name not in QM9_HEADS]
         if unknown or not self.targets or len(set(self.targets)) != len(self.targets):
             raise ConfigError(
-                f"targets must be some of {', '.join(QM9_TARGETS)}, each once, got {', '.join(self.targets) or 'none'}"
+                f"targets must be some of {', '.join(QM9_HEADS)}, each once, got {', '.join(self.targets) or 'none'}"
             )
         for name, largest in (("num_train", 100_000), ("num_validation", 17_748), ("num_test", 13_083)):
             if not 1 <= getattr(self, name) <= largest:
@@ -108,7 +132,7 @@ class Qm9Experiment(Experiment[Qm9Config]):
     def splits(self) -> dict[str, Molecules]:
         """Training, validation and test molecules."""
         config = self.config
-        molecules = qm9(cache=config.cache or None)
+        molecules = with_eigenvalues(qm9(cache=config.cache or None))
         chosen = qm9_splits(seed=config.data_seed, train=config.num_train, validation=config.num_validation)
         chosen["test"] = chosen["test"][: config.num_test]
         return {name: molecules[part] for name, part in chosen.items()}

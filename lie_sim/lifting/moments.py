@@ -58,6 +58,10 @@ class MomentLift(Lifting):
         softening: ε of the Coulomb basis.
     """
 
+    ones: Tensor
+    roots: Tensor
+    constants: Tensor
+
     def __init__(
         self,
         dim: int,
@@ -72,6 +76,8 @@ class MomentLift(Lifting):
         self.radial = RadialBasis(radial, size=num_radial, cutoff=cutoff, softening=softening)
         self.location_dim = self.radial.size
         self.equivariant_under = f"E({dim})"
+        for name, value in zip(("ones", "roots", "constants"), component_maps(dim), strict=True):
+            self.register_buffer(name, value, persistent=False)
 
     def forward(
         self,
@@ -96,14 +102,29 @@ class MomentLift(Lifting):
 
     def _components(self, unit: Tensor) -> Tensor:
         """Y(r̂), shape (B, N, K, P), as a product of two affine maps of r̂."""
-        eye = torch.eye(self.dim, dtype=unit.dtype, device=unit.device)
-        row, column = torch.triu_indices(self.dim, self.dim, device=unit.device)
-        root = 1 + (math.sqrt(2) - 1) * (row != column).to(unit.dtype)[:, None]
-        nothing, one = torch.zeros_like(eye[:1]), torch.ones_like(eye[:, 0])
-        first, second = (
-            torch.cat([nothing, eye, eye[row] * root]),
-            torch.cat([nothing, 0 * eye, eye[column]]),
-        )
-        constant = torch.cat([one[:1], 0 * one, 0 * root[:, 0]]), torch.cat([one[:1], one, 0 * root[:, 0]])
-        left: Tensor = nn.functional.linear(unit, first, constant[0])
-        return left * nn.functional.linear(unit, second, constant[1])
+        first = torch.add(self.ones[0], self.roots, alpha=math.sqrt(2))
+        left: Tensor = nn.functional.linear(unit, first, self.constants[0])
+        return left * nn.functional.linear(unit, self.ones[1], self.constants[1])
+
+
+def component_maps(dim: int) -> tuple[Float[Tensor, "2 P d"], Float[Tensor, "P d"], Float[Tensor, "2 P"]]:
+    """The affine maps whose product is Y, without the √2, by which the second result is to be multiplied.
+
+    All entries are 0 or 1, so that they are exact in every dtype.
+
+    Example:
+        >>> ones, roots, constants = component_maps(1)
+        >>> ones.squeeze(-1).tolist(), roots.sum().item(), constants.tolist()
+        ([[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]], 0.0, [[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
+    """
+    eye, nothing = torch.eye(dim), torch.zeros(1, dim)
+    row, column = torch.triu_indices(dim, dim)
+    diagonal = (row == column).to(eye.dtype)[:, None]
+    first = torch.cat([nothing, eye, eye[row] * diagonal])
+    second = torch.cat([nothing, 0 * eye, eye[column]])
+    roots = torch.cat([nothing, 0 * eye, eye[row] * (1 - diagonal)])
+    zeros = torch.zeros(len(row))
+    constants = torch.stack(
+        [torch.cat([torch.ones(1), torch.zeros(dim), zeros]), torch.cat([torch.ones(1 + dim), zeros])]
+    )
+    return torch.stack([first, second]), roots, constants

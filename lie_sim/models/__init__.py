@@ -12,7 +12,7 @@ from lie_sim.models.base import (
     register_model,
 )
 from lie_sim.models.config import LieTransformerConfig
-from lie_sim.models.derivatives import Evaluation, evaluate
+from lie_sim.models.derivatives import Evaluation, evaluate, property_jacobian
 from lie_sim.models.fully_connected import FullyConnected, FullyConnectedConfig
 from lie_sim.models.lie_transformer import LieTransformer, LieTransformerClassifier
 from lie_sim.models.presets import PAPER_PRESETS, paper_preset
@@ -37,5 +37,6 @@ __all__ = [
     "model_names",
     "paper_preset",
     "parameter_count",
+    "property_jacobian",
     "register_model",
 ]

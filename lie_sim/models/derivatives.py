@@ -7,6 +7,8 @@ The derivative with respect to a pair vector is that with respect to the shift o
 every atom comes from the same pass as the forces. σ is dE/dε over the volume: positive under tension, as in ASE.
 
 Shape letters: B batch, N particles, K neighbours, d space dimension.
+The derivatives of properties come from as many passes as a property has numbers.
+
 Reference: Thompson, Plimpton, Mattson, J. Chem. Phys. 131 (2009) 154107 (virial by atom).
 """
 
@@ -103,6 +105,61 @@ def evaluate(
             return found
         assert neighbours is not None
         return replace(found, virials=_virials(q.detach(), neighbours, slopes[1]))
+
+
+def property_jacobian(
+    potential: AtomicPotential,
+    name: str,
+    q: Float[Tensor, "B N 3"],
+    particles: Particles,
+    neighbours: NeighbourMatrix | None = None,
+    *,
+    create_graph: bool = False,
+) -> Float[Tensor, "B N 3 *s"]:
+    """∂y/∂q_i of a property y of the systems, such as the dipole: what infrared and Raman intensities are made of.
+
+    One reverse pass for each number that y has; systems of a batch do not mix. Those of a dipole are the Born effective
+    charges.
+
+    Args:
+        potential: the model.
+        name: one of ``potential.properties``, not charges, which belong to atoms.
+        q: positions in Å, shape (B, N, 3).
+        particles: species are atomic numbers.
+        neighbours: which pairs interact; None means all of them.
+        create_graph: whether the result can be differentiated by the weights.
+
+    Returns:
+        Shape (B, N, 3, …), the shape of one property last; float64. For a dipole ``[b, i, c, a]`` is ∂μ_a/∂q_ic in e.
+
+    Raises:
+        ValueError: the model does not tell it, or it is one of atoms.
+
+    Example:
+        >>> from lie_sim.models import heads
+        >>> potential = AtomicPotential.default(elements=(1,), heads=heads("dipole"))
+        >>> two = Particles(masses=torch.ones(1, 2), species=torch.ones(1, 2, dtype=torch.long))
+        >>> q = torch.tensor([[[0.0, 0, 0], [0, 0, 0.8]]])
+        >>> property_jacobian(potential, "dipole", q, two).shape
+        torch.Size([1, 2, 3, 3])
+    """
+    if name not in potential.properties:
+        known = ", ".join(potential.properties) or "nothing but the energy"
+        raise ValueError(f"this model tells {known}, not {name!r}")
+    if potential.config.heads[name].kind == "charges":
+        raise ValueError("a Jacobian is that of a property of the whole system, and charges belong to atoms")
+    with torch.enable_grad():
+        x = q.detach().requires_grad_(True)
+        _, properties = potential.outputs(x, particles, neighbours)
+        value = properties[name]
+        columns = value.reshape(len(q), -1).sum(0)
+        slopes = [
+            torch.autograd.grad(
+                column, x, retain_graph=True, create_graph=create_graph, materialize_grads=True
+            )[0].double()
+            for column in columns
+        ]
+    return torch.stack(slopes, -1).reshape(*q.shape, *value.shape[1:])
 
 
 def _shift_leaf(neighbours: NeighbourMatrix, q: Tensor) -> Float[Tensor, "B N K 3"]:

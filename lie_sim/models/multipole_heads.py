@@ -39,7 +39,7 @@ LENGTH = 3.0
 class PairFlow(nn.Module):
     """A number of each pair that changes its sign, or not, when the two atoms are swapped; see the module's equation.
 
-    It does not begin at 0, where the length of a dipole and the anisotropy of a polarizability have no slope.
+    It does not begin at 0, where the length of a dipole has no slope.
 
     Args:
         width: C.

@@ -5,8 +5,21 @@ that any script can fill one and :func:`write_report` can show it. :func:`write_
 alone.
 """
 
-from lie_sim.report.data import EquivarianceRow, ReportData, Table, TrajectoryView
+from lie_sim.report.data import EquivarianceRow, ReportData, TrajectoryView
 from lie_sim.report.figures import write_figures
+from lie_sim.report.molecule_view import MoleculeView
 from lie_sim.report.page import write_report
+from lie_sim.report.parity import Parity
+from lie_sim.report.parts import Plot, Table
 
-__all__ = ["EquivarianceRow", "ReportData", "Table", "TrajectoryView", "write_figures", "write_report"]
+__all__ = [
+    "EquivarianceRow",
+    "MoleculeView",
+    "Parity",
+    "Plot",
+    "ReportData",
+    "Table",
+    "TrajectoryView",
+    "write_figures",
+    "write_report",
+]

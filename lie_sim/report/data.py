@@ -20,15 +20,15 @@ import numpy as np
 from lie_sim.errors import DataError
 from lie_sim.files import write_atomically
 from lie_sim.report.formatting import NOT_FINITE
+from lie_sim.report.molecule_view import MoleculeView
+from lie_sim.report.parity import Parity
+from lie_sim.report.parts import Curve, Plot, Table, as_curve
 
 LEARNING_KEYS = ("step", "cpu_seconds", "train_loss", "validation_loss", "learning_rate")
-NOTED = ("trajectories", "error", "energy", "comparison", "equivariance")
+NOTED = ("trajectories", "error", "energy", "parity", "breakdown", "molecules", "comparison", "equivariance")
 """Parts of the page that may have a note."""
 _FORMAT = "lie_sim report"
 _VERSION = 1
-
-# Shapes of what callers bring are checked by hand below, with messages for them; hence plain arrays here.
-Curve = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,47 +120,25 @@ class EquivarianceRow:
     passed: bool
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of any columns; the first column names the row.
-
-    Args:
-        columns: headings.
-        rows: one list per row, each as long as ``columns``; a cell is text, a number or None.
-
-    Raises:
-        ValueError: a row is longer or shorter than ``columns``.
-
-    Example:
-        >>> Table(columns=["model", "parameters"], rows=[["ours", 1200]]).rows[0][0]
-        'ours'
-    """
-
-    columns: list[str]
-    rows: list[list[str | int | float | None]]
-
-    def __post_init__(self) -> None:
-        for row in self.rows:
-            if len(row) != len(self.columns):
-                raise ValueError(
-                    f"expected {len(self.columns)} cells, one per column; got {len(row)} in {row!r}"
-                )
-
-
 @dataclass(frozen=True, eq=False)
 class ReportData:
-    """Everything that a report shows; an empty part is shown as a note that it was not recorded.
+    """Everything that a report shows; an empty part is left out.
 
     Args:
         title: heading of the page.
         subtitle: one line below it.
         summary: headline facts, name to text, such as ``{"training time": "212 CPU s"}``.
         learning_curve: rows with some of the keys step, cpu_seconds, train_loss, validation_loss and
-            learning_rate.
+            learning_rate, and of those of ``metrics``.
+        metrics: further keys of the learning curve and what they are, such as ``{"force_mae": "force MAE (eV/Å)"}``.
         trajectories: systems to animate.
         first_trajectory: number of the one that is shown first.
         error_curves: model name to (times, mean squared error), both of shape (T,).
         energy_curves: curve name to (times, energy change / mean kinetic energy), both of shape (T,).
+        parity: quantities, predicted against reference.
+        breakdown: tables of errors, by element for example.
+        molecules: structures to turn, with their errors.
+        plots: further curves, such as the energy along molecular dynamics; each has a section of its own.
         equivariance: measured symmetry errors.
         comparison: models side by side.
         configuration: nested dictionary of plain values, shown as TOML.
@@ -181,10 +159,15 @@ class ReportData:
     subtitle: str = ""
     summary: dict[str, str] = field(default_factory=dict)
     learning_curve: list[dict[str, Any]] = field(default_factory=list)
+    metrics: dict[str, str] = field(default_factory=dict)
     trajectories: list[TrajectoryView] = field(default_factory=list)
     first_trajectory: int = 0
     error_curves: dict[str, Curve] = field(default_factory=dict)
     energy_curves: dict[str, Curve] = field(default_factory=dict)
+    parity: list[Parity] = field(default_factory=list)
+    breakdown: list[Table] = field(default_factory=list)
+    molecules: list[MoleculeView] = field(default_factory=list)
+    plots: list[Plot] = field(default_factory=list)
     equivariance: list[EquivarianceRow] = field(default_factory=list)
     comparison: Table | None = None
     configuration: dict[str, Any] = field(default_factory=dict)
@@ -200,22 +183,23 @@ class ReportData:
             raise ValueError(
                 f"first_trajectory must be from 0 to {max(1, len(self.trajectories)) - 1}, got {self.first_trajectory}"
             )
+        known = (*LEARNING_KEYS, *self.metrics)
         for row in self.learning_curve:
-            unknown = sorted(set(row) - set(LEARNING_KEYS))
+            unknown = sorted(set(row) - set(known))
             if unknown:
-                raise ValueError(
-                    f"learning_curve has the unknown key {unknown[0]!r}; use {', '.join(LEARNING_KEYS)}"
-                )
+                raise ValueError(f"learning_curve has the unknown key {unknown[0]!r}; use {', '.join(known)}")
         for name in ("error_curves", "energy_curves"):
-            curves = {key: _as_curve(f"{name}[{key!r}]", curve) for key, curve in getattr(self, name).items()}
+            curves = {key: as_curve(f"{name}[{key!r}]", curve) for key, curve in getattr(self, name).items()}
             object.__setattr__(self, name, curves)
 
     def to_json(self) -> str:
         """The whole report as JSON text; non-finite numbers become ``null``, 'not finite' in tables."""
         document = {"format": _FORMAT, "version": _VERSION, **plain(asdict(self))}
+        # An empty cell is null already; a diverged model must not look like one that was not measured.
         if self.comparison is not None:
-            # An empty cell is null already; a diverged model must not look like one that was not measured.
-            document["comparison"]["rows"] = [[_cell(cell) for cell in row] for row in self.comparison.rows]
+            document["comparison"]["rows"] = _cells(self.comparison)
+        for written, table in zip(document["breakdown"], self.breakdown, strict=True):
+            written["rows"] = _cells(table)
         return json.dumps(document, allow_nan=False, separators=(",", ":"))
 
     @classmethod
@@ -279,17 +263,12 @@ def plain(value: Any) -> Any:
     raise TypeError(f"a report holds text, numbers, lists and dictionaries; got a {type(value).__name__}")
 
 
+def _cells(table: Table) -> list[list[Any]]:
+    return [[_cell(cell) for cell in row] for row in table.rows]
+
+
 def _cell(cell: Any) -> Any:
     return NOT_FINITE if isinstance(cell, float | np.floating) and not math.isfinite(cell) else plain(cell)
-
-
-def _as_curve(name: str, curve: Any) -> Curve:
-    times, values = (np.asarray(part, dtype=float) for part in curve)
-    if times.ndim != 1 or times.shape != values.shape:
-        raise ValueError(
-            f"{name}: times and values must both have the shape (T,); got {times.shape} and {values.shape}"
-        )
-    return times, values
 
 
 def _number(value: float | None) -> float:
@@ -306,10 +285,15 @@ def _from_plain(document: dict[str, Any]) -> ReportData:
     parts = dict(document)
     parts["trajectories"] = [_view_from_plain(item) for item in document["trajectories"]]
     for name in ("error_curves", "energy_curves"):
-        parts[name] = {key: _as_curve(key, curve) for key, curve in document[name].items()}
+        parts[name] = {key: as_curve(key, curve) for key, curve in document[name].items()}
     parts["equivariance"] = [
         EquivarianceRow(**{**row, "error": _number(row["error"]), "tolerance": _number(row["tolerance"])})
         for row in document["equivariance"]
     ]
+    # Reports that were written before there were such parts are read as well.
+    parts["parity"] = [Parity.from_plain(item) for item in document.get("parity", [])]
+    parts["breakdown"] = [Table(**item) for item in document.get("breakdown", [])]
+    parts["molecules"] = [MoleculeView.from_plain(item) for item in document.get("molecules", [])]
+    parts["plots"] = [Plot.from_plain(item) for item in document.get("plots", [])]
     parts["comparison"] = None if document["comparison"] is None else Table(**document["comparison"])
     return ReportData(**parts)

@@ -1,38 +1,36 @@
 """The plots of the report as PNG files, for slides and papers.
 
-Drawn with matplotlib's object-oriented interface on an Agg canvas of their own: no pyplot, no backend
-switch, no global state. Colours are those of Okabe and Ito, darkened where they would be faint on
-white; each curve also has its own dash pattern, so that colour is never the only difference.
+Each curve has its own dash pattern beside its colour, so that colour is never the only difference.
 
 Shape letters: T time steps, N particles, d space dimension.
-Reference: Okabe and Ito, "Color Universal Design", 2008.
 """
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lie_sim.files import write_atomically
-from lie_sim.report.data import Curve, ReportData, TrajectoryView
+from lie_sim.report.data import ReportData, TrajectoryView
+from lie_sim.report.drawing import DASHES, FAINT, INK, MUTED, PALETTE, new_figure, png, style_axes, with_unit
+from lie_sim.report.part_figures import part_figures
+from lie_sim.report.parts import Curve
 from lie_sim.report.payload import learning_columns, log_limits
 
-PALETTE = ("#0072b2", "#d55e00", "#00845f", "#a83e8f", "#946800", "#2f9bd8", "#7a3b12", "#555b66")
-_INK, _MUTED, _FAINT = "#1c2127", "#5b6470", "#e3e6ea"
-_DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (7, 2, 1.5, 2)))
-_DPI = 150
 _YAW, _PITCH = 0.6, 0.7  # the page opens three-dimensional systems under the same angles
 _SNAPSHOTS = 4
 _TRAIL_SHARE = 0.12
+_OURS = (
+    *(f"{name}.png" for name in ("learning_curve", "error_curves", "energy_curves", "breakdown")),
+    *(f"{name}_[0-9]*.png" for name in ("trajectory", "parity", "plot")),
+)
+"""Files of an earlier report; others in the folder are left alone."""
 
 
 def write_figures(data: ReportData, directory: str | Path) -> list[Path]:
@@ -54,10 +52,8 @@ def write_figures(data: ReportData, directory: str | Path) -> list[Path]:
     """
     directory = Path(directory)
     figures = {f"{name}.png": figure for name, figure in _figures(data).items()}
-    written = [write_atomically(directory / name, _png(figure)) for name, figure in figures.items()]
-    names = ["learning_curve.png", "error_curves.png", "energy_curves.png"]
-    earlier = [directory / name for name in names] + sorted(directory.glob("trajectory_[0-9]*.png"))
-    for path in earlier:
+    written = [write_atomically(directory / name, png(figure)) for name, figure in figures.items()]
+    for path in (path for pattern in _OURS for path in directory.glob(pattern)):
         if path.name not in figures:
             path.unlink(missing_ok=True)
     return written
@@ -75,29 +71,7 @@ def _figures(data: ReportData) -> dict[str, Figure]:
         )
     for number, view in enumerate(data.trajectories, start=1):
         figures[f"trajectory_{number}"] = _trajectory_figure(view)
-    return figures
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    return buffer.getvalue()
-
-
-def _new_figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained", facecolor="white")
-
-
-def _style_axes(axes: Axes, x_label: str, y_label: str) -> None:
-    axes.set_xlabel(x_label, color=_MUTED)
-    axes.set_ylabel(y_label, color=_MUTED)
-    axes.tick_params(colors=_MUTED, which="both", length=3)
-    axes.grid(color=_FAINT, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(_MUTED)
+    return figures | part_figures(data)
 
 
 def _draw_log_curves(axes: Axes, curves: dict[str, Curve]) -> None:
@@ -106,10 +80,10 @@ def _draw_log_curves(axes: Axes, curves: dict[str, Curve]) -> None:
     for index, (name, (x, y)) in enumerate(curves.items()):
         usable = np.isfinite(y) & (y > 0)
         label = name if usable.any() else f"{name} (not finite)"
-        style = {"color": PALETTE[index % len(PALETTE)], "linestyle": _DASHES[index % len(_DASHES)]}
+        style = {"color": PALETTE[index % len(PALETTE)], "linestyle": DASHES[index % len(DASHES)]}
         axes.plot(x, np.where(usable, y, np.nan), label=label, linewidth=1.6, **style)
     if limits is None:
-        axes.text(0.5, 0.5, "no finite positive values", ha="center", transform=axes.transAxes, color=_MUTED)
+        axes.text(0.5, 0.5, "no finite positive values", ha="center", transform=axes.transAxes, color=MUTED)
     else:
         axes.set_yscale("log")
         axes.set_ylim(*limits)
@@ -121,7 +95,7 @@ def _draw_log_curves(axes: Axes, curves: dict[str, Curve]) -> None:
         ncols=columns,
         frameon=False,
         fontsize="small",
-        labelcolor=_INK,
+        labelcolor=INK,
         handlelength=2.8,
     )
 
@@ -134,22 +108,22 @@ def _learning_figure(data: ReportData) -> Figure:
         if measured.any() or key == "train_loss":
             kept = measured if key == "validation_loss" else np.ones_like(measured)
             curves[name] = (columns["step"][kept], columns[key][kept])
-    figure = _new_figure(7.0, 4.2)
+    figure = new_figure(7.0, 4.2)
     axes = figure.add_subplot()
-    _style_axes(axes, "step", "loss")
+    style_axes(axes, "step", "loss")
     _draw_log_curves(axes, curves)
     return figure
 
 
 def _curves_figure(data: ReportData, curves: dict[str, Curve], y_label: str) -> Figure:
-    figure = _new_figure(7.0, 4.2)
+    figure = new_figure(7.0, 4.2)
     axes = figure.add_subplot()
-    _style_axes(axes, _with_unit("time", data.time_unit), y_label)
+    style_axes(axes, with_unit("time", data.time_unit), y_label)
     _draw_log_curves(axes, {name: (times, np.abs(values)) for name, (times, values) in curves.items()})
     if data.train_horizon is not None:
         left = min((float(times.min()) for times, _ in curves.values() if times.size), default=0.0)
-        axes.axvspan(left, data.train_horizon, color=_FAINT, alpha=0.6, linewidth=0, zorder=0)
-        axes.axvline(data.train_horizon, color=_MUTED, linewidth=0.9)
+        axes.axvspan(left, data.train_horizon, color=FAINT, alpha=0.6, linewidth=0, zorder=0)
+        axes.axvline(data.train_horizon, color=MUTED, linewidth=0.9)
         axes.annotate(
             " training data ends",
             (data.train_horizon, 1.0),
@@ -157,13 +131,9 @@ def _curves_figure(data: ReportData, curves: dict[str, Curve], y_label: str) -> 
             va="bottom",
             ha="center",
             fontsize="small",
-            color=_MUTED,
+            color=MUTED,
         )
     return figure
-
-
-def _with_unit(quantity: str, unit: str) -> str:
-    return f"{quantity} ({unit})" if unit else quantity
 
 
 def project(q: Float[np.ndarray, "*T N d"]) -> Float[np.ndarray, "*T N 2"]:
@@ -211,7 +181,7 @@ def _snapshot_frames(view: TrajectoryView) -> Int[np.ndarray, " snapshots"]:
 def _trajectory_figure(view: TrajectoryView) -> Figure:
     frames = _snapshot_frames(view)
     true, predicted = project(view.true), project(view.predicted)
-    figure = _new_figure(3.0 * len(frames), 3.6)
+    figure = new_figure(3.0 * len(frames), 3.6)
     panels = figure.subplots(1, len(frames), squeeze=False)[0]
     low, high = np.nanmin(true, axis=(0, 1)), np.nanmax(true, axis=(0, 1))
     centre, half = (low + high) / 2, max(float((high - low).max()) * 0.56, 1e-9)
@@ -219,12 +189,12 @@ def _trajectory_figure(view: TrajectoryView) -> Figure:
         _draw_snapshot(axes, view, true, predicted, frame)
         axes.set_xlim(centre[0] - half, centre[0] + half)
         axes.set_ylim(centre[1] - half, centre[1] + half)
-        axes.set_title(_snapshot_title(view, frame), fontsize="medium", color=_INK)
+        axes.set_title(_snapshot_title(view, frame), fontsize="medium", color=INK)
     handles = [
-        Line2D([], [], marker="o", linestyle="-", color=_INK, markerfacecolor="white", lw=0.8, label="true"),
-        Line2D([], [], marker="o", linestyle="-", color=_INK, lw=1.6, label="predicted"),
+        Line2D([], [], marker="o", linestyle="-", color=INK, markerfacecolor="white", lw=0.8, label="true"),
+        Line2D([], [], marker="o", linestyle="-", color=INK, lw=1.6, label="predicted"),
     ]
-    figure.suptitle(view.label, color=_INK)
+    figure.suptitle(view.label, color=INK)
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize="small")
     return figure
 
@@ -256,9 +226,9 @@ def _draw_snapshot(
         ring = {**disc, "markersize": radii[index] + 4, "markerfacecolor": "none"}
         axes.plot(*true[frame, index][:, None], **ring)
     if not np.isfinite(predicted[frame]).all():
-        axes.text(0.5, 0.02, "prediction not finite", ha="center", transform=axes.transAxes, color=_MUTED)
+        axes.text(0.5, 0.02, "prediction not finite", ha="center", transform=axes.transAxes, color=MUTED)
     axes.set_aspect("equal")
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
-        spine.set_color(_FAINT)
+        spine.set_color(FAINT)

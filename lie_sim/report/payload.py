@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from lie_sim.report.data import LEARNING_KEYS, Curve, ReportData, TrajectoryView, plain
+from lie_sim.report.data import LEARNING_KEYS, ReportData, TrajectoryView, plain
+from lie_sim.report.parity import Parity
+from lie_sim.report.parts import Curve, Plot
 
 MAX_FRAMES = 400
 MAX_POINTS = 1000
@@ -76,7 +78,7 @@ def learning_columns(data: ReportData) -> dict[str, Float[np.ndarray, " rows"]]:
     """The learning curve by column; missing values are NaN, a missing step is the number of the row."""
     columns = {
         key: np.array([_or_nan(row.get(key)) for row in data.learning_curve], dtype=float)
-        for key in LEARNING_KEYS
+        for key in (*LEARNING_KEYS, *data.metrics)
     }
     rows = np.arange(len(data.learning_curve), dtype=float)
     columns["step"] = np.where(np.isnan(columns["step"]), rows, columns["step"])
@@ -92,11 +94,12 @@ def _learning(data: ReportData) -> dict[str, Any] | None:
         return None
     columns = learning_columns(data)
     losses = np.concatenate([columns["train_loss"], columns["validation_loss"]])
-    limits = {"loss": log_limits(losses), "learning_rate": log_limits(columns["learning_rate"])}
+    limits = {"loss": log_limits(losses)}
+    limits |= {key: log_limits(columns[key]) for key in ("learning_rate", *data.metrics)}
     # Every row is kept up to MAX_POINTS; beyond, rows with a validation loss are kept before others.
     kept = _keep_rows(columns["validation_loss"])
     rounded = {key: round_significant(column[kept], digits=7) for key, column in columns.items()}
-    return {"columns": rounded, "limits": limits}
+    return {"columns": rounded, "limits": limits, "metrics": data.metrics}
 
 
 def _keep_rows(validation: Float[np.ndarray, " rows"]) -> Int[np.ndarray, " kept"]:
@@ -149,6 +152,51 @@ def _curves(curves: dict[str, Curve], data: ReportData) -> dict[str, Any] | None
     }
 
 
+def _plot(plot: Plot) -> dict[str, Any]:
+    """A plot on linear axes; curves keep all their points up to ``MAX_POINTS``."""
+    series = []
+    for name, (x, y) in plot.curves.items():
+        kept = sample_indices(x.size, MAX_POINTS) if x.size else np.empty(0, dtype=int)
+        series.append(
+            {"name": name, "x": round_significant(x[kept], digits=7), "y": round_significant(y[kept])}
+        )
+    values = np.concatenate([y for _, y in plot.curves.values()]) if plot.curves else np.empty(0)
+    marks = [{"name": name, "x": round_significant(places)} for name, places in plot.marks.items()]
+    names = {"xName": plot.x_name, "xUnit": plot.x_unit, "yName": plot.y_name, "yUnit": plot.y_unit}
+    return {**names, "series": series, "limits": linear_limits(values), "marks": marks}
+
+
+def linear_limits(values: Float[np.ndarray, " n"]) -> tuple[float, float] | None:
+    """Limits of a linear axis for ``values``, with a margin; None when no value is finite.
+
+    Example:
+        >>> linear_limits(np.array([0.0, 1.0, np.nan]))
+        (-0.05, 1.05)
+    """
+    usable = values[np.isfinite(values)]
+    if usable.size == 0:
+        return None
+    low, high = float(usable.min()), float(usable.max())
+    margin = 0.05 * (high - low) or max(abs(low), 1.0) * 0.1
+    return low - margin, high + margin
+
+
+def _parity(parity: Parity) -> dict[str, Any]:
+    return {
+        "label": parity.label,
+        "unit": parity.unit,
+        "errorUnit": parity.error_unit,
+        "errorScale": parity.error_scale,
+        "note": parity.note,
+        "figures": parity.figures,
+        "true": round_significant(parity.true),
+        "predicted": round_significant(parity.predicted),
+        "standsFor": round_significant(parity.stands_for),
+        "edges": round_significant(parity.edges),
+        "counts": round_significant(parity.counts, digits=9),
+    }
+
+
 def page_payload(data: ReportData) -> dict[str, Any]:
     """Everything that the page's script draws; a part that was not recorded is None or empty."""
     return {
@@ -157,6 +205,9 @@ def page_payload(data: ReportData) -> dict[str, Any]:
         "trajectories": [_trajectory(view) for view in data.trajectories],
         "error": _curves(data.error_curves, data),
         "energy": _curves(data.energy_curves, data),
+        "parity": [_parity(each) for each in data.parity],
+        "molecules": [each.payload() for each in data.molecules],
+        "plots": [_plot(each) for each in data.plots],
     }
 
 

@@ -2,7 +2,7 @@
 
 const report = JSON.parse(document.getElementById("report-data").textContent);
 const hostOf = (name) => document.querySelector(`[data-chart="${name}"]`);
-let player = null;
+const views = []; // what draws on a canvas, and so must be told of another theme
 
 /* ---- theme ---- */
 
@@ -14,7 +14,7 @@ function setTheme(theme) {
   themeToggle.setAttribute("aria-pressed", String(theme === "dark"));
   themeToggle.setAttribute("aria-label", "Dark theme");
   themeToggle.textContent = theme === "dark" ? "☀ Light" : "☾ Dark";
-  if (player) player.draw();
+  for (const view of views) view.draw();
 }
 
 let readerChose = false;
@@ -41,7 +41,7 @@ function showCurves(name, yName) {
 function learningSeries(columns, axis, key, name) {
   const rows = columns[axis].map((_, row) => row).filter((row) => columns[axis][row] !== null);
   // Validation is measured now and then: its points are joined across the rows between.
-  const kept = key === "validation_loss" ? rows.filter((row) => columns[key][row] !== null) : rows;
+  const kept = !["train_loss", "learning_rate"].includes(key) ? rows.filter((row) => columns[key][row] !== null) : rows;
   return { name, x: kept.map((row) => columns[axis][row]), y: kept.map((row) => columns[key][row]) };
 }
 
@@ -59,6 +59,9 @@ function showLearning() {
   const charts = [{ keys: losses, limits: limits.loss, yName: "loss", height: 300 }];
   if (has("learning_rate")) {
     charts.push({ keys: [["learning_rate", "learning rate"]], limits: limits.learning_rate, yName: "rate", height: 150 });
+  }
+  for (const [key, name] of Object.entries(report.learning.metrics)) {
+    if (has(key)) charts.push({ keys: [[key, name]], limits: limits[key], yName: "validation", height: 190 });
   }
   const drawn = charts.map(({ keys, ...options }) => ({
     keys, chart: new LineChart(host.appendChild(element("div")), { ...options, ...axisOptions("step", keys) }),
@@ -96,7 +99,12 @@ addEventListener("afterprint", () => setTheme(beforePrint));
 
 setTheme(document.documentElement.dataset.theme);
 const playerRoot = document.getElementById("player");
-if (playerRoot) player = new TrajectoryPlayer(playerRoot, report.trajectories, report.firstTrajectory);
+if (playerRoot) views.push(new TrajectoryPlayer(playerRoot, report.trajectories, report.firstTrajectory));
 showCurves("error", "mean squared error");
 showCurves("energy", "energy change / mean kinetic energy");
+for (const parity of report.parity) new ParityChart(hostOf("parity").appendChild(element("div")), parity);
+const moleculesRoot = document.getElementById("molecules");
+if (moleculesRoot) views.push(new MoleculeViewer(moleculesRoot, report.molecules));
+report.plots.forEach(({ yName, yUnit, ...plot }, index) =>
+  new LineChart(hostOf(`plot-${index}`), { ...plot, linear: true, yName: quantity(yName, yUnit) }));
 showLearning();

@@ -1,4 +1,4 @@
-/* Line charts on a logarithmic axis, drawn as SVG.
+/* Line charts on a logarithmic or linear axis, drawn as SVG.
 
    A chart owns one host element: a legend whose buttons show and hide curves, the plot, and a tooltip
    that follows the pointer or, when the plot has the focus, the left and right arrow keys.
@@ -93,12 +93,14 @@ class LineChart {
   /* host: empty element. options:
        series   [{name, x, y}], x ascending, y with null for a gap
        xName, xUnit, yName
-       limits   [low, high] of the logarithmic axis, or null when there is nothing to draw
+       limits   [low, high] of the vertical axis, or null when there is nothing to draw
+       linear   whether that axis is linear; a logarithmic one has no place for zero and below
+       marks    [{name, x}]: places on the horizontal axis with a short line above them
        horizon  x at which training data ends, or null
        height   in CSS pixels
        detail   optional function of x that returns one more line for the tooltip */
   constructor(host, options) {
-    this.options = { height: 300, horizon: null, detail: null, ...options };
+    this.options = { height: 300, horizon: null, detail: null, linear: false, marks: [], ...options };
     this.hidden = new Set();
     host.classList.add("chart");
     this.top = host.appendChild(element("div", { class: "chart-top" }));
@@ -122,7 +124,7 @@ class LineChart {
   /* A series that diverges says so beside its name; one without any finite value cannot be shown. */
   buildLegend() {
     this.options.series.forEach((series, index) => {
-      const finite = series.y.some((value) => value !== null && value > 0);
+      const finite = series.y.some((value) => this.usable(value));
       const button = element("button", { type: "button", "aria-pressed": String(finite) });
       button.append(lineKey(index), element("span", {}, finite ? series.name : `${series.name} (${NOT_FINITE})`));
       button.disabled = !finite;
@@ -133,7 +135,16 @@ class LineChart {
       });
       this.legend.append(button);
     });
+    this.options.marks.forEach(({ name }, index) => {
+      const key = element("span", { class: "mark-key" });
+      const bar = key.appendChild(element("span", { "aria-hidden": "true" }));
+      bar.style.background = seriesColour(this.options.series.length + index);
+      key.append(name);
+      this.legend.append(key);
+    });
   }
+
+  usable(value) { return value !== null && (this.options.linear || value > 0); }
 
   listen() {
     this.plot.addEventListener("pointermove", (event) => this.pointAt(event.clientX));
@@ -171,12 +182,13 @@ class LineChart {
     const xs = this.options.series.flatMap((series) => series.x.filter((x) => x !== null));
     if (!limits || !xs.length) {
       this.scale = null;
-      svg.append(svgElement("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, "No finite positive values"));
+      svg.append(svgElement("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, this.options.linear ? "No finite values" : "No finite positive values"));
       return;
     }
     this.scale = this.makeScale(width, height, xs, limits);
     this.drawAxes(svg);
     this.drawHorizon(svg);
+    this.drawMarks(svg);
     this.drawCurves(svg);
     this.cursor = svg.appendChild(svgElement("g"));
     this.note.textContent = this.noteText();
@@ -189,19 +201,21 @@ class LineChart {
     const innerHeight = height - top - 42;
     const x0 = xs.reduce((a, b) => Math.min(a, b));
     const x1 = Math.max(xs.reduce((a, b) => Math.max(a, b)), x0 + 1e-12);
-    const [low, high] = [Math.log10(y0), Math.log10(y1)];
+    const level = this.options.linear ? (value) => value : Math.log10;
+    const [low, high] = [level(y0), level(y1)];
     return {
       left, top, innerWidth, innerHeight, x0, x1, y0, y1,
       x: (value) => left + innerWidth * (value - x0) / (x1 - x0),
-      y: (value) => top + innerHeight * (high - Math.log10(value)) / (high - low),
+      y: (value) => top + innerHeight * (high - level(value)) / (high - low),
     };
   }
 
   drawAxes(svg) {
     const { left, top, innerWidth, innerHeight, x0, x1, y0, y1, x, y } = this.scale;
     const bottom = top + innerHeight;
-    const ticks = logTicks(y0, y1, Math.max(2, Math.floor(innerHeight / 36)));
-    const labels = logTickLabels(ticks);
+    const count = Math.max(2, Math.floor(innerHeight / 36));
+    const ticks = this.options.linear ? linearTicks(y0, y1, count) : logTicks(y0, y1, count);
+    const labels = this.options.linear ? ticks.map((tick) => formatNumber(tick)) : logTickLabels(ticks);
     ticks.forEach((tick, index) => {
       const at = y(tick);
       svg.append(svgElement("line", { class: "grid", x1: left, x2: left + innerWidth, y1: at, y2: at }));
@@ -234,6 +248,16 @@ class LineChart {
     svg.append(text);
   }
 
+  drawMarks(svg) {
+    const { top, innerHeight, x0, x1, x } = this.scale;
+    this.options.marks.forEach((marks, index) => {
+      const inside = marks.x.filter((value) => value !== null && value >= x0 && value <= x1);
+      const path = inside.map((value) => `M${x(value).toFixed(1)} ${top}v${innerHeight}`).join("");
+      const node = svg.appendChild(svgElement("path", { class: "marks", d: path }));
+      node.style.stroke = seriesColour(this.options.series.length + index);
+    });
+  }
+
   drawCurves(svg) {
     const { left, top, innerWidth, innerHeight } = this.scale;
     const clip = `clip-${LineChart.count += 1}`;
@@ -253,7 +277,7 @@ class LineChart {
     let path = "";
     let pen = false;
     for (let index = 0; index < x.length; index += 1) {
-      const usable = x[index] !== null && y[index] !== null && y[index] > 0;
+      const usable = x[index] !== null && this.usable(y[index]);
       if (usable) path += `${pen ? "L" : "M"}${this.scale.x(x[index]).toFixed(1)} ${this.scale.y(y[index]).toFixed(1)}`;
       pen = usable;
     }
@@ -262,12 +286,12 @@ class LineChart {
 
   /* What the picture alone would hide: curves that leave the axis, and curves that stop being finite. */
   noteText() {
-    const { series, limits } = this.options;
+    const { series, limits, linear } = this.options;
     const sentences = [];
     for (const { name, x, y } of series) {
       const finite = y.filter((value) => value !== null);
       const largest = finite.reduce((a, b) => Math.max(a, b), 0);
-      if (largest > limits[1]) sentences.push(`${name} leaves the axis and reaches ${formatNumber(largest, 2)}.`);
+      if (!linear && largest > limits[1]) sentences.push(`${name} leaves the axis and reaches ${formatNumber(largest, 2)}.`);
       const last = y.findLastIndex((value) => value !== null);
       if (last >= 0 && last < y.length - 1) sentences.push(`${name} is ${NOT_FINITE} after ${this.xText(x[last])}.`);
     }
@@ -308,6 +332,12 @@ class LineChart {
       dot.style.fill = seriesColour(index);
       this.cursor.append(dot);
     });
+    for (const marks of this.options.marks) {
+      const near = marks.x.reduce((a, b) => Math.abs(b - value) < Math.abs(a - value) ? b : a, Infinity);
+      const row = element("div", { class: "row" });
+      row.append(element("span", {}, `nearest ${marks.name}`), element("b", {}, withUnit(formatNumber(near), this.options.xUnit)));
+      this.tooltip.append(row);
+    }
     const detail = this.options.detail && this.options.detail(value);
     if (detail) this.tooltip.append(element("div", { class: "row" }, detail));
     this.tooltip.hidden = false;

@@ -54,5 +54,5 @@ function frameOfTime(times, time) {
 function themeColours() {
   const style = getComputedStyle(document.documentElement);
   const series = Array.from({ length: SERIES_COLOURS }, (_, index) => style.getPropertyValue(`--series-${index}`));
-  return { series, muted: style.getPropertyValue("--muted") };
+  return { series, muted: style.getPropertyValue("--muted"), page: style.getPropertyValue("--page") };
 }

@@ -32,6 +32,7 @@ class TrainingConfig:
         rollout_points: points of each trajectory that the rollout loss follows, in a random window; 0 for all.
         rollout_adjoint: how its gradient is computed: "autograd" keeps every step, "reversible" steps back in memory
             that does not grow with the number of steps.
+        rollout_compile: compile the force and its derivative for ``rollout_adjoint="reversible"``; takes a minute once.
         batch_size: systems per step.
         max_steps: end of the run; 0 for none (then ``max_cpu_seconds`` must be given).
         max_cpu_seconds: CPU time of the process (all its threads) at which the run ends; 0 for none.
@@ -65,6 +66,7 @@ class TrainingConfig:
     rollout_substeps: int = 1
     rollout_points: int = 0
     rollout_adjoint: Literal["autograd", "reversible", "checkpoint"] = "autograd"
+    rollout_compile: bool = False
     batch_size: int = 100
     max_steps: int = 3000
     max_cpu_seconds: float = 0.0

@@ -55,13 +55,14 @@ def dynamics_task(config: TrainingConfig, train: Trajectories, validation: Traje
         substeps=config.rollout_substeps,
         points=config.rollout_points,
         adjoint=config.rollout_adjoint,
+        compile=config.rollout_compile,
     )
 
 
 class _DynamicsTask(TensorTask):
     """What both losses share: chunks as tensors, and the rollout error of the validation."""
 
-    adjoint = "autograd"
+    adjoint, compile = "autograd", False
 
     def __init__(self, train: Batch, validation: Batch, *, dt: float, method: str, substeps: int) -> None:
         super().__init__(train, validation)
@@ -79,7 +80,10 @@ class _DynamicsTask(TensorTask):
             (q[:, 0], p[:, 0]),
             self.dt * torch.arange(q.shape[1], dtype=torch.float64),
             method=self.method,
-            options={"step_size": self.dt / self.substeps},
+            options={
+                "step_size": self.dt / self.substeps,
+                "compile": self.compile and torch.is_grad_enabled(),  # validation has other shapes
+            },
             adjoint=self.adjoint,
         )
         error = torch.cat([predicted[0].transpose(0, 1) - q, predicted[1].transpose(0, 1) - p], dim=-1)
@@ -186,6 +190,7 @@ class RolloutTask(_DynamicsTask):
         points: points in a row, from a random one on, that enter a step; 0 for all of each trajectory.
         adjoint: "autograd" keeps the graph of every step, "checkpoint" that of about √n of n steps, "reversible" none:
             a thousand steps need the memory of ten. All three give the same gradient.
+        compile: whether the force and its derivative are compiled, for ``adjoint="reversible"``; a minute, once.
 
     Raises:
         ValueError: the method is no splitting method or not one that the adjoint can reverse, there are fewer points
@@ -202,7 +207,7 @@ class RolloutTask(_DynamicsTask):
         (torch.Size([2, 11, 6, 2]), torch.Size([]))
     """
 
-    option_names: ClassVar[tuple[str, ...]] = ("method", "substeps", "points", "adjoint", "dt")
+    option_names: ClassVar[tuple[str, ...]] = ("method", "substeps", "points", "adjoint", "compile", "dt")
 
     def __init__(
         self,
@@ -213,6 +218,7 @@ class RolloutTask(_DynamicsTask):
         substeps: int = 1,
         points: int = 0,
         adjoint: str = "autograd",
+        compile: bool = False,
     ) -> None:
         data, held_out = _chunk_tensors(train), _chunk_tensors(validation)
         super().__init__(data, held_out, dt=_common_dt(train, validation), method=method, substeps=substeps)
@@ -221,8 +227,10 @@ class RolloutTask(_DynamicsTask):
             raise ValueError(f"points must be 0 (all) or from 2 to the {shortest} of the data, got {points}")
         if adjoint not in ("autograd", "reversible", "checkpoint"):
             raise ValueError(f'adjoint must be "autograd", "reversible" or "checkpoint", got {adjoint!r}')
+        if compile and adjoint != "reversible":
+            raise ValueError(f'compile=True goes with adjoint="reversible", not with {adjoint!r}')
         _check_method(method, adjoint)
-        self.points, self.adjoint = points, adjoint
+        self.points, self.adjoint, self.compile = points, adjoint, compile
 
     def batch(self, indices: Int[Tensor, " B"], generator: torch.Generator) -> Batch:
         """The chosen trajectories, or a random window of each."""

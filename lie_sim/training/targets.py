@@ -22,7 +22,7 @@ from torch import Tensor
 from lie_sim.data.molecules import PER_ATOM, Molecules
 from lie_sim.models import HeadConfig
 
-Reading = Literal["itself", "norm", "mean", "anisotropy"]
+Reading = Literal["itself", "norm", "mean", "principal"]
 KNOWN_KINDS = {"dipole": (3,), "polarizability": (3, 3), "charges": ()}
 """Properties that are called like their kind, and the shape of their values."""
 _TINY = 1e-12
@@ -37,7 +37,7 @@ class Target:
         head: name of the head that tells it; several targets may share one.
         kind: of the head.
         reading: how the data state what the head tells: "itself", "norm" (of a dipole), "mean" (trace/3 of a
-            polarizability) or "anisotropy" (of a polarizability).
+            polarizability) or "principal" (its three eigenvalues, ascending: all that does not turn).
         factor: unit of the data in that of the model.
 
     Example:
@@ -62,10 +62,10 @@ class Target:
             return torch.sqrt(value.square().sum(-1) + _TINY)
         if self.reading == "itself":
             return value
-        trace = value.diagonal(dim1=-2, dim2=-1).sum(-1)
         if self.reading == "mean":
-            return trace / 3
-        return torch.sqrt((3 * value.square().sum((-1, -2)) - trace.square()) / 2 + _TINY)
+            return value.diagonal(dim1=-2, dim2=-1).sum(-1) / 3
+        eigenvalues: Tensor = torch.linalg.eigvalsh(value)
+        return eigenvalues
 
     def values(self, molecules: Molecules) -> np.ndarray:
         """Reference values in the unit of the model.
@@ -78,7 +78,8 @@ class Target:
                 f"the data have no {self.name!r}; they have {', '.join(sorted(molecules.values)) or 'no values'}"
             )
         found = np.asarray(molecules.values[self.name], dtype=float) * self.factor
-        shape = KNOWN_KINDS.get(self.kind, ()) if self.reading == "itself" else ()
+        shapes = {"itself": KNOWN_KINDS.get(self.kind, ()), "principal": (3,)}
+        shape = shapes.get(self.reading, ())
         if found.shape[1:] != shape:
             raise ValueError(f"{self.name!r} must have the shape {('M', *shape)}, got {found.shape}")
         return found
@@ -154,14 +155,17 @@ def explain(molecules: Molecules, target: Target) -> Explained:
     known = np.isfinite(values).reshape(len(values), -1).all(1)
     if not known.any():
         raise ValueError(f"no structure has a value of {target.name!r}")
-    if target.kind in ("dipole", "charges") or target.reading == "anisotropy":
+    if target.kind in ("dipole", "charges"):
         return Explained((), _scale(values[known]))
-    whole = values.ndim == 3
-    means = np.trace(values, axis1=1, axis2=2)[known] / 3 if whole else values[known]
+    values, means = values[known], values[known]
+    if values.ndim > 1:  # a tensor, or its eigenvalues, about the mean of the diagonal
+        diagonal = np.diagonal(values, axis1=1, axis2=2) if values.ndim == 3 else values
+        means = diagonal.mean(1)
     columns = design(molecules, target.kind, molecules.elements)[known]
     constants, *_ = np.linalg.lstsq(columns, means, rcond=None)
     fitted = columns @ constants
-    left = values[known] - (fitted[:, None, None] * np.eye(3) if whole else fitted)
+    isotropic = {1: fitted, 2: fitted[:, None], 3: fitted[:, None, None] * np.eye(3)}
+    left = values - isotropic[values.ndim]
     return Explained(tuple(constants.tolist()), _scale(left))
 
 
@@ -186,15 +190,19 @@ def property_heads(molecules: Molecules, targets: Sequence[Target]) -> dict[str,
 def composition_errors(train: Molecules, test: Molecules, target: Target) -> np.ndarray:
     """Errors on the test data, in their unit, of the best sum of constants of the elements and one more constant.
 
-    The least that any model has to beat; for numbers, not for vectors.
+    The least that any model has to beat; for numbers, and eigenvalues one by one. Of charges, the mean of each element.
     """
     elements = train.elements
 
     def columns(data: Molecules) -> np.ndarray:
+        if target.per_atom:
+            which: np.ndarray = data.numbers[:, None] == np.array(elements)
+            return which.astype(float)
         return np.concatenate([data.composition(elements), np.ones((len(data), 1))], 1).astype(float)
 
-    known = np.isfinite(train.values[target.name])
-    constants, *_ = np.linalg.lstsq(columns(train)[known], train.values[target.name][known], rcond=None)
+    values = train.values[target.name]
+    known = np.isfinite(values).reshape(len(values), -1).all(1)
+    constants, *_ = np.linalg.lstsq(columns(train)[known], values[known], rcond=None)
     errors: np.ndarray = columns(test) @ constants - test.values[target.name]
     return errors
 

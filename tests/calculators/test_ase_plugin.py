@@ -68,7 +68,7 @@ def test_ase_run_knows_the_name(installed, tmp_path: Path, potential) -> None:
     assert np.linalg.norm(relaxed.get_forces(), axis=1).max() < 0.05
     refused = run(installed, tmp_path, "-m", "ase", "run", "lie_sim", "water.xyz", "-p", "model=modell")
     assert refused.returncode != 0
-    assert "no model.json in modell" in refused.stderr
+    assert "modell is neither a folder nor a shipped model" in refused.stderr
 
 
 PLUGINS = """

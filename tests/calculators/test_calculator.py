@@ -15,6 +15,7 @@ from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_s
 
 from lie_sim import Hamiltonian, LieTransformer, save_model
 from lie_sim.calculators import LieTransformerCalculator
+from lie_sim.errors import CheckpointError
 
 FORCE_ERROR = 1e-7  # relative to the largest force, central differences of 2e-5 Å; measured: up to 5e-9
 STRESS_ERROR = 1e-8  # eV/Å³; measured: up to 3e-10
@@ -162,6 +163,23 @@ def test_models_are_taken_from_disk_hamiltonians_and_are_not_changed(potential, 
     LieTransformerCalculator(potential, dtype="float32")
     assert all(torch.equal(tensor, before[name]) for name, tensor in potential.state_dict().items())
     assert all(parameter.requires_grad for parameter in potential.parameters())
+
+
+def test_a_shipped_model_is_found_by_its_name_unless_a_folder_is_called_like_it(
+    potential, random_potential, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("lie_sim.shipped._HOME", tmp_path / "shipped")
+    monkeypatch.chdir(tmp_path)
+    save_model(potential, tmp_path / "shipped" / "small-model")
+    (tmp_path / "shipped" / "small-model" / "card.md").write_text("# A small model\n")
+    shipped = LieTransformerCalculator("small-model").todict()
+    assert shipped == LieTransformerCalculator(potential).todict()
+    with pytest.raises(
+        CheckpointError, match="neither a folder nor a shipped model; shipped are small-model"
+    ):
+        LieTransformerCalculator("small-modell")
+    save_model(random_potential(1), tmp_path / "small-model")
+    assert LieTransformerCalculator("small-model").todict() != shipped
 
 
 def test_ensemble_gives_means_and_deviations(random_potential) -> None:

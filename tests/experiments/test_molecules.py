@@ -6,15 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from ase.build import molecule
 from ase.calculators.emt import EMT
 
+from lie_sim import load_model
 from lie_sim.calculators import LieTransformerCalculator
 from lie_sim.data.structure_files import write_structures
 from lie_sim.errors import ConfigError
 from lie_sim.experiments import MoleculesConfig, MoleculesExperiment, open_run, read_results
+from lie_sim.experiments.dynamics_options import DynamicsOptions
 from lie_sim.experiments.molecules import errors, molecules_model, molecules_training, summary
 from lie_sim.experiments.molecules_split import Split
+from lie_sim.models import evaluate
+from lie_sim.state import Particles
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +31,7 @@ def file(tmp_path_factory):
         atoms.calc = EMT()
         atoms.info["REF_energy"] = atoms.get_potential_energy()
         atoms.arrays["REF_forces"] = atoms.get_forces()
+        atoms.info["REF_dipole"] = (atoms.numbers - 3.0) @ (atoms.positions - atoms.positions.mean(0)) / 10
         systems.append(atoms)
     path = tmp_path_factory.mktemp("data") / "small.extxyz"
     write_structures(path, systems)
@@ -42,7 +48,8 @@ def config(file, **changes) -> MoleculesConfig:
         validate_every=20,
         log_every=10,
     )
-    return MoleculesConfig(data=str(file), model=model, training=training, **changes)
+    short = DynamicsOptions(picoseconds=0.01)
+    return MoleculesConfig(data=str(file), dynamics=short, model=model, training=training, **changes)
 
 
 def test_from_a_file_to_a_calculator(file, tmp_path) -> None:
@@ -53,13 +60,37 @@ def test_from_a_file_to_a_calculator(file, tmp_path) -> None:
     experiment.run(tmp_path / "run", progress=False)
     found = open_run(tmp_path / "run").evaluate_run(tmp_path / "run", progress=False)
     assert found.results["force_mae"] < before["force_mae"]
-    assert found.report.comparison is not None
-    assert [row[0] for row in found.report.comparison.rows][:4] == ["all", "H", "C", "O"]
+    assert [row[0] for row in found.report.breakdown[0].rows] == ["all", "H", "C", "O"]
+    assert [each.label for each in found.report.parity] == ["energy", "force component"]
+    assert len(found.report.molecules) == 4, "all four test structures"
+    assert {"nve_drift", "nve_fluctuation"} < set(found.results)
+    assert [row["force_mae"] for row in found.report.learning_curve if "force_mae" in row]
     calculator = LieTransformerCalculator(tmp_path / "run" / "model")
     forces = [calculator.evaluate(one)["forces"] for one in atoms_of(test)]
     mae = np.abs(np.concatenate(forces) - test.values["forces"]).mean()
     assert mae == pytest.approx(found.results["force_mae"], rel=1e-4)
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+
+
+def test_a_dipole_is_learned_beside_energy_and_forces(file, tmp_path) -> None:
+    experiment = MoleculesExperiment(config(file, properties=("dipole",)))
+    before = experiment.task().validate(experiment.build().double())
+    result = experiment.run(tmp_path / "run", progress=False)
+    for name, ratio in (("dipole_mae", 0.8), ("force_mae", 0.95)):
+        assert result.validation[name] < ratio * before[name], name
+    found = open_run(tmp_path / "run").evaluate_run(tmp_path / "run", progress=False)
+    model, test = load_model(tmp_path / "run" / "model").double(), experiment.splits["test"]
+    told = []
+    for atoms in atoms_of(test):
+        q = torch.from_numpy(atoms.positions)[None]
+        species = torch.from_numpy(atoms.numbers)[None]
+        told.append(
+            evaluate(model, q, Particles(torch.ones(q.shape[:2]).double(), species)).properties["dipole"]
+        )
+    mae = np.abs(torch.cat(told).numpy() - test.values["dipole"]).mean()
+    assert found.results["dipole_mae"] == pytest.approx(mae, rel=1e-3)
+    with pytest.raises(ValueError, match="the data have no 'gap'"):
+        MoleculesExperiment(config(file, properties=("gap:intensive",))).build()
 
 
 def atoms_of(molecules):

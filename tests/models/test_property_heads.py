@@ -7,11 +7,20 @@ import torch
 from torch import Tensor
 
 from lie_sim import load_model, save_model
-from lie_sim.models import AtomicConfig, AtomicPotential, HeadConfig, evaluate, heads, parameter_count
+from lie_sim.models import (
+    AtomicConfig,
+    AtomicPotential,
+    HeadConfig,
+    evaluate,
+    heads,
+    parameter_count,
+    property_jacobian,
+)
 from lie_sim.neighbors import neighbour_matrix
 from lie_sim.state import Particles
 
 ROUND_OFF = 1e-12  # of properties of order 1; measured: up to 2e-14
+FINITE = 1e-7  # of central differences with a step of 1e-5 Å; measured: up to 3e-9
 SEES = 1e-4  # change of a property of order 1 that is no rounding
 SMALL = {"width": 16, "num_heads": 4, "num_layers": 2, "num_moments": 4, "kernel_hidden": 16}
 HEADS = heads("charges", "dipole", "polarizability", r2="spatial_extent", gap="intensive", zpve="extensive")
@@ -146,6 +155,50 @@ def test_references_are_those_of_the_elements_in_float64() -> None:
     assert (
         abs(float(found["r2"]) - float((z * square).sum() + 2.0 + 1.5 + 2 * 0.5)) < 1e-5
     )  # float32 positions
+
+
+def test_jacobian_is_that_of_finite_differences_and_obeys_the_sum_rules() -> None:
+    model, (q, particles) = potential(), molecule()
+    step = 1e-5
+    for name in ("dipole", "polarizability", "gap", "r2", "zpve"):
+        exact = property_jacobian(model, name, q, particles)
+        assert exact.shape == (1, 4, 3, *SHAPES[name][1:])
+        for atom, axis in ((0, 1), (3, 2)):
+            shift = torch.zeros_like(q)
+            shift[0, atom, axis] = step
+            ends = [told(model, q + sign * shift, particles)[name][0] for sign in (1, -1)]
+            off = float(((ends[0] - ends[1]) / (2 * step) - exact[0, atom, axis]).abs().max())
+            assert off < FINITE, f"{name}: {off:.1e} above {FINITE:.0e}"
+        assert exact.sum(1).abs().max() < ROUND_OFF, name  # moving everything changes nothing
+    charged = potential(inputs=("charge",))
+    cation = particles_of([6, 8, 1, 1], charge=1.0)
+    assert property_jacobian(charged, "dipole", q, cation).sum(1).abs().max() < ROUND_OFF
+
+
+def test_jacobians_of_a_batch_do_not_mix_and_train_the_weights() -> None:
+    model, (q, particles) = potential(), molecule()
+    both = particles_of([6, 8, 1, 1]).expand(2)
+    made = property_jacobian(model, "dipole", torch.cat([q, 1.1 * q]), both, create_graph=True)
+    assert (made[:1] - property_jacobian(model, "dipole", q, particles)).abs().max() < ROUND_OFF
+    made.square().sum().backward()
+    assert model.heads.flow.radial.weight.grad.abs().max() > SEES
+    with pytest.raises(ValueError, match=r"tells charges, dipole, .* not 'colour'"):
+        property_jacobian(model, "colour", q, particles)
+    with pytest.raises(ValueError, match="charges belong to atoms"):
+        property_jacobian(model, "charges", q, particles)
+    with pytest.raises(ValueError, match="tells nothing but the energy, not 'dipole'"):
+        property_jacobian(potential(heads={}), "dipole", q, particles)
+
+
+def test_a_neighbour_leaves_smoothly() -> None:
+    model = potential(network=SMALL | {"cutoff": 3.0})
+    moved = []
+    for gap in (2e-3, 1e-3, 1e-4, -1e-4):
+        x = torch.tensor([[[0.0, 0, 0], [1.1, 0, 0], [0, 0, 3.0 - gap]]]).double()
+        moved.append(told(model, x, particles_of([6, 8, 1])))
+    for name in ("charges", "dipole", "polarizability"):
+        jumps = [float((one[name] - moved[3][name]).abs().max()) for one in moved[:3]]
+        assert jumps[2] < 1e-7, f"{name} {jumps}"
 
 
 def test_a_lone_atom_has_its_charge_and_no_dipole() -> None:

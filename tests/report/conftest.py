@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
-from lie_sim.report import EquivarianceRow, ReportData, Table, TrajectoryView
+from lie_sim.report import (
+    EquivarianceRow,
+    MoleculeView,
+    Parity,
+    Plot,
+    ReportData,
+    Table,
+    TrajectoryView,
+)
+from lie_sim.report.page import render_html
+
+CHROMIUM = shutil.which("chromium")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 def make_springs(*, frames: int = 500, particles: int = 6) -> TrajectoryView:
@@ -50,6 +75,32 @@ def make_solar(*, frames: int = 900) -> TrajectoryView:
     )
 
 
+def make_water(label: str, group: str, *, forces: bool = True) -> MoleculeView:
+    """Water with an error of the force on its oxygen."""
+    return MoleculeView(
+        label,
+        group,
+        ["O", "H", "H"],
+        np.array([[0.0, 0.0, 0.12], [0.0, 0.76, -0.48], [0.0, -0.76, -0.48]]),
+        np.array([[0, 1], [0, 2]]),
+        force_error=np.array([[0.0, 0.03, 0.04], [0.0, -0.01, 0.0], [0.0, 0.0, 0.0]]) if forces else None,
+        facts={"energy error": "1.2 meV/atom"},
+        colours={"O": "#ff0d0d", "H": "#ffffff"},
+        radii={"O": 0.66, "H": 0.31},
+    )
+
+
+def make_parity(count: int = 20_000) -> Parity:
+    """Forces of a good model, with a few predictions far off and two that are not finite."""
+    generator = np.random.default_rng(5)
+    true = generator.normal(size=count)
+    predicted = true + 0.02 * generator.normal(size=count)
+    predicted[:3], predicted[3:5] = [2.5, -2.5, 90.0], np.nan
+    return Parity.measure(
+        "force component", true, predicted, unit="eV/Å", error_unit="meV/Å", error_scale=1e3
+    )
+
+
 def make_report() -> ReportData:
     """All parts filled, with what goes wrong in practice: gaps, a diverged model, a failed check."""
     generator = np.random.default_rng(0)
@@ -65,6 +116,7 @@ def make_report() -> ReportData:
         }
         if step % 50 == 1:
             row["validation_loss"] = loss * 1.15
+            row["force_mae"] = 0.1 * loss**0.5
         curve.append(row)
     times = np.linspace(0.0, 25.0, 251)
     diverged = 1e-4 * np.exp(times * 0.9)
@@ -98,6 +150,33 @@ def make_report() -> ReportData:
             "Seed": "0",
         },
         learning_curve=curve,
+        metrics={"force_mae": "force MAE (eV/Å)"},
+        parity=[make_parity(), Parity.measure("dipole moment", times, times + 0.1, unit="D")],
+        breakdown=[
+            Table(
+                ["element", "MAE"],
+                [["H", 5.0], ["O", 10.0], ["C", float("nan")]],
+                title="By element",
+                bar="MAE",
+            ),
+            Table(["structure", "energy"], [["12: H2O", -1.4]], title="Worst structures", note="Of 20."),
+        ],
+        molecules=[
+            make_water("worst 1: H2O", "largest errors"),
+            make_water("best 1: H2O", "smallest errors"),
+        ],
+        plots=[
+            Plot(
+                "Energy along molecular dynamics",
+                {"total energy": (times, np.sin(times) - 3.0), "fitted line": (times, 0 * times - 3.0)},
+                x_name="time",
+                x_unit="ps",
+                y_name="energy",
+                y_unit="meV",
+                marks={"harmonic": np.array([5.0, 11.0])},
+                note="Drift 0.",
+            )
+        ],
         trajectories=[make_springs(), make_solar()],
         error_curves=errors,
         energy_curves=energies,
@@ -128,3 +207,60 @@ def make_report() -> ReportData:
 @pytest.fixture
 def sample_report() -> ReportData:
     return make_report()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no chromium on the PATH")
+    with playwright.sync_playwright() as driver:
+        instance = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield instance
+        instance.close()
+
+
+class Opened:
+    """A page with what it complained about and what it asked for."""
+
+    def __init__(self, browser: Any, path: Path, **options: Any) -> None:
+        self.context = browser.new_context(**options)
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(path.as_uri())
+
+    def time(self) -> float:
+        return float(self.page.get_attribute("#player", "data-time"))
+
+    def wait_for_time_after(self, time: float) -> None:
+        for _ in range(100):
+            if self.time() > time:
+                return
+            self.page.wait_for_timeout(50)
+        pytest.fail(f"the animation did not pass t = {time} within 5 s; it is at {self.time()}")
+
+    def first_particle(self) -> np.ndarray:
+        canvas = self.page.locator("#player [data-part=canvas]")
+        return np.array([float(canvas.get_attribute(f"data-first-{axis}")) for axis in "xy"])
+
+    def move_slider(self, frame: int) -> None:
+        self.page.locator("#player [data-part=slider]").fill(str(frame))
+
+
+@pytest.fixture
+def open_report(browser: Any, tmp_path: Path) -> Iterator[Any]:
+    opened: list[Opened] = []
+
+    def open_it(data: ReportData, **options: Any) -> Opened:
+        path = tmp_path / "report.html"
+        path.write_text(render_html(data), encoding="utf-8")
+        opened.append(Opened(browser, path, **options))
+        return opened[-1]
+
+    yield open_it
+    for item in opened:
+        item.context.close()

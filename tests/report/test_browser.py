@@ -3,94 +3,23 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from lie_sim.report import ReportData, TrajectoryView
-from lie_sim.report.page import render_html
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PHONE = {"width": 390, "height": 844}
 PIXELS = 1.0  # a particle has moved when it moved by more than this
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no chromium on the PATH")
-    with playwright.sync_playwright() as driver:
-        instance = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield instance
-        instance.close()
-
-
-class Opened:
-    """A page with what it complained about and what it asked for."""
-
-    def __init__(self, browser: Any, path: Path, **options: Any) -> None:
-        self.context = browser.new_context(**options)
-        self.page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(path.as_uri())
-
-    def time(self) -> float:
-        return float(self.page.get_attribute("#player", "data-time"))
-
-    def wait_for_time_after(self, time: float) -> None:
-        for _ in range(100):
-            if self.time() > time:
-                return
-            self.page.wait_for_timeout(50)
-        pytest.fail(f"the animation did not pass t = {time} within 5 s; it is at {self.time()}")
-
-    def first_particle(self) -> np.ndarray:
-        canvas = self.page.locator("[data-part=canvas]")
-        return np.array([float(canvas.get_attribute(f"data-first-{axis}")) for axis in "xy"])
-
-    def move_slider(self, frame: int) -> None:
-        self.page.locator("[data-part=slider]").fill(str(frame))
-
-
-@pytest.fixture
-def open_report(browser: Any, tmp_path: Path) -> Iterator[Any]:
-    opened: list[Opened] = []
-
-    def open_it(data: ReportData, **options: Any) -> Opened:
-        path = tmp_path / "report.html"
-        path.write_text(render_html(data), encoding="utf-8")
-        opened.append(Opened(browser, path, **options))
-        return opened[-1]
-
-    yield open_it
-    for item in opened:
-        item.context.close()
-
-
 def test_loads_without_error_or_request(open_report: Any, sample_report: ReportData) -> None:
     report = open_report(sample_report)
-    assert report.page.locator(".plot path.curve").count() == 4 + 3 + 2 + 1
+    assert report.page.locator(".plot path.curve").count() == 4 + 3 + 2 + 1 + 1 + 2
     assert report.complaints == []
     assert [url.split(":")[0] for url in report.requests] == ["file"]
 
@@ -103,32 +32,32 @@ def test_slider_and_keys_move_the_particles(open_report: Any, sample_report: Rep
     assert moved > PIXELS, f"the first particle moved by {moved:.2f} px"
     assert report.time() > first_time
     before = report.time()
-    report.page.locator("[data-part=canvas]").press("ArrowRight")
+    report.page.locator("#player [data-part=canvas]").press("ArrowRight")
     assert report.time() > before
-    report.page.locator("[data-part=canvas]").press("ArrowLeft")
+    report.page.locator("#player [data-part=canvas]").press("ArrowLeft")
     assert report.time() == before
-    assert "beyond the training data" in report.page.locator("[data-part=readout]").inner_text()
+    assert "beyond the training data" in report.page.locator("#player [data-part=readout]").inner_text()
 
 
 def test_play_advances_and_pause_stops(open_report: Any, sample_report: ReportData) -> None:
     report = open_report(sample_report)
-    button = report.page.locator("[data-part=play]")
+    button = report.page.locator("#player [data-part=play]")
     button.click()
     report.wait_for_time_after(0.2)
     button.click()
     stopped = report.time()
     report.page.wait_for_timeout(250)
     assert report.time() == stopped
-    report.page.locator("[data-part=canvas]").press(" ")
+    report.page.locator("#player [data-part=canvas]").press(" ")
     report.wait_for_time_after(stopped)
     assert button.inner_text() == "Pause"
 
 
 def test_three_dimensions_turn_by_dragging(open_report: Any, sample_report: ReportData) -> None:
     report = open_report(sample_report)
-    report.page.select_option("[data-part=system]", "1")
+    report.page.select_option("#player [data-part=system]", "1")
     start = report.first_particle()
-    box = report.page.locator("[data-part=canvas]").bounding_box()
+    box = report.page.locator("#player [data-part=canvas]").bounding_box()
     report.page.mouse.move(box["x"] + 200, box["y"] + 200)
     report.page.mouse.down()
     report.page.mouse.move(box["x"] + 300, box["y"] + 230, steps=4)
@@ -139,7 +68,7 @@ def test_three_dimensions_turn_by_dragging(open_report: Any, sample_report: Repo
 
 
 def test_dark_mode_by_preference_and_by_button(open_report: Any, sample_report: ReportData) -> None:
-    def brightness(report: Opened) -> float:
+    def brightness(report: Any) -> float:
         colour = report.page.evaluate("getComputedStyle(document.body).backgroundColor")
         return float(np.mean([int(part) for part in colour[4:-1].split(",")]))
 
@@ -193,15 +122,15 @@ def test_phone_shows_selector_and_first_columns(open_report: Any, sample_report:
 
 def test_begins_with_the_chosen_system(open_report: Any, sample_report: ReportData) -> None:
     page = open_report(replace(sample_report, first_trajectory=1)).page
-    assert page.locator("[data-part=system]").input_value() == "1"
-    assert "drag to rotate" in page.locator("[data-part=hint]").inner_text()
+    assert page.locator("#player [data-part=system]").input_value() == "1"
+    assert "drag to rotate" in page.locator("#player [data-part=hint]").inner_text()
 
 
 def test_reduced_motion_updates_a_few_times_a_second(open_report: Any, sample_report: ReportData) -> None:
     report = open_report(sample_report, reduced_motion="reduce")
     count = "window.seen = new Set(); new MutationObserver(() => seen.add(player.dataset.time))"
     report.page.evaluate(count + ".observe(player, {attributes: true, attributeFilter: ['data-time']})")
-    report.page.click("[data-part=play]")
+    report.page.click("#player [data-part=play]")
     report.page.wait_for_timeout(1100)
     assert 2 <= report.page.evaluate("seen.size") <= 7
 
@@ -229,7 +158,7 @@ def test_empty_and_degenerate_reports_load(open_report: Any) -> None:
         energy_curves={"empty": (np.zeros(0), np.zeros(0)), "one point": (np.ones(1), np.ones(1))},
     )
     report = open_report(data, viewport=PHONE)
-    report.page.click("[data-part=play]")
+    report.page.click("#player [data-part=play]")
     report.page.wait_for_timeout(100)
     assert report.complaints == []
     assert report.page.locator("h1").inner_text() == hostile

@@ -25,6 +25,10 @@ def test_every_plot_is_written_and_not_blank(sample_report: ReportData, tmp_path
         "energy_curves",
         "trajectory_1",
         "trajectory_2",
+        "parity_1",
+        "parity_2",
+        "breakdown",
+        "plot_1",
     }
     for path in written:
         image = matplotlib.image.imread(path)
@@ -33,10 +37,11 @@ def test_every_plot_is_written_and_not_blank(sample_report: ReportData, tmp_path
         assert ink > MIN_INK, f"{path.name}: {ink:.4f} of the pixels are drawn, expected more than {MIN_INK}"
 
 
-def test_figures_of_an_earlier_report_are_removed(sample_report: ReportData, tmp_path: Path) -> None:
-    (tmp_path / "trajectory_7.png").write_bytes(b"old")
+def test_figures_of_an_earlier_report_are_removed(tmp_path: Path) -> None:
+    for name in ("trajectory_7", "parity_3", "plot_2", "breakdown"):
+        (tmp_path / f"{name}.png").write_bytes(b"old")
     (tmp_path / "mine.png").write_bytes(b"not ours")
-    write_figures(ReportData(title="x", learning_curve=sample_report.learning_curve), tmp_path)
+    write_figures(ReportData(title="x", learning_curve=[{"step": 1, "train_loss": 1.0}]), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["learning_curve.png", "mine.png"]
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lie_sim.report import ReportData, TrajectoryView, write_report
+from lie_sim.report import MoleculeView, Parity, Plot, ReportData, Table, TrajectoryView, write_report
 from lie_sim.report.figures import PALETTE
-from lie_sim.report.page import _without_none, render_html
+from lie_sim.report.page import render_html
 from lie_sim.report.payload import MAX_FRAMES, embed_json, log_limits, page_payload, sample_indices
+from lie_sim.report.tables import without_none
 
 MAX_PAGE_BYTES = 600_000  # two long trajectories and all curves; a page must travel by mail
 ROUNDING = 1e-5  # 5 significant digits
@@ -49,9 +50,16 @@ def hostile_report() -> ReportData:
     view = TrajectoryView(
         HOSTILE, np.arange(2.0), np.ones((2, 1, 2)), np.ones((2, 1, 2)), np.ones(1), [HOSTILE]
     )
+    molecule = MoleculeView(
+        HOSTILE, HOSTILE, [HOSTILE], np.zeros((1, 3)), np.zeros((0, 2)), facts={HOSTILE: HOSTILE}
+    )
     return ReportData(
         title=HOSTILE,
         subtitle=HOSTILE,
+        parity=[Parity.measure(HOSTILE, np.arange(2.0), np.arange(2.0), unit=HOSTILE, note=HOSTILE)],
+        breakdown=[Table([HOSTILE, "MAE"], [[HOSTILE, 1.0]], title=HOSTILE, bar="MAE", note=HOSTILE)],
+        molecules=[molecule],
+        plots=[Plot(HOSTILE, {HOSTILE: (np.arange(2.0), np.ones(2))}, note=HOSTILE)],
         summary={HOSTILE: HOSTILE},
         trajectories=[view],
         error_curves={HOSTILE: (np.arange(2.0), np.ones(2))},
@@ -124,23 +132,42 @@ def test_notes_stand_beside_their_part_and_are_text(sample_report: ReportData) -
 def test_configuration_reads_back_as_toml(sample_report: ReportData) -> None:
     blocks = re.findall(r'<pre tabindex="0">(.*?)</pre>', render_html(sample_report), flags=re.DOTALL)
     merged = {key: value for block in blocks for key, value in tomllib.loads(unescape(block)).items()}
-    assert merged == _without_none(sample_report.configuration)
+    assert merged == without_none(sample_report.configuration)
     assert "channels = [64, 64]" in "".join(blocks)
 
 
-def test_missing_parts_become_notes(tmp_path: Path) -> None:
+def test_a_section_is_there_if_it_has_something_to_show(sample_report: ReportData, tmp_path: Path) -> None:
+    def headings(data: ReportData) -> list[str]:
+        return re.findall(r'<h2 id="heading-([^"]+)"', render_html(data))
+
+    every = ["trajectories", "error", "energy", "parity", "breakdown", "molecules", "plot-0", "comparison"]
+    assert headings(sample_report) == [*every, "learning", "equivariance", "configuration"]
+    assert headings(ReportData(title="x", learning_curve=[{"step": 1, "train_loss": 1.0}])) == ["learning"]
+    fields = {
+        "error": "error_curves",
+        "energy": "energy_curves",
+        "plot-0": "plots",
+        "learning": "learning_curve",
+    }
+    for name in every:
+        field = fields.get(name, name)
+        without = replace(
+            sample_report, **{field: None if name == "comparison" else type(getattr(sample_report, field))()}
+        )
+        assert name not in headings(without), name
     page = write_report(ReportData(title="Nothing yet"), tmp_path).read_text()
-    for note in (
-        "No trajectories were recorded",
-        "No error curves were recorded",
-        "No energy curves were recorded",
-        "No other model was compared",
-        "No learning curve was recorded",
-        "No equivariance errors were measured",
-        "No configuration was recorded",
-    ):
-        assert note in page
+    assert "Nothing was recorded for this run" in page
     assert list(tmp_path.iterdir()) == [tmp_path / "report.html"]
+
+
+def test_bars_of_a_table(sample_report: ReportData) -> None:
+    page = render_html(sample_report)
+    shares = re.findall(r'class="bar" style="--share: ([^"]+)"', page)
+    assert shares == ["0.5", "1", "0"], "a value that is not finite has a bar of no length"
+    assert "not finite" in re.sub(
+        r"<script.*?</script>", "", page[page.index("heading-breakdown") :], flags=re.DOTALL
+    )
+    assert page.count("<h3>By element</h3>") == 1
 
 
 def test_payload_is_thinned_and_rounded(sample_report: ReportData) -> None:

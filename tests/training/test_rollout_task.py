@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
 
 from lie_sim import Hamiltonian, LieTransformer
 from lie_sim.data import Trajectories, make_trajectories
+from lie_sim.integrators.compiled_rates import _FUNCTIONS
 from lie_sim.systems import Springs
 from lie_sim.training import RolloutTask, TrainingConfig, dynamics_task, train
 
@@ -92,6 +95,32 @@ def test_training_by_stepping_back_learns_what_autograd_learns() -> None:
     assert losses[1] == pytest.approx(losses[0], rel=1e-9)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_training_learns_the_same() -> None:
+    """Three updates in float64, each with other systems in its batch: one compilation serves them all."""
+    data, losses = springs(), []
+    for compiled in (False, True):
+        config = TrainingConfig(
+            loss="rollout",
+            rollout_method="leapfrog",
+            rollout_points=11,
+            rollout_adjoint="reversible",
+            rollout_compile=compiled,
+            max_steps=3,
+            batch_size=4,
+            warmup_steps=0,
+            dtype="float64",
+        )
+        module = small_model()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)  # of the fall-back
+            result = train(module, dynamics_task(config, data, data), config, progress=False)
+        losses.append(result.best_metric)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-9)
+    assert len(_FUNCTIONS[module.potential]) == 2  # forth and back
+
+
 def test_impossible_options_are_refused() -> None:
     data = springs()
     for points in (1, 22):
@@ -99,6 +128,10 @@ def test_impossible_options_are_refused() -> None:
             RolloutTask(data, data, points=points)
     with pytest.raises(ValueError, match='adjoint must be "autograd", "reversible" or "checkpoint"'):
         RolloutTask(data, data, adjoint="continuous")
+    with pytest.raises(
+        ValueError, match="compile=True goes with adjoint=\"reversible\", not with 'autograd'"
+    ):
+        RolloutTask(data, data, compile=True)
 
 
 @pytest.mark.parametrize("method", ["baoab", "csvr", "nose_hoover_chain", "rattle", "rkmk4", "gauss4"])

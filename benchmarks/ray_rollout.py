@@ -1,0 +1,237 @@
+"""What does it cost that a run survives anything: in the driver, on disk, in a segment, and on Ray?
+
+    driver      CPU time of the driver for a segment that costs nothing: schedule, loop, journal (1,000 chunks, no Ray)
+    scan        time to find which of 100,000 segments are there, the length of each file checked
+    store       frames of 100 atoms (4,800 bytes) written a second, in segments of 100, and bytes on disk over raw
+    segment     CPU time of a run in this process over that of lie_sim.rollout, which keeps nothing
+    ray         (--ray) time of two bare processes over that of two workers on Ray, segment by segment the same work,
+                interleaved, after a warm-up; idle time of a worker between two segments
+
+    python benchmarks/ray_rollout.py [--ray] [--repeats 5] [--segment-seconds 2]
+
+Without --ray two CPU minutes on one thread. With it two cores of their own are needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from record import record
+
+from lie_sim.distributed import Run, cluster, simulate
+from lie_sim.distributed.driver import drive
+from lie_sim.distributed.executors import Result
+from lie_sim.distributed.journal import Journal, events
+from lie_sim.distributed.manifest import ChunkEntry, Manifest
+from lie_sim.distributed.schedule import Schedule, Task
+from lie_sim.distributed.segment import segment_bytes
+from lie_sim.distributed.store import SegmentStore
+from lie_sim.distributed.worker import Report, Worker
+from lie_sim.rollout import rollout
+from lie_sim.state import Particles, PhaseState
+from lie_sim.systems import Springs
+
+CHUNKS, SEGMENTS = 1000, 100
+ATOMS, FRAMES = 100, 100
+RUN = {"steps": 2000, "dt": 0.01, "save_every": 20, "chunk": 64, "method": "leapfrog"}
+SYSTEM = Springs(num_particles=8)
+
+
+class Instant:
+    """Workers to whom a segment is nothing."""
+
+    capacity = 200
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+
+    def submit(self, task: Task) -> None:
+        self.tasks.append(task)
+
+    def wait(self) -> list[Result]:
+        return [(self.tasks.pop(), Report("new", 1.0, 0.0, 0, 0.0, "worker", "cpu"))]
+
+    def close(self) -> None:
+        self.tasks.clear()
+
+
+def driver_cost(folder: Path) -> float:
+    """CPU seconds of the driver for a segment."""
+    manifest = Manifest({}, "leapfrog", {}, 0.1, 100, 1, 1, (ChunkEntry(1, ""),) * CHUNKS, "", "float64")
+    present = np.zeros((CHUNKS, SEGMENTS), dtype=bool)
+    begun = time.process_time()
+    with (
+        contextlib.redirect_stderr(io.StringIO()),
+        Journal(folder, manifest, present, progress=True) as journal,
+    ):
+        for _ in drive(Schedule(present), Instant(), on_event=journal.tell):
+            pass
+    return (time.process_time() - begun) / present.size
+
+
+def frames_of(atoms: int, frames: int) -> dict[str, torch.Tensor]:
+    """A segment of one trajectory that moves, as leapfrog leaves it."""
+    q, p = torch.randn(2, 1, frames, atoms, 3, dtype=torch.float64)
+    end = {"q": q[:, -1], "p": p[:, -1], "memory.force": q[:, 0], "alive": torch.ones(1, dtype=torch.bool)}
+    end |= {name: torch.zeros(1, dtype=torch.float64) for name in ("first_energy", "kinetic_sum", "drift")}
+    energy = torch.randn(1, frames, dtype=torch.float64)
+    return {"q": q, "p": p, "energy": energy} | {f"end.{name}": x for name, x in end.items()}
+
+
+def store_rate(folder: Path) -> dict[str, float]:
+    """Frames a second, and bytes over raw."""
+    store, count, tensors = SegmentStore(folder), 100, frames_of(ATOMS, FRAMES)
+    wall, cpu, size = time.perf_counter(), time.process_time(), 0
+    for number in range(count):
+        content = segment_bytes(tensors, manifest="0" * 64, chunk=0, number=number, after="0" * 64)
+        size += len(content)
+        store.commit(0, number, content)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    raw = count * FRAMES * ATOMS * 6 * 8
+    return {
+        "frames_per_s": count * FRAMES / wall,
+        "frames_per_cpu_s": count * FRAMES / cpu,
+        "bytes_over_raw": size / raw,
+    }
+
+
+def scan_time(folder: Path) -> dict[str, float]:
+    """Seconds to find 100,000 segments."""
+    facts: dict[str, Any] = {"manifest": "0" * 64, "chunk": 0, "number": 0, "after": "0" * 64}
+    content, store = segment_bytes(frames_of(2, 2), **facts), SegmentStore(folder)
+    for chunk in range(CHUNKS):
+        store.path(chunk, 0).parent.mkdir(parents=True)
+        for number in range(SEGMENTS):
+            store.path(chunk, number).write_bytes(content)
+    wall, cpu = [], []
+    for _ in range(3):
+        begun = time.perf_counter(), time.process_time()
+        assert store.scan(CHUNKS, SEGMENTS).all()
+        wall.append(time.perf_counter() - begun[0])
+        cpu.append(time.process_time() - begun[1])
+    return {"scan_s": min(wall), "scan_cpu_s": min(cpu)}
+
+
+def ensemble(chunks: int) -> tuple[PhaseState, Particles]:
+    return SYSTEM.sample(RUN["chunk"] * chunks, generator=torch.Generator().manual_seed(0))
+
+
+def cpu_of(function: Callable[[], object]) -> float:
+    begun = time.process_time()
+    function()
+    return time.process_time() - begun
+
+
+def segment_cost(folder: Path, repeats: int) -> float:
+    """CPU time of a stored run of one chunk over that of a rollout, median of interleaved pairs."""
+    start, ratios = ensemble(1), []
+    steps = {"num_steps": RUN["steps"], "step_size": RUN["dt"], "save_every": RUN["save_every"]}
+    for number in range(repeats + 1):
+        plain = cpu_of(lambda: rollout(SYSTEM, *start, method="leapfrog", **steps))
+        store = folder / str(number)
+        stored = cpu_of(lambda store=store: simulate(SYSTEM, start, store=store, segment=400, **RUN))
+        ratios.append(stored / plain)
+    return statistics.median(ratios[1:])
+
+
+def chain(folder: Path, chunk: int, segments: int) -> None:
+    """All segments of a chunk, as a bare process computes them."""
+    torch.set_num_threads(1)
+    worker = Worker(folder)
+    for number in range(segments):
+        worker.run(chunk, number)
+
+
+def bare(run: Run, pool: ProcessPoolExecutor) -> float:
+    """Seconds of two processes that take chunks in turn."""
+    begun = time.perf_counter()
+    jobs = [
+        pool.submit(chain, run.folder, c, run.manifest.num_segments) for c in range(len(run.manifest.chunks))
+    ]
+    for job in jobs:
+        job.result()
+    return time.perf_counter() - begun
+
+
+def fresh(folder: Path, segment: int, steps: int, chunks: int) -> Run:
+    return simulate(
+        SYSTEM, ensemble(chunks), store=folder, segment=segment, wait=False, **RUN | {"steps": steps}
+    )
+
+
+def on_ray(folder: Path, repeats: int, seconds: float) -> dict[str, float]:
+    """Efficiency over bare processes, and idle time, of two workers with four chunks."""
+    probe = simulate(
+        SYSTEM,
+        ensemble(1),
+        store=folder / "probe",
+        segment=f"{seconds}s",
+        wait=False,
+        **RUN | {"steps": 10**9},
+    )
+    segment, steps = probe.manifest.segment_steps, 4 * probe.manifest.segment_steps
+    ratios, idle = [], list[float]()
+    context = get_context("spawn")
+    with cluster("local", workers=2), ProcessPoolExecutor(2, mp_context=context) as pool:
+        for number in range(repeats + 1):
+            plain = bare(fresh(folder / f"bare{number}", segment, steps, 4), pool)
+            run = fresh(folder / f"ray{number}", segment, steps, 4)
+            begun = time.perf_counter()
+            run.finish()
+            if number > 0:  # the first is the warm-up
+                ratios.append(plain / (time.perf_counter() - begun))
+                idle += list(_idle(run))
+    return {
+        "efficiency_over_multiprocessing": statistics.median(ratios),
+        "gap_ms_median": 1e3 * statistics.median(idle),
+        "segment_seconds": seconds,
+    }
+
+
+def _idle(run: Run) -> Iterator[float]:
+    """Of every segment but the first of each worker in this run."""
+    seen: set[str] = set()
+    for entry in events(run.folder):
+        if entry["event"] == "new":
+            if entry["worker"] in seen:
+                yield entry.get("idle", math.nan)
+            seen.add(entry["worker"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--segment-seconds", type=float, default=2.0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        driver = driver_cost(folder)
+        figures = {"driver_ms_per_segment": 1e3 * driver, "segments_per_s": 1 / driver}
+        figures |= store_rate(folder / "store") | scan_time(folder / "scan")
+        figures["stored_over_plain"] = segment_cost(folder / "cost", options.repeats)
+        if options.ray:
+            figures |= on_ray(folder / "ray", options.repeats, options.segment_seconds)
+    for key, value in figures.items():
+        print(f"{key:32} {value:.4g}")
+    record("ray_rollout", figures, threads=1)
+
+
+if __name__ == "__main__":
+    main()

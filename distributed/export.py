@@ -1,0 +1,92 @@
+"""A run in the formats of others: whole, or as far as it is.
+
+    zarr      arrays q, p (n, T, N, d), energy (n, T), written segment by segment      zarr v3
+    parquet   a row for every trajectory and frame, a file for every chunk             zstd, byte_stream_split
+    h5md      positions and velocities of every trajectory                             H5MD 1.1
+    extxyz    a file for every trajectory, with energies and momenta                   ASE
+    traj      the same as ASE's own trajectory
+
+The libraries are optional and imported when they are asked for.
+
+Shape letters: n trajectories, T frames, N particles, d space dimension.
+Reference: de Buyl, Colberg, Höfling, Comp. Phys. Comm. 185 (2014) 1546 (H5MD).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lie_sim.distributed.export_atoms import to_ase, to_h5md
+from lie_sim.distributed.export_tables import to_parquet, to_zarr
+from lie_sim.distributed.run import Run
+from lie_sim.errors import LieSimError
+
+Write = Callable[[Run, Path, Sequence[int]], None]
+FORMATS: dict[str, tuple[Write, tuple[str, ...]]] = {
+    "zarr": (to_zarr, ("zarr",)),
+    "parquet": (to_parquet, ("pyarrow",)),
+    "h5md": (to_h5md, ("h5py",)),
+    "extxyz": (lambda run, path, chosen: to_ase(run, path, chosen, "extxyz"), ()),
+    "traj": (lambda run, path, chosen: to_ase(run, path, chosen, "traj"), ()),
+}
+"""Name to what writes it, and the packages that needs."""
+
+
+class MissingPackageError(LieSimError, ImportError):
+    """A format needs a package that is not installed; the message says how to install it."""
+
+
+def export(run: Run, target: str | Path, *, format: str, trajectories: Sequence[int] | None = None) -> Path:
+    """Write a run, or some of its trajectories, in another format.
+
+    Args:
+        run: the run; frames that are there without a gap are written.
+        target: file (h5md) or folder (all others), which must not be there yet.
+        format: one of :data:`FORMATS`.
+        trajectories: their numbers; None means all.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        ValueError: there is no such format.
+        FileExistsError: the target is there.
+        MissingPackageError: the format needs a package that is not installed.
+        IndexError: there is no such trajectory.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from lie_sim.distributed import simulate
+        >>> from lie_sim.systems import Springs
+        >>> springs, folder = Springs(num_particles=2), Path(tempfile.mkdtemp())
+        >>> start = springs.sample(2, generator=torch.Generator().manual_seed(0))
+        >>> run = simulate(springs, start, steps=4, dt=0.01, segment=2, store=folder / "run")
+        >>> sorted(file.name for file in export(run, folder / "xyz", format="extxyz").iterdir())
+        ['000000.extxyz', '000001.extxyz']
+    """
+    if format not in FORMATS:
+        raise ValueError(f"unknown format {format!r}; there are {', '.join(FORMATS)}")
+    write, packages = FORMATS[format]
+    for name in packages:
+        _require(name, format)
+    path = Path(target)
+    if path.exists():
+        raise FileExistsError(f"{path} is there already: remove it, or give another target")
+    total = run.manifest.num_trajectories
+    chosen = range(total) if trajectories is None else trajectories
+    for number in chosen:
+        if not 0 <= number < total:
+            raise IndexError(f"the run has the trajectories 0 to {total - 1}, not {number}")
+    write(run, path, chosen)
+    return path
+
+
+def _require(package: str, format: str) -> None:
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        raise MissingPackageError(
+            f"the format {format} needs the package {package}: pip install 'lie_sim[export]', or pip install {package}"
+        ) from error

@@ -1,0 +1,242 @@
+"""``lie-sim simulate`` and ``resume``: thousands of trajectories in a store that survives everything, here or on Ray.
+
+Steps are in the unit of time of the system; for atoms in femtoseconds, temperatures in kelvin.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import ase.io
+import numpy as np
+import torch
+import tyro
+from ase import Atoms, units
+
+from lie_sim.cli.errors import StoppedError, UsageError, suggestion
+from lie_sim.cli.parsing import parse
+from lie_sim.cli.runs import is_run, model_folder, show
+from lie_sim.data.structure_files import read_structures
+from lie_sim.distributed import Run, cluster
+from lie_sim.distributed import simulate as begin
+from lie_sim.distributed.models import Moving, as_moving, dtype_of
+from lie_sim.experiments import open_run
+from lie_sim.integrators import Method, get_method, is_method, methods
+from lie_sim.models import AtomicPotential
+from lie_sim.systems import System, build_system, system_names
+
+
+@dataclass(frozen=True)
+class SimulateOptions:
+    """Simulate many systems for a long time; the same command, or lie-sim resume, goes on after anything.
+
+    Args:
+        model: run directory, folder of a model, or the name of an exact system.
+        steps: number of steps, a multiple of --save-every.
+        out: folder of the run.
+        system: draw initial states from this system; by default that of the run.
+        structures: file of molecules or crystals to start from, for a potential of atoms (any format of ASE).
+        num_systems: how many initial states to draw, or structures to take (those of the file in turn).
+        seed: of initial states, momenta and noise.
+        step_size: length of a step; by default 0.01, for atoms 0.5 fs.
+        method: integrator; leapfrog, pefrl, … at constant energy, langevin_middle, csvr, … at constant temperature.
+        temperature: of initial momenta of atoms and of a thermostat: K for atoms, otherwise an energy.
+        friction: of a Langevin thermostat, per unit of time (fs for atoms).
+        save_every: keep every so many-th state.
+        chunk: systems that are advanced together.
+        segment: steps of a segment, or about how long one takes (30s, 5min).
+        drift_bound: end a trajectory whose energy drifts by so many mean kinetic energies.
+        address: where to compute: here if not given; local, auto, or the address of a Ray cluster.
+        workers: segments at a time, on a cluster.
+        progress: show a progress bar.
+    """
+
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL_OR_RUN_OR_SYSTEM")]
+    steps: int = 1000
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/simulate")
+    system: Annotated[str | None, tyro.conf.arg(metavar="{" + ",".join(system_names()) + "}")] = None
+    structures: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    num_systems: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    seed: int = 0
+    step_size: Annotated[float | None, tyro.conf.arg(metavar="H")] = None
+    method: str = "pefrl"
+    temperature: Annotated[float | None, tyro.conf.arg(metavar="T")] = None
+    friction: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None
+    save_every: int = 1
+    chunk: int = 1024
+    segment: str = "30s"
+    drift_bound: Annotated[float | None, tyro.conf.arg(metavar="BOUND")] = None
+    address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS")] = None
+    workers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    progress: bool = True
+
+
+@dataclass(frozen=True)
+class ResumeOptions:
+    """Go on with a run that lie-sim simulate or lie_sim.distributed.simulate began.
+
+    Args:
+        run: folder of the run.
+        address: where to compute: here if not given; local, auto, or the address of a Ray cluster.
+        workers: segments at a time, on a cluster.
+        progress: show a progress bar.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
+    address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS")] = None
+    workers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    progress: bool = True
+
+
+def simulate(argv: Sequence[str]) -> None:
+    """Begin a run, or go on with it."""
+    options = parse(SimulateOptions, argv, prog="lie-sim simulate")
+    moving, default = _moving(options.model)
+    atoms = isinstance(getattr(moving, "potential", None), AtomicPotential)
+    ensemble = _structures(options) if atoms else _states(options, default, moving)
+    run = begin(
+        moving,
+        ensemble,
+        steps=options.steps,
+        dt=_step(options, atoms),
+        store=options.out,
+        method=_method(options, atoms),
+        save_every=options.save_every,
+        chunk=options.chunk,
+        segment=int(options.segment) if options.segment.isdigit() else options.segment,
+        drift_bound=options.drift_bound,
+        wait=False,
+    )
+    _finish(run, options)
+
+
+def resume(argv: Sequence[str]) -> None:
+    """Go on with a run."""
+    options = parse(ResumeOptions, argv, prog="lie-sim resume")
+    _finish(Run(options.run), options)
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """How far a run is, for people."""
+    status, manifest = run.status(), run.manifest
+    done = status.segments / status.total_segments
+    return {
+        "run": run.folder,
+        "trajectories": status.trajectories,
+        "steps": f"{manifest.steps:,} of {manifest.dt:g} with {manifest.method}",
+        "segments": f"{status.segments:,} of {status.total_segments:,} ({done:.1%})",
+        "frames": status.frames,
+        "largest drift / mean kinetic energy": f"{status.drift:.1e}",
+        "diverged": _some(status.diverged),
+        "ended by drift": _some(status.drifted),
+    }
+
+
+def _some(numbers: tuple[int, ...]) -> str:
+    listed = ", ".join(map(str, numbers[:8])) + (", …" if len(numbers) > 8 else "")
+    return f"{len(numbers)} ({listed})" if numbers else "0"
+
+
+def _finish(run: Run, options: SimulateOptions | ResumeOptions) -> None:
+    begun = time.monotonic()
+    try:
+        with cluster(options.address, workers=options.workers):
+            run.finish(progress=options.progress)
+    except KeyboardInterrupt:
+        where = ["--address", options.address] if options.address else []
+        command = shlex.join(["lie-sim", "resume", str(run.folder), *where])
+        raise StoppedError(f"stopped; what was done is in {run.folder}. To go on: {command}") from None
+    show([*describe(run).items(), ("seconds", round(time.monotonic() - begun, 1))])
+
+
+def _moving(name: str) -> tuple[Moving, str | None]:
+    """The model, and the system that its initial states are of."""
+    if name in system_names():
+        return build_system(name), name
+    path = Path(name)
+    if not path.exists():
+        hint = suggestion(name, system_names())
+        raise UsageError(f"{name} is no folder and no system ({', '.join(system_names())}){hint}")
+    run = open_run(path) if is_run(path) else None
+    return as_moving(model_folder(path)), run.name if run and run.name in system_names() else None
+
+
+def _states(options: SimulateOptions, default: str | None, moving: Moving) -> Any:
+    if options.structures is not None:
+        raise UsageError("--structures needs a potential of atoms; this model takes --system")
+    name = options.system or default
+    if name not in system_names():
+        raise UsageError(f"where to start? Give --system with one of {', '.join(system_names())}")
+    if isinstance(moving, System) and name != moving.name:
+        raise UsageError(f"the model is the system {moving.name} itself: leave out --system {name}")
+    system = moving if isinstance(moving, System) else build_system(name)
+    generator = torch.Generator().manual_seed(options.seed)
+    state, particles = system.sample(options.num_systems or 10, generator=generator)
+    dtype = dtype_of(moving) or state.q.dtype
+    return state.to(dtype=dtype), particles.to(dtype=dtype)
+
+
+def _structures(options: SimulateOptions) -> list[Atoms]:
+    if options.structures is None or options.system is not None:
+        raise UsageError("a potential of atoms starts from a file: give --structures FILE, and no --system")
+    found = _read(options.structures)
+    systems = [found[k % len(found)].copy() for k in range(options.num_systems or len(found))]
+    rng = np.random.default_rng(options.seed)
+    if options.temperature is not None:
+        for atoms in systems:
+            atoms.set_momenta(_thermal_momenta(atoms.get_masses(), options.temperature * units.kB, rng))
+    return systems
+
+
+def _thermal_momenta(masses: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:
+    """Normal, of variance m k_B T, without motion of the whole; shape (N, 3)."""
+    p = rng.normal(size=(len(masses), 3)) * np.sqrt(masses * temperature)[:, None]
+    at_rest: np.ndarray = p - masses[:, None] * (p.sum(0) / masses.sum())
+    return at_rest
+
+
+def _read(path: Path) -> list[Atoms]:
+    if not path.is_file():
+        raise UsageError(f"no file {path}")
+    if path.suffix in (".npz", ".safetensors"):
+        molecules = read_structures(path)
+        pieces = [slice(*molecules.offsets[k : k + 2]) for k in range(len(molecules))]
+        lattices = zip(pieces, molecules.cells, molecules.pbc, strict=True)
+        return [
+            Atoms(molecules.numbers[piece], molecules.positions[piece], cell=cell, pbc=pbc)
+            for piece, cell, pbc in lattices
+        ]
+    try:
+        return list(ase.io.iread(path))
+    except (ValueError, KeyError, IndexError, ase.io.formats.UnknownFileTypeError) as error:
+        raise UsageError(f"{path} cannot be read by ASE: {error}") from error
+
+
+def _step(options: SimulateOptions, atoms: bool) -> float:
+    if options.step_size is not None and options.step_size <= 0:
+        raise UsageError(f"--step-size must be positive, got {options.step_size}")
+    if atoms:
+        return float((options.step_size or 0.5) * units.fs)
+    return options.step_size or 0.01
+
+
+def _method(options: SimulateOptions, atoms: bool) -> Method:
+    if not is_method(options.method):
+        names = [method.name for method in methods()]
+        raise UsageError(f"unknown method {options.method!r}{suggestion(options.method, names)}")
+    method, chosen = get_method(options.method), dict[str, Any]()
+    known = method.options()
+    if options.friction is not None:
+        chosen["friction"] = options.friction / units.fs if atoms else options.friction
+    if options.temperature is not None and "temperature" in known:
+        chosen["temperature"] = options.temperature * units.kB if atoms else options.temperature
+    if "seed" in known:
+        chosen["seed"] = options.seed
+    if "on_failure" in known:
+        chosen["on_failure"] = "nan"
+    return method.with_options(**chosen)

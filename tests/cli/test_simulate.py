@@ -1,0 +1,146 @@
+"""``lie-sim simulate`` and what looks at its runs, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase import Atoms, units
+
+from lie_sim import save_model
+from lie_sim.distributed import Run
+from lie_sim.models import AtomicPotential
+from lie_sim.rollout import rollout
+from lie_sim.systems import Springs
+
+Command = Callable[..., Any]
+SPRINGS = ["springs", "--steps", 40, "--save-every", 10, "--segment", 20, "--chunk", 4, "--no-progress"]
+PATIENCE = 120.0
+"""Seconds that a command in another process may take to begin."""
+
+
+def test_simulate_and_look(lie_sim: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    made = lie_sim("simulate", *SPRINGS, "--out", folder, "--seed", 3)
+    assert (made.code, made.err) == (0, "")
+    assert "segments                             6 of 6 (100.0%)" in made.out
+    state, particles = Springs().sample(10, generator=torch.Generator().manual_seed(3))
+    options = {"step_size": 0.01, "num_steps": 40, "save_every": 10, "batch_size": 4}
+    assert np.array_equal(
+        Run(folder).trajectory(9).q[:], rollout(Springs(), state, particles, **options).q[9]
+    )
+    for words in (["status"], ["watch", "--every", 0.01], ["resume", "--no-progress"]):
+        seen = lie_sim(words[0], folder, *words[1:])
+        assert seen.code == 0
+        assert "10" in seen.out
+    assert lie_sim("verify", folder).code == 0
+    assert lie_sim("compact", folder).out == "3 of 3 chunks are packed\n"
+    assert lie_sim("export", folder, tmp_path / "xyz", "--format", "extxyz", "--trajectories", 2, 7).code == 0
+    assert [path.name for path in sorted((tmp_path / "xyz").iterdir())] == ["000002.extxyz", "000007.extxyz"]
+
+
+def test_a_trained_model_starts_from_its_own_system(
+    lie_sim: Command, springs_run: Path, tmp_path: Path
+) -> None:
+    made = lie_sim(
+        "simulate", springs_run, "--steps", 2, "--segment", 1, "--out", tmp_path / "run", "--no-progress"
+    )
+    assert (made.code, made.err) == (0, "")
+    assert Run(tmp_path / "run").trajectory(0).q.shape == (3, 6, 2)
+
+
+def test_atoms_from_a_file_at_a_temperature(lie_sim: Command, tmp_path: Path) -> None:
+    save_model(AtomicPotential.default(elements=(1,)), tmp_path / "model")
+    ase.io.write(tmp_path / "h.xyz", [Atoms("H3", np.eye(3)), Atoms("H2", np.eye(3)[:2])])
+    words = ["--structures", tmp_path / "h.xyz", "--num-systems", 5, "--temperature", 300, "--seed", 2]
+    words += ["--method", "langevin_middle", "--friction", 0.01, "--steps", 4, "--segment", 2]
+    made = lie_sim("simulate", tmp_path / "model", *words, "--out", tmp_path / "run", "--no-progress")
+    assert (made.code, made.err) == (0, "")
+    run = Run(tmp_path / "run")
+    assert [run.trajectory(k).q.shape[1] for k in range(5)] == [3, 2, 3, 2, 3]
+    assert run.manifest.dt == pytest.approx(0.5 * units.fs)
+    expected = {"temperature": 300 * units.kB, "friction": 0.01 / units.fs, "seed": 2}
+    assert run.manifest.method_options == pytest.approx(expected)
+    p = np.stack([run.trajectory(k).p[0] for k in (0, 2, 4)])
+    assert np.abs(p.sum(1)).max() < 1e-6, "the whole moves"
+    assert 0.1 < (p**2).mean() / (1.008 * 300 * units.kB) < 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sprigns"], "is no folder and no system .*; did you mean springs"),
+        (["springs", "--structures", "a.xyz"], "--structures needs a potential of atoms"),
+        (["springs", "--system", "pendulums"], "the model is the system springs itself"),
+        (["springs", "--method", "leapforg"], "unknown method 'leapforg'; did you mean leapfrog"),
+        (["springs", "--step-size", "-1"], "--step-size must be positive"),
+        (["springs", "--friction", "1"], "pefrl has no option friction"),
+        (["springs", "--segment", "soon"], "a time such as '30s'"),
+        (["springs", "--workers", "2"], "workers=2 needs a cluster"),
+    ],
+)
+def test_mistakes(lie_sim: Command, words: list[str], message: str, tmp_path: Path) -> None:
+    failed = lie_sim("simulate", *words, "--out", tmp_path / "run", "--no-progress")
+    assert (failed.code, failed.err.count("\n")) == (2, 1)
+    assert re.search(message, failed.err), failed.err
+
+
+def test_a_folder_without_a_run(lie_sim: Command, tmp_path: Path) -> None:
+    for command in ("resume", "status", "watch", "verify", "compact"):
+        failed = lie_sim(command, tmp_path)
+        assert (failed.code, failed.err.count("\n")) == (2, 1)
+        assert f"no run in {tmp_path}" in failed.err
+
+
+def test_damage_is_reported_and_repaired(lie_sim: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    lie_sim("simulate", *SPRINGS, "--out", folder)
+    path = Run(folder).store.path(1, 0)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    failed = lie_sim("verify", folder, "--repair")
+    assert failed.code == 2
+    assert "was altered after it was written" in failed.err
+    assert f"lie-sim resume {folder} makes damaged segments again" in failed.err
+    assert lie_sim("resume", folder, "--no-progress").code == 0
+    assert path.read_bytes() == whole
+    assert lie_sim("verify", folder).code == 0
+
+
+def test_ctrl_c_says_how_to_go_on(lie_sim: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = [
+        "simulate",
+        "springs",
+        "--steps",
+        "100000",
+        "--segment",
+        "100",
+        "--out",
+        str(folder),
+        "--no-progress",
+    ]
+    command = [sys.executable, "-m", "lie_sim.cli.main", *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + PATIENCE
+    while len([*folder.glob("seg/*/*")]) < 3 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, message = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert f"To go on: lie-sim resume {folder}" in message
+    assert [*(folder / "tmp").iterdir()] == []
+    last = json.loads((folder / "events.jsonl").read_text().splitlines()[-1])
+    assert (last["event"], last["reason"]) == ("stop", "KeyboardInterrupt")
+    assert lie_sim("verify", folder).code == 0

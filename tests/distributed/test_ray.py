@@ -1,0 +1,158 @@
+"""On Ray the result is the serial one, to the byte: whichever worker, node or driver is killed.
+
+One small cluster for all tests; only processes that it started are killed, by their number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lie_sim.distributed import FailedChunksError, Run, simulate
+from lie_sim.distributed.cluster import LOCAL, ClusterError, cluster, environment
+from lie_sim.distributed.journal import events
+from lie_sim.systems import Springs
+from tests.distributed.chaos import snapshot
+
+pytestmark = pytest.mark.ray
+
+SYSTEM = Springs(num_particles=3)
+OPTIONS: dict[str, Any] = {
+    "steps": 600,
+    "dt": 0.01,
+    "save_every": 5,
+    "chunk": 2,
+    "segment": 100,
+    "method": "csvr",
+}
+CHUNKS, SEGMENTS = 4, 6
+PATIENCE = 120.0
+"""Seconds that a driver in another process may take to begin."""
+
+DRIVER = """
+import sys, torch
+from lie_sim.distributed import cluster, simulate
+from lie_sim.systems import Springs
+system = Springs(num_particles=3)
+ensemble = system.sample(8, generator=torch.Generator().manual_seed(0))
+with cluster(sys.argv[1]):
+    simulate(system, ensemble, store=sys.argv[2], steps=600, dt=0.01, save_every=5, chunk=2, segment=100, method="csvr")
+"""
+
+
+def begun(store: Path) -> Run:
+    ensemble = SYSTEM.sample(8, generator=torch.Generator().manual_seed(0))
+    return simulate(SYSTEM, ensemble, store=store, wait=False, **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    run = begun(tmp_path_factory.mktemp("serial"))
+    run.finish()
+    return snapshot(run.folder)
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """A head without processors and two nodes of one each."""
+    utils = pytest.importorskip("ray.cluster_utils")
+    with tempfile.TemporaryDirectory(prefix="ls-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        Path(folder, "ray").mkdir()
+        with environment({**LOCAL, "RAY_TMPDIR": folder}):
+            small = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
+            made = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
+            try:
+                for _ in range(2):
+                    made.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+                with cluster(made.address):
+                    yield made
+            finally:
+                made.shutdown()
+
+
+def workers_of(run: Run) -> list[int]:
+    """The processes that computed segments, the last one last."""
+    told = [entry["worker"] for entry in events(run.folder) if entry.get("worker")]
+    return [int(worker.rsplit(":", 1)[1]) for worker in dict.fromkeys(reversed(told))][::-1]
+
+
+def computed(run: Run) -> int:
+    return sum(entry["event"] in ("new", "duplicate") for entry in events(run.folder))
+
+
+def test_a_run_on_ray_is_the_serial_one(nodes: Any, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    run.finish()
+    assert snapshot(tmp_path) == undisturbed
+    assert os.getpid() not in workers_of(run)
+
+
+def test_workers_are_killed(nodes: Any, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    run, kills = begun(tmp_path), 0
+    for number, _ in enumerate(run.work()):
+        if number in (3, 9, 15):
+            os.kill(workers_of(run)[-1], signal.SIGKILL)
+            kills += 1
+    assert kills == 3
+    assert snapshot(tmp_path) == undisturbed
+    assert computed(run) <= CHUNKS * SEGMENTS + kills
+    assert not (tmp_path / "quarantine").exists()
+
+
+def test_a_node_is_removed_and_another_one_comes(
+    nodes: Any, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    run = begun(tmp_path)
+    for number, _ in enumerate(run.work()):
+        if number == 4:
+            nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+        if number == 10:
+            nodes.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    assert snapshot(tmp_path) == undisturbed
+    assert computed(run) <= CHUNKS * SEGMENTS + 2
+
+
+def test_the_driver_is_killed(nodes: Any, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    """Its tasks may go on for a while: two drivers on one store."""
+    path = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path if entry)
+    process = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, nodes.address, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": path},
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + PATIENCE
+    while len(snapshot(tmp_path)) < 3 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    _, message = process.communicate()
+    assert 3 <= len(snapshot(tmp_path)) < CHUNKS * SEGMENTS, message.decode()
+    run = begun(tmp_path)
+    run.finish()
+    assert snapshot(tmp_path) == undisturbed
+    lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert sum(line["event"] == "begin" for line in lines) == 2
+
+
+def test_an_error_in_a_worker_is_told(nodes: Any, tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    start = run.store.start_path(1)
+    start.write_bytes(run.store.start_path(0).read_bytes())
+    with pytest.raises(FailedChunksError, match=r"1 of 4 chunks .* DataError: .*other initial states"):
+        run.finish()
+    assert run.present().sum(1).tolist() == [6, 0, 6, 6]
+
+
+def test_ray_runs_already(nodes: Any) -> None:
+    with pytest.raises(ClusterError, match="Ray runs in this process already"), cluster("local"):
+        pass

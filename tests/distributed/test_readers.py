@@ -1,0 +1,367 @@
+"""What is read is what was computed: lazily, while it runs, packed, exported; and what is damaged is found."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+from lie_sim.distributed import (
+    DifferingSegmentError,
+    MissingPackageError,
+    Run,
+    Segment,
+    compact,
+    export,
+    simulate,
+    verify,
+)
+from lie_sim.distributed.compact import pack_chunk
+from lie_sim.distributed.segment_file import SegmentFile
+from lie_sim.distributed.store import SegmentStore, has_its_length
+from lie_sim.distributed.worker import Worker
+from lie_sim.errors import DataError
+from lie_sim.models import AtomicPotential
+from lie_sim.rollout import rollout
+from lie_sim.systems import Springs
+from tests.distributed.chaos import FailingDisk, Killed, snapshot
+
+SYSTEM = Springs(num_particles=3)
+OPTIONS: dict[str, Any] = {"steps": 50, "dt": 0.01, "save_every": 5, "chunk": 3, "segment": 20}
+TOTAL, CHUNKS, SEGMENTS = 5, 2, 3
+EXTXYZ_DIGITS = 1e-7
+"""Eight decimals are written."""
+
+
+def new_run(folder: Path, **options: Any) -> Run:
+    ensemble = SYSTEM.sample(TOTAL, generator=torch.Generator().manual_seed(0))
+    return simulate(SYSTEM, ensemble, store=folder, method="leapfrog", **OPTIONS | options)
+
+
+def expected(name: str = "q") -> np.ndarray:
+    """(n, T, …) by lie_sim.rollout."""
+    ensemble = SYSTEM.sample(TOTAL, generator=torch.Generator().manual_seed(0))
+    steps = {"step_size": 0.01, "num_steps": 50, "save_every": 5, "batch_size": 3}
+    found: torch.Tensor = getattr(rollout(SYSTEM, *ensemble, method="leapfrog", **steps), name)
+    return found.numpy()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return new_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        0,
+        -1,
+        slice(None),
+        slice(3, 9, 2),
+        slice(None, None, -1),
+        slice(4, 4),
+        [7, 0, 7],
+        np.arange(11) % 3 == 0,
+        (slice(2, 8), 1),
+        (5, slice(None), 0),
+        (..., 1),
+        (slice(None), [0, 2], 1),
+    ],
+)
+def test_a_trajectory_is_indexed_as_an_array(run: Run, index: Any) -> None:
+    for number in (0, 4, -1):
+        q, whole = run.trajectory(number).q, expected()[number]
+        assert q.shape == whole.shape
+        assert np.array_equal(q[index], whole[index])
+    assert np.array_equal(run.trajectory(1).energy[:], expected("energy")[1])
+    assert np.array_equal(np.asarray(run.trajectory(2).p), expected("p")[2])
+
+
+def test_only_the_segments_that_are_touched_are_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    read = SegmentStore.read
+    monkeypatch.setattr(
+        SegmentStore, "read", lambda self, c, k, **o: (seen.append(k), read(self, c, k, **o))[1]
+    )
+    q = run.trajectory(0).q
+    seen.clear()
+    assert q[6].shape == (3, 2)
+    assert seen == [1]
+
+
+def test_a_trajectory_that_is_not_there(run: Run) -> None:
+    with pytest.raises(IndexError, match="the run has the trajectories 0 to 4, not 5"):
+        run.trajectory(5)
+
+
+def joined(segments: list[Segment]) -> np.ndarray:
+    """(n, T, N, d), from segments in any order."""
+    found = np.full_like(expected(), np.nan)
+    for each in segments:
+        frames = slice(each.frames.first, each.frames.first + len(each.frames.times))
+        assert np.isnan(found[each.trajectories, frames]).all(), "a segment came twice"
+        found[each.trajectories, frames] = each.frames.q.numpy()
+    return found
+
+
+def test_a_stream_computes_what_is_missing(tmp_path: Path) -> None:
+    run = new_run(tmp_path, wait=False)
+    worker = Worker(tmp_path)
+    worker.run(1, 0)
+    stream = run.stream()
+    first = next(stream)
+    assert (first.chunk, first.number, first.trajectories.tolist()) == (1, 0, [3, 4])
+    assert run.trajectory(4).q.shape == (5, 3, 2)
+    assert run.trajectory(0).q.shape[0] == 0
+    assert not run.status().complete
+    assert np.array_equal(joined([first, *stream]), expected())
+    assert np.array_equal(joined([*run.stream()]), expected())
+    assert np.array_equal(joined([*run.frames()]), expected())
+    assert run.status().frames == TOTAL * 11
+
+
+def test_a_stream_follows_another_process(tmp_path: Path) -> None:
+    run, seen = new_run(tmp_path, wait=False), list[Segment]()
+    follower = threading.Thread(target=lambda: seen.extend(Run(tmp_path).stream(follow=True, poll=0.01)))
+    follower.start()
+    run.finish()
+    follower.join(timeout=60)
+    assert not follower.is_alive()
+    assert np.array_equal(joined(seen), expected())
+
+
+def flip(path: Path) -> None:
+    """One bit of the frames."""
+    content = bytearray(path.read_bytes())
+    content[-40] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-16])
+
+
+def swap(path: Path) -> None:
+    """Another segment of the same length."""
+    path.write_bytes((path.parent.parent / "000001" / path.name).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (flip, "altered after it was written"),
+        (cut, "cut short"),
+        (swap, "not of this run, chunk and place: chunk"),
+        (Path.unlink, ""),
+    ],
+)
+def test_verify_finds_damage_and_the_run_repairs_it(
+    damage: Callable[[Path], None], message: str, tmp_path: Path
+) -> None:
+    run = new_run(tmp_path, chunk=1)
+    whole = snapshot(tmp_path)
+    assert verify(run).sound
+    damage(run.store.path(0, 1))
+    found = verify(run, repair=damage in (flip, cut))
+    assert [message in problem for problem in found.problems] == ([True] if message else [])
+    assert (found.segments, found.missing) == ((15, 0) if message else (14, 1))
+    if damage is swap:  # a whole segment, in the wrong place: no copy of it is thrown away unasked
+        run.store.path(0, 1).unlink()
+    run.finish()
+    assert snapshot(tmp_path) == whole
+    assert verify(run).sound
+
+
+def test_verify_finds_a_segment_that_does_not_follow(tmp_path: Path) -> None:
+    """Whole, of this run and place, but computed from another state."""
+    run = new_run(tmp_path / "a")
+    worker = Worker(tmp_path / "a")
+    tensors = worker._chunk(0).compute(1, run.store.read(0, 1).end())
+    from lie_sim.distributed.segment import segment_bytes
+
+    facts = {"manifest": run.manifest.digest, "chunk": 0, "number": 1}
+    other = segment_bytes(tensors, after=run.store.read(0, 0).digest, **facts)
+    run.store.path(0, 1).write_bytes(other)
+    (problem,) = verify(run).problems
+    assert "000002.safetensors does not follow from the segment before it" in problem
+
+
+def test_verify_reads_initial_states_and_model(tmp_path: Path) -> None:
+    run = simulate(AtomicPotential.default(elements=(1,)), hydrogen(), store=tmp_path, **ATOMS)
+    cut(run.store.start_path(0))
+    cut(next((tmp_path / "model").glob("*.safetensors")))
+    first, second = verify(run).problems
+    assert "start" in first
+    assert "truncated" in second
+
+
+def test_another_result_is_put_in_quarantine(run: Run, tmp_path: Path) -> None:
+    new_run(tmp_path)
+    other = run.store.read(0, 1).content.tobytes().replace(b'"number', b'"Number')
+    store = SegmentStore(tmp_path)
+    with pytest.raises(DifferingSegmentError, match="segment 1 of chunk 0 was computed again, with another"):
+        store.commit(0, 1, other)
+    (kept,) = (tmp_path / "quarantine").iterdir()
+    assert kept.read_bytes() == other
+    assert verify(Run(tmp_path)).quarantined == (kept.name,)
+    assert verify(Run(tmp_path)).sound
+
+
+def test_leftovers_of_dead_processes_are_removed(tmp_path: Path) -> None:
+    store = SegmentStore(tmp_path)
+    mine = store.temporary()
+    mine.write_bytes(b"")
+    host = mine.name.split("~")[0]
+    dead, elsewhere = (
+        mine.with_name(name) for name in (f"{host}~{2**22 + 1}~a", f"other{host}~{2**22 + 1}~a")
+    )
+    for path in (dead, elsewhere):
+        path.write_bytes(b"")
+    assert store.remove_leftovers() == 1
+    assert sorted(mine.parent.iterdir()) == sorted([mine, elsewhere])
+
+
+def test_packed_runs_read_the_same(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    before = {place: run.store.read(*place).content.tobytes() for place in np.ndindex(CHUNKS, SEGMENTS)}
+    run.store.path(1, 2).unlink()
+    assert compact(run) == 1
+    assert sorted(path.name for path in (tmp_path / "seg").iterdir()) == ["000000.pack", "000001"]
+    again = Run(tmp_path)
+    assert again.present().tolist() == [[True, True, True], [True, True, False]]
+    again.finish()
+    assert compact(again) == compact(again) == 2
+    assert {place: again.store.read(*place).content.tobytes() for place in before} == before
+    assert np.array_equal(joined([*Run(tmp_path).frames()]), expected())
+    assert np.array_equal(again.trajectory(3).q[2:9], expected()[3, 2:9])
+    assert verify(again).sound
+    again.finish()
+    assert again.status().complete
+    assert snapshot(tmp_path) == {}
+
+
+@pytest.mark.parametrize("point", ["before write", "in write", "after write", "before link", "after link"])
+def test_packing_may_be_killed(point: str, tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    disk = FailingDisk()
+    disk.kill_at = point
+    with pytest.raises(Killed):
+        pack_chunk(SegmentStore(tmp_path, disk=disk), 0, SEGMENTS)
+    assert Run(tmp_path).status().complete
+    assert np.array_equal(joined([*Run(tmp_path).frames()]), expected())
+    assert compact(run) == CHUNKS
+    assert np.array_equal(joined([*Run(tmp_path).frames()]), expected())
+
+
+def test_a_damaged_segment_is_not_packed(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    flip(run.store.path(0, 1))
+    with pytest.raises(DataError, match="altered"):
+        compact(run)
+    assert run.store.path(0, 0).exists()
+
+
+def test_lengths_are_checked_without_reading(run: Run, tmp_path: Path) -> None:
+    whole = run.store.path(0, 0).read_bytes()
+    for length in (0, 3, 8, 200, len(whole) - 1):
+        (tmp_path / "cut").write_bytes(whole[:length])
+        assert not has_its_length(tmp_path / "cut"), length
+        with pytest.raises(DataError, match=r"cut short|empty|header"):
+            SegmentFile.open(tmp_path / "cut")
+    assert has_its_length(run.store.path(0, 0))
+
+
+ATOMS: dict[str, Any] = {"steps": 4, "dt": 0.05, "save_every": 2, "segment": 2}
+
+
+def hydrogen() -> list[Atoms]:
+    positions = [[0.0, 0, 0], [0.8, 0, 0], [0, 0.9, 0.1]]
+    systems = [Atoms("H2", positions[:2]), Atoms("H3", positions)]
+    for k, atoms in enumerate(systems):
+        atoms.set_momenta(np.random.default_rng(k).normal(size=(len(atoms), 3)) * 0.1)
+    return systems
+
+
+@pytest.fixture(scope="module")
+def molecules(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    model = AtomicPotential.default(elements=(1,)).double()
+    return simulate(model, hydrogen(), store=tmp_path_factory.mktemp("molecules"), **ATOMS)
+
+
+@pytest.mark.parametrize("format", ["extxyz", "traj"])
+def test_export_for_ase(molecules: Run, format: str, tmp_path: Path) -> None:
+    folder = export(molecules, tmp_path / "out", format=format)
+    for number, atoms in enumerate(hydrogen()):
+        frames = ase.io.read(folder / f"{number:06d}.{format}", index=":")
+        found = molecules.trajectory(number)
+        assert [each.info["time"] for each in frames] == pytest.approx(found.times)
+        assert frames[0].get_chemical_formula() == atoms.get_chemical_formula()
+        for name, values in (("positions", found.q[:]), ("get_momenta", found.p[:])):
+            read = [getattr(each, name) for each in frames]
+            read = [each() if callable(each) else each for each in read]
+            assert np.abs(np.stack(read) - values).max() < EXTXYZ_DIGITS
+        kinetic = np.array([each.get_kinetic_energy() for each in frames])
+        potential = np.array([each.get_potential_energy() for each in frames])
+        assert np.abs(kinetic + potential - found.energy[:]).max() < 1e-6
+
+
+def test_export_of_some_trajectories_in_two_dimensions(run: Run, tmp_path: Path) -> None:
+    folder = export(run, tmp_path / "out", format="extxyz", trajectories=[3])
+    (file,) = folder.iterdir()
+    frames = ase.io.read(file, index=":")
+    assert np.abs(np.stack([x.positions for x in frames])[..., :2] - expected()[3]).max() < EXTXYZ_DIGITS
+
+
+def test_export_to_zarr(run: Run, molecules: Run, tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr", reason="zarr is not installed: pip install 'lie_sim[export]'")
+    group = zarr.open_group(str(export(run, tmp_path / "run", format="zarr")), mode="r")
+    for name in ("q", "p", "energy"):
+        assert np.array_equal(group[name][:], expected(name))
+    assert group.metadata.zarr_format == 3
+    some = zarr.open_group(str(export(run, tmp_path / "some", format="zarr", trajectories=[4, 1])), mode="r")
+    assert np.array_equal(some["q"][:], expected()[[1, 4]])
+    kinds = zarr.open_group(str(export(molecules, tmp_path / "kinds", format="zarr")), mode="r")
+    assert np.array_equal(kinds["particles-3x3/q"][0], molecules.trajectory(1).q[:])
+
+
+def test_export_to_parquet(run: Run, tmp_path: Path) -> None:
+    pq = pytest.importorskip(
+        "pyarrow.parquet", reason="pyarrow is not installed: pip install 'lie_sim[export]'"
+    )
+    table = pq.read_table(export(run, tmp_path / "run", format="parquet"))
+    assert table.num_rows == TOTAL * 11
+    rows = table.filter(pq.filters_to_expression([("trajectory", "==", 4)]))
+    assert np.array_equal(rows["q_3"].to_numpy(), expected()[4, :, 1, 1])
+    assert np.array_equal(rows["energy"].to_numpy(), expected("energy")[4])
+
+
+def test_export_to_h5md(molecules: Run, tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed: pip install 'lie_sim[export]'")
+    with h5py.File(export(molecules, tmp_path / "run.h5", format="h5md")) as file:
+        assert file["h5md"].attrs["version"].tolist() == [1, 1]
+        group = file["particles/trajectory-000001"]
+        assert np.array_equal(group["position/value"][:], molecules.trajectory(1).q[:])
+        assert group["species"][:].tolist() == [1, 1, 1]
+        assert group["position/step"][:].tolist() == [0, 2, 4]
+        momenta = group["velocity/value"][:] * group["mass"][:][None, :, None]
+        assert np.abs(momenta - molecules.trajectory(1).p[:]).max() < 1e-15
+
+
+def test_impossible_exports(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="unknown format 'xtc'; there are zarr, parquet, h5md, extxyz, traj"):
+        export(run, tmp_path / "x", format="xtc")
+    with pytest.raises(FileExistsError, match="is there already"):
+        export(run, tmp_path, format="traj")
+    with pytest.raises(IndexError, match="the trajectories 0 to 4, not 9"):
+        export(run, tmp_path / "x", format="traj", trajectories=[9])
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(MissingPackageError, match=r"needs the package zarr: pip install 'lie_sim\[export\]'"):
+        export(run, tmp_path / "x", format="zarr")

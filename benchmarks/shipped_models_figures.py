@@ -11,6 +11,7 @@ Units: eV, Å, fs, ps.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ from lie_sim.experiments.molecules import errors, summary
 FORCE_TOLERANCE, MOST_STEPS = 0.01, 300
 """eV/Å and steps of a relaxation."""
 TEMPERATURE = 300.0
+FRAMES, OF_FORCES = 4, 150
+"""Frames of a held-out molecule, and structures with which forces are calibrated."""
 
 
 def accuracy(model: Path, test: Molecules) -> dict[str, float]:
@@ -90,7 +93,7 @@ def relaxed(start: Atoms, calculator: object) -> Atoms:
 
 def relaxation_errors(model: Path, starts: Sequence[Atoms]) -> np.ndarray:
     """Distance of our minimum from GFN2-xTB's for each molecule, Å, shape (M,)."""
-    ours, found = LieTransformerCalculator(model), []
+    ours, found = LieTransformerCalculator(load_model(model)), []
     for start in starts:
         mine, theirs = relaxed(start, ours), relaxed(start, reference_calculator("gfn2"))
         minimize_rotation_and_translation(theirs, mine)
@@ -109,8 +112,18 @@ def relaxations(model: Path, starts: Sequence[Atoms]) -> dict[str, float]:
 
 
 def calibrate(model: Path, held_out: Molecules, train: Molecules) -> None:
-    """Write the calibration beside the model; features of the training data say what the last layer knows."""
-    Calibration.fit(LieTransformerCalculator(model), held_out, known=train).save(model)
+    """Write the calibration beside the model; features of the training data say what the last layer knows.
+
+    Energies are calibrated with one frame of every molecule, for frames of one molecule err alike; forces, whose
+    deviations cost many derivatives, with the first of these.
+    """
+    calculator, random = LieTransformerCalculator(load_model(model)), np.random.default_rng(0)
+    chosen = np.arange(0, len(held_out), FRAMES) + random.integers(FRAMES, size=len(held_out) // FRAMES)
+    one_each = held_out[chosen]
+    energies = Calibration.fit(calculator, one_each, known=train, forces=False)
+    forces = Calibration.fit(calculator, one_each[:OF_FORCES], known=train)
+    both = {name: getattr(forces, name) for name in ("forces_scale", "forces_quantile", "forces_limit")}
+    replace(energies, **both).save(model)
 
 
 def coverage(model: Path, test: Molecules) -> dict[str, float]:

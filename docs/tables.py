@@ -23,8 +23,8 @@ BLOCKS: Blocks = (
     | interruptions.BLOCKS
     | integrators.BLOCKS
     | molecules.BLOCKS
-    | properties.BLOCKS
     | shipped.BLOCKS
+    | properties.BLOCKS
 )
 """In the order of the page."""
 

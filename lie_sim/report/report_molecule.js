@@ -200,6 +200,7 @@ class MoleculeViewer {
     const arrows = this.part.arrows.checked && this.molecule.error && this.largest > 0 ? this.arrows() : [];
     this.balls.sort((a, b) => a.near - b.near);
     for (const item of [...this.balls, ...this.sticks(), ...arrows].sort((a, b) => a.near - b.near)) item.paint();
+    for (const ball of this.balls) this.paintLabel(ball); // over all else: a label that is half hidden says nothing
     this.canvas.dataset.firstX = this.ballOf[0].x.toFixed(2);
     this.canvas.dataset.firstY = this.ballOf[0].y.toFixed(2);
   }
@@ -217,10 +218,9 @@ class MoleculeViewer {
     shade.addColorStop(1, "rgb(0 0 0 / 38%)");
     context.fillStyle = shade;
     context.fill();
-    this.paintLabel(atom, x, y, radius);
   }
 
-  paintLabel(atom, x, y, radius) {
+  paintLabel({ atom, x, y, radius }) {
     const { context } = this;
     const kind = this.part.labels.value;
     if (kind === "none") return;
@@ -238,13 +238,15 @@ class MoleculeViewer {
     context.textBaseline = "alphabetic";
   }
 
-  /* Two halves of a bond, each in the colour of its atom. */
+  /* Two halves of a bond, each in the colour of its atom, from just below the surface of the atom to the middle. */
   sticks() {
-    const { positions, bonds } = this.molecule;
+    const { positions, bonds, symbols, radii } = this.molecule;
     return bonds.flatMap(([a, b]) => {
-      const middle = positions[a].map((part, axis) => (part + positions[b][axis]) / 2);
-      return [a, b].map((atom) => {
-        const [from, to] = [this.project(positions[atom]), this.project(middle)];
+      const length = Math.hypot(...positions[a].map((part, axis) => positions[b][axis] - part)) || 1;
+      const along = (from, to, share) => from.map((part, axis) => part + share * (to[axis] - part));
+      return [[a, b], [b, a]].map(([atom, other]) => {
+        const surface = Math.min(0.85 * BALL * radii[symbols[atom]] / length, 0.5);
+        const [from, to] = [surface, 0.5].map((share) => this.project(along(positions[atom], positions[other], share)));
         return { near: (from.near + to.near) / 2 - 0.05, paint: () => this.paintStick(from, to, this.colourOf(atom)) };
       });
     });

@@ -95,6 +95,7 @@ def made_up_rows() -> list[dict[str, Any]]:
 def test_figures_are_ratios_of_medians(script: Script) -> None:
     found = script("molecules_speed").figures(made_up_rows())
     assert found["ethanol_over_painn"] == pytest.approx(0.25)
+    assert found["ethanol_compiled_over_painn"] == pytest.approx(0.0625)
     assert found["batch32_over_painn"] == pytest.approx(4.0)
     assert found["compiled_speedup"] == pytest.approx(4.0)
     assert found["exponent_time"] == pytest.approx(1.0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lie_sim.data.storage import load_tensors, save_tensors, tensors_digest
+from lie_sim.data.storage import dump_tensors, load_tensors, save_tensors, tensors_digest
 from lie_sim.errors import DataError
 
 TENSORS = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.tensor([True, False])}
@@ -30,6 +30,20 @@ def test_same_content_gives_the_same_bytes(path: Path) -> None:
     again = path.with_name("again.safetensors")
     save_tensors(again, dict(reversed(TENSORS.items())), {"seed": 3}, kind="things")
     assert again.read_bytes() == path.read_bytes()
+
+
+def test_tensors_that_share_memory_can_be_dumped(path: Path) -> None:
+    whole = torch.arange(6.0)
+    path.write_bytes(dump_tensors({"whole": whole, "part": whole[2:4]}, {"n": 1}, kind="example"))
+    tensors, metadata = load_tensors(path, kind="example")
+    assert torch.equal(tensors["part"], whole[2:4])
+    assert metadata["n"] == 1
+
+
+def test_a_dump_is_what_saving_writes(path: Path) -> None:
+    tensors = {"b": torch.ones(3, dtype=torch.int64), "a": torch.zeros(2)}
+    save_tensors(path, tensors, {"n": 1}, kind="example")
+    assert path.read_bytes() == dump_tensors(tensors, {"n": 1}, kind="example")
 
 
 def test_digest_sees_name_dtype_shape_and_value() -> None:

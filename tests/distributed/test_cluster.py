@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from lie_sim.distributed import cluster
+from lie_sim.distributed import ClusterError, cluster
 from lie_sim.distributed.cluster import environment
 
 WITHOUT_RAY = """
@@ -43,6 +46,62 @@ def test_impossible_numbers_of_workers(address: str | None, workers: int) -> Non
         cluster(address, workers=workers),
     ):
         pass
+
+
+class SlowRay:
+    """Ray on a machine that is too busy to start it at once."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures, self.starts, self.stops = failures, list[dict[str, Any]](), 0
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, **options: Any) -> None:
+        self.starts.append(options)
+        if len(self.starts) <= self.failures:
+            raise Exception("The current node timed out during startup.")
+
+    def shutdown(self) -> None:
+        self.stops += 1
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(gcs_address="127.0.0.1:1")
+
+
+@pytest.fixture
+def slow_ray(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], SlowRay]:
+    def put_in_place(failures: int) -> SlowRay:
+        ray = SlowRay(failures)
+        monkeypatch.setitem(sys.modules, "ray", ray)
+        executor = SimpleNamespace(RayExecutor=None)
+        monkeypatch.setitem(sys.modules, "lie_sim.distributed.ray_executor", executor)
+        return ray
+
+    return put_in_place
+
+
+def test_a_slow_start_is_tried_again(slow_ray: Callable[[int], SlowRay]) -> None:
+    ray = slow_ray(2)
+    with cluster("local", workers=2) as found:
+        assert (found.workers, len(ray.starts)) == (2, 3)
+        folder = Path(ray.starts[-1]["_temp_dir"])
+        assert folder.is_dir()
+    assert ray.stops == 3
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(("address", "starts"), [("local", 3), ("ray://nowhere:1", 1)])
+def test_a_ray_that_does_not_start_is_explained(
+    slow_ray: Callable[[int], SlowRay], address: str, starts: int
+) -> None:
+    ray = slow_ray(9)
+    with (
+        pytest.raises(ClusterError, match=f"no Ray at '{address}': The current node timed out"),
+        cluster(address),
+    ):
+        pass
+    assert len(ray.starts) == starts
 
 
 def test_the_environment_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,13 @@ def test_dots_are_few_stand_for_all_and_keep_the_worst() -> None:
     assert (made.true[worst], made.predicted[worst]) == (true[7], predicted[7])
     assert set(made.true.tolist()) <= set(true.tolist()), "a dot is a point that was measured"
     assert made.stands_for.max() > 20 * made.stands_for.min()
+    for order in (
+        [0.5001, 0.5004, 0.5002],
+        [0.5004, 0.5001, 0.5002],
+    ):  # one cell: the largest error is its dot
+        one = Parity.measure("x", np.array([0.0, 0.5, 0.5, 0.5, 1.0]), np.array([0.0, *order, 1.0]))
+        assert one.predicted.tolist() == [0.0, 0.5004, 1.0]
+        assert one.stands_for.tolist() == [1, 3, 1]
 
 
 def test_few_points_are_all_drawn_and_the_order_is_none() -> None:

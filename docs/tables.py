@@ -353,55 +353,69 @@ def kill_rollout(result: Result) -> str:
     return table(["", "number"], rows) + source(result)
 
 
+LONG_ROLLOUTS = {
+    "start": "4 steps: the common start",
+    "four": "more of it: **4 steps**",
+    "hundred": "or: 100 steps",
+    "thousand": "or: **1,000 steps**",
+    "four+four": "more of it, and again: 4 steps",
+    "four+thousand": "more of it, then 1,000 steps",
+}
+
+
 def long_rollouts(result: Result) -> str:
-    """Errors after each part of the training, and the memory of a training step."""
+    """Errors after each way of training, and what a training step costs."""
     figures, details = result["figures"], result["details"]
-    parts = {
-        ("start", 0): "4 steps: the common start",
-        ("four", 0): "more of it: **4 steps**",
-        ("long", 0): "or: 100 steps",
-        ("long", 1): "or: 100 steps, then **1,000 steps**",
-    }
-    rows = []
-    for (way, stage), label in parts.items():
-        cells = []
-        for noise in details["noises"]:
-            done = [
-                x for x in details["runs"] if x["noise"] == noise and x["way"] == way and x["stage"] <= stage
-            ]
-            errors = [run["mse100"] for run in done if run["stage"] == stage]
-            updates, cpu = (sum(run[key] for run in done) / len(errors) for key in ("updates", "cpu_s"))
-            cells += [
-                number(sum(errors) / len(errors)),
-                number(max(errors)),
-                f"{number(updates)} ({number(cpu)})",
-            ]
-        rows.append([label, *cells])
+    noises = details["noises"]
+    rows = [
+        [label, *(cell for noise in noises for cell in _long_rollout_cells(details["runs"], noise, way))]
+        for way, label in LONG_ROLLOUTS.items()
+    ]
     columns = [
         f"{'no noise' if not noise else f'noise {noise:g}'}{what}"
-        for noise in details["noises"]
+        for noise in noises
         for what in (": error", ", worst seed", ", updates (CPU s)")
     ]
     counts = sorted({row["steps"] for row in details["memory"]})
-    names = {"autograd": "autograd", "checkpoint": "checkpoint", "reversible": "**reversible**"}
-    memory = [
-        [name, *(number(figures.get(f"mib_{adjoint}_{steps}")) for steps in counts)]
+    names = {
+        "autograd": "autograd",
+        "checkpoint": "checkpoint",
+        "reversible": "**reversible**",
+        "compiled": "**reversible, compiled**",
+    }
+    cost = [
+        [
+            name,
+            *(number(figures.get(f"mib_{adjoint}_{steps}")) for steps in counts),
+            *(number(figures.get(f"ms_{adjoint}_{batch}")) for batch in (8, 40)),
+        ]
         for adjoint, name in names.items()
     ]
-    gains = [
-        f"{number(figures[f'gain_{key}'])} {words}"
-        for key, words in (("noisy", "with"), ("clean", "without"))
-    ]
-    seeds = len({run["seed"] for run in details["runs"]})
     return (
-        "Mean squared error of rollouts over 100 steps of unseen systems:\n\n"
+        "Mean squared error of rollouts over 100 steps of unseen systems; means over the seeds (how many):\n\n"
         + table(["trained through", *columns], rows)
-        + f"\nMeans over {seeds} seeds. Four steps over long rollouts, in about the same CPU time, geometric "
-        + f"mean of the ratios of errors: {gains[0]} noise, {gains[1]}.\n"
-        + "\nMiB that a training step of 40 systems needs beyond what the process holds already:\n\n"
-        + table(["", *(f"{steps:,} steps" for steps in counts)], memory)
+        + f"\nWith noise the error after 1,000 steps is {number(figures['gain_noisy_thousand'])} times smaller than "
+        + f"after more of the four (worst seed {number(figures['gain_noisy_thousand_worst_seed'])}), without noise "
+        + f"{number(figures['gain_clean_thousand'])} times.\n"
+        + "\nMiB that a training step of 40 systems needs beyond what the process holds already, and CPU milliseconds "
+        + "of an integrator step, there and back:\n\n"
+        + table(["", *(f"{steps:,} steps: MiB" for steps in counts), "ms, 8 systems", "ms, 40 systems"], cost)
         + source(result)
     )
+
+
+def _long_rollout_cells(runs: list[dict[str, Any]], noise: float, way: str) -> list[str]:
+    """Error, worst seed, updates and CPU seconds of the learning rate that was chosen."""
+    of = [run for run in runs if run["noise"] == noise and run["way"] == way and run["chosen"]]
+    if not of:
+        return [NONE, NONE, NONE]
+    mean = {key: sum(run[key] for run in of) / len(of) for key in ("mse100", "updates", "cpu_s")}
+    worst = max(run["mse100"] for run in of)
+    return [
+        f"{number(mean['mse100'])} ({len(of)})",
+        number(worst),
+        f"{number(mean['updates'])} ({number(mean['cpu_s'])})",
+    ]
 
 
 BLOCKS: dict[str, tuple[str, Callable[[Result], str]]] = {

@@ -11,7 +11,7 @@ import json
 import re
 from pathlib import Path
 
-from result_tables import integrators, interruptions, learning, molecules, properties, shipped
+from result_tables import integrators, interruptions, learning, long_rollouts, molecules, properties, shipped
 from result_tables.cells import Blocks
 
 DOCS = Path(__file__).resolve().parent
@@ -22,6 +22,7 @@ BLOCKS: Blocks = (
     learning.BLOCKS
     | interruptions.BLOCKS
     | integrators.BLOCKS
+    | long_rollouts.BLOCKS
     | molecules.BLOCKS
     | shipped.BLOCKS
     | properties.BLOCKS

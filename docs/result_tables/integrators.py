@@ -142,61 +142,9 @@ def reversible(result: Result) -> str:
     return table(header, rows) + source(result)
 
 
-def long_rollouts(result: Result) -> str:
-    """Errors after each part of the training, and the memory of a training step."""
-    figures, details = result["figures"], result["details"]
-    parts = {
-        ("start", 0): "4 steps: the common start",
-        ("four", 0): "more of it: **4 steps**",
-        ("long", 0): "or: 100 steps",
-        ("long", 1): "or: 100 steps, then **1,000 steps**",
-    }
-    rows = []
-    for (way, stage), label in parts.items():
-        cells = []
-        for noise in details["noises"]:
-            done = [
-                x for x in details["runs"] if x["noise"] == noise and x["way"] == way and x["stage"] <= stage
-            ]
-            errors = [run["mse100"] for run in done if run["stage"] == stage]
-            updates, cpu = (sum(run[key] for run in done) / len(errors) for key in ("updates", "cpu_s"))
-            cells += [
-                number(sum(errors) / len(errors)),
-                number(max(errors)),
-                f"{number(updates)} ({number(cpu)})",
-            ]
-        rows.append([label, *cells])
-    columns = [
-        f"{'no noise' if not noise else f'noise {noise:g}'}{what}"
-        for noise in details["noises"]
-        for what in (": error", ", worst seed", ", updates (CPU s)")
-    ]
-    counts = sorted({row["steps"] for row in details["memory"]})
-    names = {"autograd": "autograd", "checkpoint": "checkpoint", "reversible": "**reversible**"}
-    memory = [
-        [name, *(number(figures.get(f"mib_{adjoint}_{steps}")) for steps in counts)]
-        for adjoint, name in names.items()
-    ]
-    gains = [
-        f"{number(figures[f'gain_{key}'])} {words}"
-        for key, words in (("noisy", "with"), ("clean", "without"))
-    ]
-    seeds = len({run["seed"] for run in details["runs"]})
-    return (
-        "Mean squared error of rollouts over 100 steps of unseen systems:\n\n"
-        + table(["trained through", *columns], rows)
-        + f"\nMeans over {seeds} seeds. Four steps over long rollouts, in about the same CPU time, geometric "
-        + f"mean of the ratios of errors: {gains[0]} noise, {gains[1]}.\n"
-        + "\nMiB that a training step of 40 systems needs beyond what the process holds already:\n\n"
-        + table(["", *(f"{steps:,} steps" for steps in counts)], memory)
-        + source(result)
-    )
-
-
 BLOCKS: Blocks = {
     "integrator_steps": ("integrators", integrator_steps),
     "integrator_work": ("integrators", integrator_work),
     "integrator_energy": ("integrators", integrator_energy),
     "reversible": ("reversible", reversible),
-    "long_rollouts": ("long_rollouts", long_rollouts),
 }

@@ -105,7 +105,8 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         open_run(tmp_path)
     toml.write_text('experiment = "pendulum"')
     with pytest.raises(
-        ConfigError, match="unknown experiment 'pendulum'; choose one of molecules, qm9, shapes, solar, springs"
+        ConfigError,
+        match="unknown experiment 'pendulum'; choose one of molecules, qm9, shapes, solar, springs",
     ):
         open_run(tmp_path)
     toml.write_text('experiment = "springs"\nnum_trian = 3')

@@ -35,7 +35,8 @@ from lie_sim.training import (
     named_target,
     property_heads,
 )
-from lie_sim.training.molecules import PaddedMolecules, predict
+from lie_sim.training.molecules import predict
+from lie_sim.training.padded import PaddedMolecules
 
 _ATOMS_AT_ONCE = 2000
 _FROM_THE_DATA = ("keep_moments", "num_species", "num_attributes", "attribute_mean", "attribute_std")

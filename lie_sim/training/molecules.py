@@ -11,14 +11,12 @@ Shape letters: S structures, B batch, N atoms (padded), K neighbours (padded), A
 
 from __future__ import annotations
 
-import copy
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lie_sim.data.molecules import Molecules
@@ -26,7 +24,7 @@ from lie_sim.models import AtomicPotential, evaluate
 from lie_sim.models.atomic import GLOBAL_INPUTS
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.state import Particles
-from lie_sim.training.padded import PaddedMolecules as PaddedMolecules
+from lie_sim.training.padded import PaddedMolecules, PaddedTask, refuse_new_elements
 from lie_sim.training.references import interaction_energies, reference_energies
 from lie_sim.training.targets import MeanErrors, Target, TargetErrors
 from lie_sim.training.tasks import Batch
@@ -35,7 +33,7 @@ _ATOMS_AT_ONCE = 2000
 """Atoms of a validation batch, padding included."""
 
 
-class MoleculesTask:
+class MoleculesTask(PaddedTask):
     """Energies, forces and stresses of an :class:`~lie_sim.models.AtomicPotential`.
 
     Args:
@@ -72,13 +70,12 @@ class MoleculesTask:
             for name in ("energy", *(name for name in inputs if name in GLOBAL_INPUTS)):
                 if name not in data.values or not np.isfinite(data.values[name]).all():
                     raise ValueError(f"a structure of the {kind} data has no {name}")
-        unknown = sorted(set(validation.elements) - set(train.elements))
-        if unknown:
-            raise ValueError(f"the validation data have elements that the training data lack: {unknown}")
+        refuse_new_elements(train, validation)
         self.errors = TargetErrors(targets, train)
         names = self.errors.names
-        self._train = PaddedMolecules(train, cutoff=cutoff, inputs=inputs, targets=names)
-        self._validation = PaddedMolecules(validation, cutoff=cutoff, inputs=inputs, targets=names)
+        super().__init__(
+            *(PaddedMolecules(x, cutoff=cutoff, inputs=inputs, targets=names) for x in (train, validation))
+        )
         self.cutoff = cutoff
         self.weights = {"forces": force_weight, "energy": energy_weight, "stress": stress_weight}
         if targets:
@@ -95,25 +92,9 @@ class MoleculesTask:
         return variance if variance > 0 else 1.0
 
     @property
-    def num_samples(self) -> int:
-        """S."""
-        return len(self._train)
-
-    @property
     def sizes(self) -> Tensor | None:
         """Atoms of each training structure, shape (S,); None if all have the same number."""
         return None if self._train.same else self._train.sizes
-
-    def to(self, *, dtype: torch.dtype, device: torch.device) -> MoleculesTask:
-        """The same task with its tensors converted and moved."""
-        moved = copy.copy(self)
-        moved._train = self._train.to(dtype=dtype, device=device)
-        moved._validation = self._validation.to(dtype=dtype, device=device)
-        return moved
-
-    def batch(self, indices: Int[Tensor, " B"], generator: torch.Generator) -> Batch:
-        """The chosen structures."""
-        return self._train.batch(indices)
 
     def loss(self, module: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         """The weighted squares; see the module's equation."""
@@ -162,10 +143,6 @@ class MoleculesTask:
                 self.weights["forces"] * sums["force_square"] / components / self.scale
             )
         return metrics | properties.named()
-
-    def digest(self) -> str:
-        """SHA-256 of training and validation data."""
-        return hashlib.sha256((self._train.digest() + self._validation.digest()).encode()).hexdigest()
 
     def options(self) -> dict[str, Any]:
         """The options that change the loss."""

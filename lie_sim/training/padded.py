@@ -6,7 +6,9 @@ Shape letters: S structures, B batch, N atoms (padded), K neighbours (padded), A
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -144,3 +146,49 @@ class PaddedMolecules:
 def _without_padding(values: Tensor, mask: Tensor) -> Tensor:
     """0 where there is no atom."""
     return torch.where(mask.reshape(*mask.shape, *(1,) * (values.ndim - 2)), values, torch.zeros_like(values))
+
+
+_Task = TypeVar("_Task", bound="PaddedTask")  # beartype understands Self only in classes that it decorates
+
+
+class PaddedTask:
+    """What tasks on structures of any size share: the data, and batches of them.
+
+    Args:
+        train: training structures.
+        validation: validation structures.
+    """
+
+    def __init__(self, train: PaddedMolecules, validation: PaddedMolecules) -> None:
+        self._train, self._validation = train, validation
+
+    @property
+    def num_samples(self) -> int:
+        """S."""
+        return len(self._train)
+
+    def to(self: _Task, *, dtype: torch.dtype, device: torch.device) -> _Task:
+        """The same task with its tensors converted and moved."""
+        moved = copy.copy(self)
+        moved._train = self._train.to(dtype=dtype, device=device)
+        moved._validation = self._validation.to(dtype=dtype, device=device)
+        return moved
+
+    def batch(self, indices: Int[Tensor, " B"], generator: torch.Generator) -> Batch:
+        """The chosen structures."""
+        return self._train.batch(indices)
+
+    def digest(self) -> str:
+        """SHA-256 of training and validation data."""
+        return hashlib.sha256((self._train.digest() + self._validation.digest()).encode()).hexdigest()
+
+
+def refuse_new_elements(train: Molecules, validation: Molecules) -> None:
+    """Refuse validation data that a model of the training data could not tell anything about.
+
+    Raises:
+        ValueError: it says which elements the training data lack.
+    """
+    unknown = sorted(set(validation.elements) - set(train.elements))
+    if unknown:
+        raise ValueError(f"the validation data have elements that the training data lack: {unknown}")

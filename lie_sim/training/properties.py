@@ -7,19 +7,17 @@ Shape letters: S structures, B batch, N atoms (padded).
 
 from __future__ import annotations
 
-import copy
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lie_sim.data.molecules import Molecules
 from lie_sim.models import AtomicPotential
 from lie_sim.training.molecules import predict
-from lie_sim.training.padded import PaddedMolecules
+from lie_sim.training.padded import PaddedMolecules, PaddedTask, refuse_new_elements
 from lie_sim.training.targets import MeanErrors, Target, TargetErrors, property_heads
 from lie_sim.training.tasks import Batch
 
@@ -41,7 +39,7 @@ def property_model(molecules: Molecules, targets: Sequence[Target], **options: A
     return AtomicPotential.default(elements=molecules.elements, heads=found, with_energy=False, **options)
 
 
-class PropertyTask:
+class PropertyTask(PaddedTask):
     """Properties of an :class:`~lie_sim.models.AtomicPotential`.
 
     Args:
@@ -68,30 +66,12 @@ class PropertyTask:
     ) -> None:
         if not targets or not len(train) or not len(validation):
             raise ValueError("give at least one target, one training and one validation structure")
-        unknown = sorted(set(validation.elements) - set(train.elements))
-        if unknown:
-            raise ValueError(f"the validation data have elements that the training data lack: {unknown}")
+        refuse_new_elements(train, validation)
         self.errors = TargetErrors(targets, train)
         self.cutoff, self.inputs = cutoff, inputs
         for target in targets:
             target.values(validation)
-        self._train, self._validation = self._padded(train), self._padded(validation)
-
-    @property
-    def num_samples(self) -> int:
-        """S."""
-        return len(self._train)
-
-    def to(self, *, dtype: torch.dtype, device: torch.device) -> PropertyTask:
-        """The same task with its tensors converted and moved."""
-        moved = copy.copy(self)
-        moved._train = self._train.to(dtype=dtype, device=device)
-        moved._validation = self._validation.to(dtype=dtype, device=device)
-        return moved
-
-    def batch(self, indices: Int[Tensor, " B"], generator: torch.Generator) -> Batch:
-        """The chosen structures."""
-        return self._train.batch(indices)
+        super().__init__(self._padded(train), self._padded(validation))
 
     def loss(self, module: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         """The mean absolute error in units of the spreads."""
@@ -126,10 +106,6 @@ class PropertyTask:
             batch = structures.batch(group)
             found.add(predict(module, batch, cutoff=self.cutoff, forces=False), batch)
         return found
-
-    def digest(self) -> str:
-        """SHA-256 of training and validation data."""
-        return hashlib.sha256((self._train.digest() + self._validation.digest()).encode()).hexdigest()
 
     def options(self) -> dict[str, Any]:
         """The options that change the loss."""

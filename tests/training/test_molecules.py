@@ -15,7 +15,8 @@ from lie_sim.calculators import LieTransformerCalculator
 from lie_sim.data.molecules import Molecules
 from lie_sim.data.structure_files import from_atoms
 from lie_sim.training import TrainingConfig, train
-from lie_sim.training.molecules import MoleculesTask, PaddedMolecules, predict
+from lie_sim.training.molecules import MoleculesTask, predict
+from lie_sim.training.padded import PaddedMolecules
 from lie_sim.training.references import atomic_potential, interaction_energies, reference_energies
 
 SAME = 1e-10

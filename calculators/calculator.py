@@ -32,6 +32,7 @@ from lie_sim.calculators.options import DTYPES, Source, calibration_of, checked_
 from lie_sim.calculators.results import OF_A_LATTICE, property_names
 from lie_sim.calculators.uncertainty import uncertainty_names
 from lie_sim.checkpoint import fingerprint
+from lie_sim.memory import keep_freed_memory
 from lie_sim.pairs import SkinnedPairs
 
 
@@ -60,6 +61,9 @@ class LieTransformerCalculator(Calculator):
             ``"ignore"``; None means ``"warn"`` where there is a calibration.
         compile: compile evaluations: several times as fast for small systems, after up to a minute for every new number
             of atoms; see :mod:`lie_sim.calculators.compiled`. Results agree to round-off.
+
+    On the CPU the process keeps memory that was freed from now on, see :func:`~lie_sim.memory.keep_freed_memory`:
+    thousands of atoms are then evaluated twice as fast.
 
     Attributes:
         implemented_properties: what there is: energies, forces and stresses, and what the heads of the model give.
@@ -141,6 +145,8 @@ class LieTransformerCalculator(Calculator):
             on_uncertain=checked["on_uncertain"],
             compile=checked["compile"],
         )
+        if self.torch_device.type == "cpu":
+            keep_freed_memory()
         cutoff = self.potentials[0].cutoff
         self._pairs = SkinnedPairs(cutoff, skin=checked["skin"]) if cutoff else None
         return changed

@@ -26,6 +26,7 @@ from lie_sim.distributed.segment_file import SegmentFile
 from lie_sim.distributed.start import ChunkStart
 from lie_sim.distributed.store import SegmentStore
 from lie_sim.errors import DataError
+from lie_sim.memory import keep_freed_memory
 
 Outcome = Literal["new", "duplicate", "present", "lost"]
 _Value = TypeVar("_Value")
@@ -71,6 +72,8 @@ class Worker:
         self.digest = self.manifest.digest
         self._machine = machine(self.manifest.device)
         self._moving = load_moving(self.manifest.model, folder, device=self.manifest.device)
+        if self.manifest.device == "cpu":
+            keep_freed_memory()
         self._chunks: OrderedDict[int, ChunkSegments] = OrderedDict()
         self._ended_at = math.nan
         self._ends: OrderedDict[int, tuple[int, str, dict[str, Tensor]]] = OrderedDict()

@@ -15,6 +15,7 @@ from typing import Any
 
 import lie_sim
 from lie_sim.cli.errors import EXPECTED, UsageError, exit_code, is_out_of_memory, one_line, suggestion
+from lie_sim.memory import keep_freed_memory
 
 COMMANDS = {
     "demo": ("demo", "compare four ways to predict springs; minutes"),
@@ -103,6 +104,7 @@ def _dispatch(words: list[str]) -> None:
         print(f"lie-sim {lie_sim.__version__}")
     elif words[0] in COMMANDS:
         rest = _use_threads(words[1:])
+        keep_freed_memory()
         module = importlib.import_module(f"lie_sim.cli.{COMMANDS[words[0]][0]}")
         getattr(module, words[0])(rest)
     else:

@@ -152,9 +152,12 @@ def _refuse_coincident(atoms: Atoms, i: np.ndarray, j: np.ndarray, distances: np
 
 
 def _refuse_coincident_molecule(atoms: Atoms) -> None:
-    x = np.asarray(atoms.positions, dtype=float)
-    i, j = np.triu_indices(len(x), 1)
-    _refuse_coincident(atoms, i, j, np.sqrt(((x[i] - x[j]) ** 2).sum(1)))
+    r = atoms.positions[:, None] - atoms.positions
+    distances = np.sqrt(np.einsum("ijk,ijk->ij", r, r))
+    np.fill_diagonal(distances, np.inf)
+    if distances.min(initial=np.inf) < CLOSEST:
+        i, j = np.triu_indices(len(r), 1)
+        _refuse_coincident(atoms, i, j, distances[i, j])
 
 
 def _on_device(

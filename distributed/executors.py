@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from lie_sim.distributed.schedule import Task
 from lie_sim.distributed.worker import Report, Worker
@@ -42,14 +42,14 @@ class SerialExecutor:
     """One segment after the other, here.
 
     Args:
-        folder: of the run.
-        worker: who computes; made from the folder if None.
+        location: of the run, a folder or a URL.
+        worker: who computes; one for the location if None.
     """
 
     capacity = 1
 
-    def __init__(self, folder: Path, *, worker: Worker | None = None) -> None:
-        self._worker = worker or Worker(folder)
+    def __init__(self, location: str | Path, *, worker: Worker | None = None) -> None:
+        self._worker = worker or Worker(location)
         self._tasks: deque[Task] = deque()
 
     def submit(self, task: Task) -> None:
@@ -69,13 +69,14 @@ class SerialExecutor:
         self._tasks.clear()
 
 
-MakeExecutor = Callable[[Path], Executor]
+MakeExecutor = Callable[[Any], Executor]
+"""From the location of a run, a folder or a URL."""
 _in_use: ContextVar[MakeExecutor] = ContextVar("executor", default=SerialExecutor)
 
 
-def executor_for(folder: Path) -> Executor:
+def executor_for(location: str | Path) -> Executor:
     """The executor of the cluster that is in use; the serial one, if there is none."""
-    return _in_use.get()(folder)
+    return _in_use.get()(location)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Segments as plain Ray tasks: bounded, idempotent, tried again by Ray when a worker or a node dies.
 
-    task(folder, chunk, number) → a few words      max_retries = −1: a dead process is Ray's matter, an error is ours
+    task(location, chunk, number) → a few words      max_retries = −1: a dead process is Ray's matter, an error is ours
 
 States and frames do not cross the wire: workers read and write the store. Two tasks a worker are kept with Ray, so that
 none waits for the driver. A worker loads the model once.
@@ -15,7 +15,7 @@ from typing import Any
 import ray
 
 from lie_sim.distributed.executors import Result
-from lie_sim.distributed.manifest import Manifest
+from lie_sim.distributed.object_store import open_store
 from lie_sim.distributed.schedule import Task
 from lie_sim.distributed.worker import Report, Worker
 from lie_sim.errors import LieSimError
@@ -26,7 +26,7 @@ _RECOUNT = 5.0
 """Seconds after which the processors of a cluster are counted again."""
 
 _workers: dict[tuple[str, str], Worker] = {}
-"""Of this process, by folder and digest of the manifest."""
+"""Of this process, by location and digest of the manifest."""
 
 
 class WorkerLostError(LieSimError):
@@ -39,14 +39,15 @@ class RayExecutor:
     """Workers of the Ray that this process is connected to.
 
     Args:
-        folder: of the run; all nodes must see it.
+        location: of the run, a folder or a URL; all nodes must see it.
         workers: segments at a time; None for as many as the cluster has processors, also later ones.
     """
 
-    def __init__(self, folder: Path, *, workers: int | None = None) -> None:
-        manifest = Manifest.load(folder)
+    def __init__(self, location: str | Path, *, workers: int | None = None) -> None:
+        manifest = open_store(location).manifest()
         on_gpu = manifest.device.startswith("cuda")
-        self._folder, self._digest, self._workers = str(folder.resolve()), manifest.digest, workers
+        self._location = str(location.resolve()) if isinstance(location, Path) else location
+        self._digest, self._workers = manifest.digest, workers
         self._resource, self._each = ("GPU", 1) if on_gpu else ("CPU", manifest.threads)
         needs = {"num_gpus": 1} if on_gpu else {"num_cpus": manifest.threads}
         self._remote = ray.remote(run_segment).options(max_retries=-1, name="segment", **needs)
@@ -65,7 +66,7 @@ class RayExecutor:
 
     def submit(self, task: Task) -> None:
         """Give a task to Ray."""
-        self._tasks[self._remote.remote(self._folder, self._digest, *task)] = task
+        self._tasks[self._remote.remote(self._location, self._digest, *task)] = task
 
     def wait(self) -> list[Result]:
         """All results that are there, at least one."""
@@ -81,13 +82,13 @@ class RayExecutor:
         self._tasks.clear()
 
 
-def run_segment(folder: str, digest: str, chunk: int, number: int) -> Report | Exception:
+def run_segment(location: str, digest: str, chunk: int, number: int) -> Report | Exception:
     """What a worker does; errors are returned, as those that are raised would be Ray's."""
     try:
-        key = (folder, digest)
+        key = (location, digest)
         if key not in _workers:
             _workers.clear()
-            _workers[key] = Worker(Path(folder))
+            _workers[key] = Worker(location)
         return _workers[key].run(chunk, number)
     except Exception as error:
         return error

@@ -21,10 +21,10 @@ from lie_sim.distributed.ensemble import load_membership
 from lie_sim.distributed.executors import executor_for
 from lie_sim.distributed.journal import Journal
 from lie_sim.distributed.manifest import Manifest
+from lie_sim.distributed.object_store import open_store
 from lie_sim.distributed.schedule import Schedule, Task
 from lie_sim.distributed.segment import DIVERGED, DRIFTED
 from lie_sim.distributed.start import ChunkStart
-from lie_sim.distributed.store import SegmentStore
 from lie_sim.distributed.trajectory import Trajectory, read_trajectory
 from lie_sim.errors import LieSimError
 from lie_sim.rollout import Frames
@@ -85,10 +85,11 @@ class Run:
     """A run in a folder.
 
     Args:
-        folder: where it is.
+        location: folder, or URL on object storage.
 
     Attributes:
-        folder: where it is.
+        store: where it is.
+        folder: the same, of a run on object storage that of local copies.
         manifest: what it is.
         retries: how often in a row a segment may fail for reasons that may pass.
 
@@ -96,9 +97,9 @@ class Run:
         DataError: there is none.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        self.store = SegmentStore(self.folder)
+    def __init__(self, location: str | Path) -> None:
+        self.store = open_store(location)
+        self.folder = self.store.folder
         self.manifest: Manifest = self.store.manifest()
         self.retries = 3
 
@@ -125,7 +126,7 @@ class Run:
             return
         with Journal(self.folder, self.manifest, present, progress=progress) as journal:
             journal.tell("begin", segments=schedule.missing)
-            yield from drive(schedule, executor_for(self.folder), on_event=journal.tell)
+            yield from drive(schedule, executor_for(self.store.location), on_event=journal.tell)
             if schedule.failed:
                 raise _failed(schedule, len(present))
             journal.tell("end")

@@ -28,6 +28,7 @@ from lie_sim.distributed.manifest import (
     versions,
 )
 from lie_sim.distributed.models import Moving, as_moving, description, store_model
+from lie_sim.distributed.object_store import open_store
 from lie_sim.distributed.run import MEMBERSHIP, Run
 from lie_sim.distributed.segment import ChunkSegments
 from lie_sim.distributed.start import ChunkStart
@@ -74,7 +75,7 @@ def simulate(
         ensemble: ``(PhaseState, Particles)``, a list of ``ase.Atoms`` with momenta, or a set of molecules.
         steps: how many, a multiple of ``save_every``.
         dt: length of a step; for atoms in ASE's unit, such as ``0.5 * ase.units.fs``.
-        store: folder of the run; made, or gone on with.
+        store: folder of the run, or a URL on object storage, such as ``"s3://bucket/run"``; made, or gone on with.
         method: integrator of constant step, by name or with its options.
         save_every: steps from one frame to the next.
         chunk: systems that are advanced together, at most.
@@ -131,7 +132,7 @@ def simulate(
         machine=machine(device),
         versions=versions(),
     )
-    run = _open(SegmentStore(Path(store)), manifest, moving, starts, segment)
+    run = _open(open_store(store), manifest, moving, starts, segment)
     run.retries = retries
     if wait:
         run.finish(progress=progress)
@@ -154,20 +155,20 @@ def _open(
         manifest = replace(manifest, segment_steps=found.segment_steps)
     differs = difference(found, replace(manifest, membership=found.membership))
     if differs:
-        raise ConfigError(f"{store.folder} holds another run: {differs}; use another folder")
+        raise ConfigError(f"{store.location} holds another run: {differs}; use another folder")
     if found.motion != manifest.motion and NOT_REPRODUCIBLE not in (found.motion, manifest.motion):
         warnings.warn(
-            f"force and energy at the start are not, to the bit, what they were when {store.folder} was begun (on "
+            f"force and energy at the start are not, to the bit, what they were when {store.location} was begun (on "
             f"{found.machine} with {found.versions}; now {manifest.machine}, {manifest.versions}): the run goes on, "
             "but not as it would have there",
             stacklevel=3,
         )
-    return Run(store.folder)
+    return Run(store.location)
 
 
 def _begin(store: SegmentStore, manifest: Manifest, moving: Moving, starts: Sequence[ChunkStart]) -> Manifest:
     """Write everything that a worker needs, the manifest last."""
-    store.folder.mkdir(parents=True, exist_ok=True)
+    store.make()
     store_model(moving, store.folder)
     for number, start in enumerate(starts):
         start.save(store.start_path(number))

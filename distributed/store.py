@@ -53,6 +53,9 @@ class SegmentStore:
         folder: where the manifest is.
         disk: file operations; tests put a failing one in its place.
 
+    Attributes:
+        packable: whether the segments of a chunk can be put into one file.
+
     Example:
         >>> import tempfile
         >>> store = SegmentStore(Path(tempfile.mkdtemp()))
@@ -60,10 +63,21 @@ class SegmentStore:
         ('new', 'duplicate', True)
     """
 
+    packable = True
+
     def __init__(self, folder: Path, *, disk: Disk | None = None) -> None:
         self.folder = folder
         self.disk = disk or Disk()
         self.packs = Packs(folder / "seg")
+
+    @property
+    def location(self) -> str | Path:
+        """Where the run is, for people and for workers."""
+        return self.folder
+
+    def make(self) -> None:
+        """The folder, if there is none."""
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def manifest(self) -> Manifest:
         """What the run is."""
@@ -115,7 +129,9 @@ class SegmentStore:
                 if _content(target) == content:
                     return "duplicate"
                 if not self.set_aside(chunk, number) and target.exists():
-                    raise self._differing(temporary, chunk, number)
+                    kept = self._quarantine() / f"{chunk:06d}-{number:06d}.differs-{secrets.token_hex(4)}"
+                    self.disk.move(temporary, kept)
+                    raise differing(str(kept), chunk, number)
             self.disk.sync(target.parent)
         finally:
             self.disk.remove(temporary)
@@ -166,6 +182,10 @@ class SegmentStore:
                         present[chunk, int(entry.name[:6])] |= has_its_length(entry.path)
         return present
 
+    def quarantined(self) -> list[str]:
+        """Names of what is in quarantine."""
+        return sorted(path.name for path in (self.folder / "quarantine").glob("*"))
+
     def remove_leftovers(self) -> int:
         """Delete what processes of this machine that are no longer there left in ``tmp/``; returns how many files."""
         count, host = 0, socket.gethostname()
@@ -201,14 +221,14 @@ class SegmentStore:
             return False
         return True
 
-    def _differing(self, temporary: Path, chunk: int, number: int) -> DifferingSegmentError:
-        kept = self._quarantine() / f"{chunk:06d}-{number:06d}.differs-{secrets.token_hex(4)}"
-        self.disk.move(temporary, kept)
-        return DifferingSegmentError(
-            f"segment {number} of chunk {chunk} was computed again, with another result: the first is kept, the other "
-            f"is {kept}. The machines, their number of threads or the versions of lie_sim and torch differ, or a "
-            "model draws random numbers; use workers of one kind"
-        )
+
+def differing(kept: str, chunk: int, number: int) -> DifferingSegmentError:
+    """The error that tells where the second result is kept."""
+    return DifferingSegmentError(
+        f"segment {number} of chunk {chunk} was computed again, with another result: the first is kept, the other "
+        f"is {kept}. The machines, their number of threads or the versions of lie_sim and torch differ, or a "
+        "model draws random numbers; use workers of one kind"
+    )
 
 
 def has_its_length(path: str | Path) -> bool:

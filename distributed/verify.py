@@ -77,8 +77,7 @@ def verify(run: Run, *, repair: bool = False) -> Findings:
                 if repair:
                     run.store.set_aside(chunk, int(number))
             count += 1
-    quarantined = sorted(path.name for path in (run.folder / "quarantine").glob("*"))
-    return Findings(count, int((~there).sum()), tuple(problems), tuple(quarantined))
+    return Findings(count, int((~there).sum()), tuple(problems), tuple(run.store.quarantined()))
 
 
 def _checked(run: Run, chunk: int, number: int, manifest: str, after: str | None) -> str:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from lie_sim.distributed.manifest import Manifest, machine
 from lie_sim.distributed.models import load_moving
+from lie_sim.distributed.object_store import open_store
 from lie_sim.distributed.segment import ChunkSegments, segment_bytes
 from lie_sim.distributed.segment_file import SegmentFile
 from lie_sim.distributed.start import ChunkStart
@@ -62,16 +63,16 @@ class Worker:
     """Computes segments of one run.
 
     Args:
-        folder: of the run.
-        store: where to commit; made from the folder if None.
+        location: of the run, a folder or a URL.
+        store: where to commit; that of the location if None.
     """
 
-    def __init__(self, folder: Path, store: SegmentStore | None = None) -> None:
-        self.store = store or SegmentStore(folder)
+    def __init__(self, location: str | Path, store: SegmentStore | None = None) -> None:
+        self.store = store or open_store(location)
         self.manifest: Manifest = self.store.manifest()
         self.digest = self.manifest.digest
         self._machine = machine(self.manifest.device)
-        self._moving = load_moving(self.manifest.model, folder, device=self.manifest.device)
+        self._moving = load_moving(self.manifest.model, self.store.folder, device=self.manifest.device)
         if self.manifest.device == "cpu":
             keep_freed_memory()
         self._chunks: OrderedDict[int, ChunkSegments] = OrderedDict()

@@ -169,9 +169,8 @@ def test_dependencies_to_run_are_those_that_the_package_imports() -> None:
     files = [path for part in PARTS for path in (ROOT / part).rglob("*.py")]
     assert len(files) > 50
     imported = {name for path in files for name in imports(path)} - {"lie_sim"} - set(sys.stdlib_module_names)
-    optional = {
-        re.split(r"[<>=]", text)[0] for text in pyproject()["project"]["optional-dependencies"]["export"]
-    }
+    extras, by_fsspec = pyproject()["project"]["optional-dependencies"], {"s3fs"}
+    optional = {re.split(r"[<>=]", text)[0] for text in extras["export"] + extras["s3"]} - by_fsspec
     assert (imported | read_as_data) - optional == needed
     assert optional < imported
 

@@ -38,7 +38,7 @@ class SimulateOptions:
     Args:
         model: run directory, folder of a model, or the name of an exact system.
         steps: number of steps, a multiple of --save-every.
-        out: folder of the run.
+        out: folder of the run, or its URL on object storage.
         system: draw initial states from this system; by default that of the run.
         structures: file of molecules or crystals to start from, for a potential of atoms (any format of ASE).
         num_systems: how many initial states to draw, or structures to take (those of the file in turn).
@@ -58,7 +58,7 @@ class SimulateOptions:
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL_OR_RUN_OR_SYSTEM")]
     steps: int = 1000
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/simulate")
+    out: Annotated[str, tyro.conf.arg(metavar="DIR_OR_URL")] = "runs/simulate"
     system: Annotated[str | None, tyro.conf.arg(metavar="{" + ",".join(system_names()) + "}")] = None
     structures: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     num_systems: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
@@ -81,13 +81,13 @@ class ResumeOptions:
     """Go on with a run that lie-sim simulate or lie_sim.distributed.simulate began.
 
     Args:
-        run: folder of the run.
+        run: folder of the run, or its URL on object storage.
         address: where to compute: here if not given; local, auto, or the address of a Ray cluster.
         workers: segments at a time, on a cluster.
         progress: show a progress bar.
     """
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DIR_OR_URL")]
     address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS")] = None
     workers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     progress: bool = True
@@ -126,7 +126,7 @@ def describe(run: Run) -> dict[str, Any]:
     status, manifest = run.status(), run.manifest
     done = status.segments / status.total_segments
     return {
-        "run": run.folder,
+        "run": run.store.location,
         "trajectories": status.trajectories,
         "steps": f"{manifest.steps:,} of {manifest.dt:g} with {manifest.method}",
         "segments": f"{status.segments:,} of {status.total_segments:,} ({done:.1%})",
@@ -149,8 +149,10 @@ def _finish(run: Run, options: SimulateOptions | ResumeOptions) -> None:
             run.finish(progress=options.progress)
     except KeyboardInterrupt:
         where = ["--address", options.address] if options.address else []
-        command = shlex.join(["lie-sim", "resume", str(run.folder), *where])
-        raise StoppedError(f"stopped; what was done is in {run.folder}. To go on: {command}") from None
+        command = shlex.join(["lie-sim", "resume", str(run.store.location), *where])
+        raise StoppedError(
+            f"stopped; what was done is in {run.store.location}. To go on: {command}"
+        ) from None
     show([*describe(run).items(), ("seconds", round(time.monotonic() - begun, 1))])
 
 

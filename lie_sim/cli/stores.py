@@ -26,7 +26,7 @@ from lie_sim.distributed import verify as check
 from lie_sim.distributed.journal import events
 from lie_sim.errors import DataError
 
-_RunFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
+_RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DIR_OR_URL")]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class StatusOptions:
     """How far a run is, and what has gone wrong in it so far.
 
     Args:
-        run: folder of the run.
+        run: folder of the run, or its URL on object storage.
     """
 
     run: _RunFolder
@@ -45,7 +45,7 @@ class WatchOptions:
     """Follow a run that is computed elsewhere, until it is complete.
 
     Args:
-        run: folder of the run.
+        run: folder of the run, or its URL on object storage.
         every: seconds between two looks.
     """
 
@@ -58,7 +58,7 @@ class VerifyOptions:
     """Read every byte of a run and compare it with its digest; the exit code is 2 if something is wrong.
 
     Args:
-        run: folder of the run.
+        run: folder of the run, or its URL on object storage.
         repair: set damaged segments aside, so that lie-sim resume makes them again.
     """
 
@@ -71,7 +71,7 @@ class CompactOptions:
     """Put the segments of every complete chunk into one file.
 
     Args:
-        run: folder of the run.
+        run: folder of the run, or its URL on object storage.
     """
 
     run: _RunFolder
@@ -82,7 +82,7 @@ class ExportOptions:
     """Write a run in a format of others.
 
     Args:
-        run: folder of the run.
+        run: folder of the run, or its URL on object storage.
         to: file (h5md) or folder to write.
         format: zarr, parquet, h5md, extxyz or traj (of ASE).
         trajectories: numbers of the trajectories to write; by default all.
@@ -117,7 +117,10 @@ def watch(argv: Sequence[str]) -> None:
     run = Run(options.run)
     found = run.status()
     with tqdm(
-        total=found.total_segments, initial=found.segments, unit="segments", desc=run.folder.name
+        total=found.total_segments,
+        initial=found.segments,
+        unit="segments",
+        desc=Path(run.store.location).name,
     ) as bar:
         while not found.complete:
             time.sleep(options.every)

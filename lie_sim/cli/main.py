@@ -19,6 +19,7 @@ from lie_sim.cli.errors import EXPECTED, UsageError, exit_code, is_out_of_memory
 COMMANDS = {
     "demo": ("demo", "compare four ways to predict springs; minutes"),
     "train": ("train", "train an experiment, evaluate it and write its report"),
+    "tune": ("tune", "search for good options of an experiment, on Ray"),
     "evaluate": ("evaluate", "evaluate the model of a run again"),
     "report": ("evaluate", "write the report of a run again, without evaluating"),
     "data": ("data", "read, check and keep a data set: qm9"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -122,8 +123,11 @@ def test_two_processes_follow_one_and_resume_to_the_bit(tmp_path: Path) -> None:
     for path in sorted((parts / "checkpoints").iterdir())[1:]:  # as if killed after step 4
         path.unlink()
     (parts / "weights.safetensors").unlink()
+    shutil.copytree(parts, tmp_path / "fewer")
     together(parts)
     assert torch.equal(weights(parts), weights(tmp_path / "whole"))
+    train(model(), Line(), CONFIG, tmp_path / "fewer", progress=False)  # the rest with one process
+    torch.testing.assert_close(weights(tmp_path / "fewer"), weights(parts), rtol=ROUNDING, atol=0)
 
 
 def test_both_stop_with_the_same_error(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from lie_sim.distributed.export import MissingPackageError, export
 from lie_sim.distributed.run import FailedChunksError, Run, Segment, Status
 from lie_sim.distributed.simulate import simulate
 from lie_sim.distributed.store import DifferingSegmentError
+from lie_sim.distributed.train import RayFit, train
 from lie_sim.distributed.trajectory import Trajectory
+from lie_sim.distributed.tune import Trial, tune
 from lie_sim.distributed.verify import Findings, verify
 
 __all__ = [
@@ -19,13 +21,17 @@ __all__ = [
     "FailedChunksError",
     "Findings",
     "MissingPackageError",
+    "RayFit",
     "Run",
     "Segment",
     "Status",
     "Trajectory",
+    "Trial",
     "cluster",
     "compact",
     "export",
     "simulate",
+    "train",
+    "tune",
     "verify",
 ]

@@ -29,6 +29,7 @@ LOCAL = {
     "RAY_worker_niceness": "0",  # else 15: workers starve beside anything (ray#33287)
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under ``uv run`` workers would build an environment of their own
+    "GLOO_SOCKET_IFNAME": "lo",  # torch.distributed else listens on the address of the machine's name
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # tasks without a GPU keep what they see, and a warning is silent
 }
 """Environment of a Ray of this machine."""

@@ -82,14 +82,18 @@ def model_folder(path: Path) -> Path:
     )
 
 
-def resume_command(folder: Path) -> str:
+def resume_command(folder: Path, *where: str) -> str:
     """The command that goes on with a run, with the options that it has.
+
+    Args:
+        folder: the run directory.
+        *where: further words, such as ``--workers 4``.
 
     Example:
         >>> resume_command(Path("my runs"))
         "lie-sim train --resume 'my runs'"
     """
-    return shlex.join(["lie-sim", "train", "--resume", str(folder)])
+    return shlex.join(["lie-sim", "train", "--resume", str(folder), *where])
 
 
 def check_same_options(folder: Path, experiment: Experiment[Any]) -> None:

@@ -15,7 +15,9 @@ import tyro
 
 from lie_sim.cli.errors import StoppedError, UsageError
 from lie_sim.cli.parsing import Inlined, parse
+from lie_sim.cli.placement import Placement
 from lie_sim.cli.runs import check_same_options, is_run, named_experiment, remove_run, resume_command, show
+from lie_sim.distributed import train as train_anywhere
 from lie_sim.errors import ConfigError, NonFiniteError, TrainingInterrupted
 from lie_sim.experiments import Experiment, open_run, read_results
 from lie_sim.plain import from_plain
@@ -32,6 +34,9 @@ class TrainOptions:
         config: TOML file with options (lie-sim config prints one); options given here override it.
         progress: show progress bars.
         restart: remove the run that is in the directory, and begin again.
+        workers: processes of Ray that share every batch, or the smallest and the largest number (2:8); 0 for this
+            process without Ray.
+        address: of the Ray cluster, or auto; by default the workers are on this machine.
     """
 
     run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
@@ -39,6 +44,8 @@ class TrainOptions:
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     progress: bool = True
     restart: bool = False
+    workers: Annotated[str, tyro.conf.arg(metavar="N")] = "0"
+    address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS")] = None
 
 
 def train(argv: Sequence[str]) -> None:
@@ -49,29 +56,41 @@ def train(argv: Sequence[str]) -> None:
     cls = named_experiment(argv, command="train")
     if cls is None:
         return
-    defaults = TrainOptions(Path("runs", cls.name), _settings(cls, argv[1:]))
+    defaults = TrainOptions(Path("runs", cls.name), experiment_settings(cls, argv[1:]))
     options = parse(TrainOptions, argv[1:], prog=f"lie-sim train {cls.name}", default=defaults)
     experiment, folder = cls(options.settings), options.run_dir
+    where = Placement(options.workers, options.address)
     if options.restart:
         remove_run(folder, experiment)
     check_same_options(folder, experiment)
-    _run(experiment, folder, ["train", *argv], progress=options.progress)
+    _run(experiment, folder, ["train", *argv], progress=options.progress, where=where)
 
 
 def _resume(argv: Sequence[str]) -> None:
     """Go on with the run of a directory, with its own options."""
     finder = argparse.ArgumentParser(prog="lie-sim train --resume", add_help=False, exit_on_error=False)
     finder.add_argument("--no-progress", action="store_true")
+    finder.add_argument("--workers", default="0")
+    finder.add_argument("--address")
     known, rest = finder.parse_known_args(list(argv))
     if len(rest) != 1 or rest[0].startswith("-"):
-        raise UsageError("give one run directory: lie-sim train --resume RUN_DIR [--no-progress]")
-    folder = Path(rest[0])
-    _run(open_run(folder), folder, ["train", "--resume", *argv], progress=not known.no_progress)
+        raise UsageError(
+            "give one run directory: lie-sim train --resume RUN_DIR [--no-progress] [--workers N] [--address ADDRESS]"
+        )
+    folder, where = Path(rest[0]), Placement(known.workers, known.address)
+    _run(open_run(folder), folder, ["train", "--resume", *argv], progress=not known.no_progress, where=where)
 
 
-def _run(experiment: Experiment[Any], folder: Path, words: Sequence[str], *, progress: bool) -> None:
-    with resumable(folder, words):
-        result = experiment.run(folder, progress=progress)
+def _run(
+    experiment: Experiment[Any],
+    folder: Path,
+    words: Sequence[str],
+    *,
+    progress: bool,
+    where: Placement,
+) -> None:
+    with resumable(folder, words, where=where.words()):
+        result = train_anywhere(experiment, run=folder, progress=progress, **where.options())
     _summarise(experiment, result, folder)
 
 
@@ -81,13 +100,14 @@ def without_restart(words: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def resumable(folder: Path, words: Sequence[str]) -> Iterator[None]:
+def resumable(folder: Path, words: Sequence[str], *, where: Sequence[str] = ()) -> Iterator[None]:
     """Turn Ctrl-C into a message that says which command goes on from there, a failure into one that begins again.
 
     Args:
         folder: the run directory.
         words: the command as it was given; it is the one to repeat where no run has begun, or where it does more
             than train.
+        where: options that say on which workers it trains.
 
     Example:
         >>> with resumable(Path("nowhere"), ["train", "springs", "--restart"]):
@@ -100,13 +120,14 @@ def resumable(folder: Path, words: Sequence[str]) -> Iterator[None]:
     except (TrainingInterrupted, KeyboardInterrupt) as error:
         done = str(error).partition(". To resume")[0] or "stopped"
         repeat = words[:1] != ["train"] or not is_run(folder)
-        command = shlex.join(["lie-sim", *without_restart(words)]) if repeat else resume_command(folder)
+        begin = shlex.join(["lie-sim", *without_restart(words)])
+        command = begin if repeat else resume_command(folder, *where)
         raise StoppedError(f"{done}. To go on: {command}") from None
     except NonFiniteError as error:
         raise NonFiniteError(f"{error}; to begin again here with other options, add --restart") from error
 
 
-def _settings(cls: type[Experiment[Any]], argv: Sequence[str]) -> object:
+def experiment_settings(cls: type[Experiment[Any]], argv: Sequence[str]) -> object:
     """The experiment's defaults, from the file of ``--config`` if it is given."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config", nargs="?")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import tomllib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -38,6 +38,7 @@ from lie_sim.training.run_state import checkpoints
 from lie_sim.training.tasks import Task
 
 C = TypeVar("C")
+Fit = Callable[..., TrainingResult]
 _OPTIONS = "experiment.toml"
 _EXPERIMENTS: dict[str, type[Experiment[Any]]] = {}
 
@@ -93,8 +94,14 @@ class Experiment(ABC, Generic[C]):
     def reuse(self, folder: Path) -> None:
         """Read what :meth:`keep` wrote, before the data are used."""
 
-    def run(self, directory: str | Path, *, progress: bool = True) -> TrainingResult:
-        """Train in a run directory, continuing what is there, then evaluate and write the report."""
+    def run(self, directory: str | Path, *, progress: bool = True, fit: Fit = train) -> TrainingResult:
+        """Train in a run directory, continuing what is there, then evaluate and write the report.
+
+        Args:
+            directory: the run directory.
+            progress: show progress bars.
+            fit: what trains: here, or on a cluster (:class:`lie_sim.distributed.RayFit`).
+        """
         folder = Path(directory)
         self._check_name(folder)
         begun = bool(checkpoints(folder / "checkpoints"))
@@ -106,7 +113,7 @@ class Experiment(ABC, Generic[C]):
             folder.mkdir(parents=True, exist_ok=True)
             self._note_options(folder)
             self.keep(folder)
-        result = train(module, task, self.training, folder, progress=progress)
+        result = fit(module, task, self.training, folder, progress=progress)
         self._note_options(folder)  # those that may change in a run that is continued
         self.evaluate_run(folder, result.module, progress=progress)
         return result

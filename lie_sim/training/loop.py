@@ -23,22 +23,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lie_sim.checkpoint import describe_model, save_model
 from lie_sim.data.storage import save_tensors
 from lie_sim.errors import CheckpointError, NonFiniteError, TrainingInterrupted
-from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.lifting import HaarLift
-from lie_sim.models import EnergyModel, LieTransformerClassifier
 from lie_sim.plain import to_plain
 from lie_sim.training.config import TrainingConfig, save_config
 from lie_sim.training.guard import FiniteGuard, interruptions
 from lie_sim.training.metrics import MetricsFile
 from lie_sim.training.progress import Progress
 from lie_sim.training.run_state import RunState
+from lie_sim.training.saving import describe_module, save_module
 from lie_sim.training.schedule import Sampler, learning_rate
 from lie_sim.training.tasks import Batch, Task
+from lie_sim.training.world import World
 
 Resume = Literal["auto", "required", "restart"]
 
@@ -50,7 +49,7 @@ class TrainingResult:
     Args:
         module: the trained module with its best averaged weights, in evaluation mode.
         steps: number of steps.
-        cpu_seconds: CPU time of the process, over all parts of the run.
+        cpu_seconds: CPU time of all processes, over all parts of the run.
         stopped_by: ``"max_steps"``, ``"max_cpu_seconds"`` or ``"early_stopping"``.
         best_step: step of the best validation.
         best_metric: its value.
@@ -76,6 +75,7 @@ def train(
     *,
     progress: bool = True,
     resume: Resume = "auto",
+    world: World | None = None,
 ) -> TrainingResult:
     """Train a module in place.
 
@@ -88,6 +88,8 @@ def train(
         resume: ``"auto"`` continues the run of the directory if there is one, ``"required"`` insists on it,
             ``"restart"`` begins again: it deletes the checkpoints and empties the metrics. The model of the old
             run stays until the new one is finished, its ``nonfinite_step_*`` for good.
+        world: the processes that train together, all of which call this; None for this one alone. The run directory
+            must be one that all of them see.
 
     Returns:
         The module with its best averaged weights, and how the run ended.
@@ -100,7 +102,7 @@ def train(
             or nothing to resume.
 
     Example:
-        >>> from lie_sim import LieTransformer
+        >>> from lie_sim import Hamiltonian, LieTransformer
         >>> from lie_sim.data import make_trajectories
         >>> from lie_sim.systems import Springs
         >>> from lie_sim.training import DerivativeTask
@@ -115,12 +117,14 @@ def train(
     module.to(dtype=config.torch_dtype()).train()
     identity = {
         "config": to_plain(config),
-        "model": {} if run_directory is None else _description(module),
+        "model": {} if run_directory is None else describe_module(module),
         "task": task.options(),
         "data": {"digest": task.digest()},
     }
     state = RunState(module, config, identity)
-    trainer = _Trainer(state, task.to(dtype=config.torch_dtype(), device=device), run_directory, resume)
+    trainer = _Trainer(
+        state, task.to(dtype=config.torch_dtype(), device=device), run_directory, resume, world or World()
+    )
     devices = [] if device.type == "cpu" else [device]
     with torch.random.fork_rng(devices=devices, device_type="cuda" if device.type == "cpu" else device.type):
         try:
@@ -132,8 +136,15 @@ def train(
 class _Trainer:
     """One run from its start, or its newest checkpoint, to its end."""
 
-    def __init__(self, state: RunState, task: Task, run_directory: str | Path | None, resume: Resume) -> None:
-        self.state, self.task, self.config = state, task, state.config
+    def __init__(
+        self,
+        state: RunState,
+        task: Task,
+        run_directory: str | Path | None,
+        resume: Resume,
+        world: World,
+    ) -> None:
+        self.state, self.task, self.config, self.world = state, task, state.config, world
         self.folder = None if run_directory is None else Path(run_directory)
         sizes = getattr(task, "sizes", None)
         self.sampler = Sampler(task.num_samples, self.config.batch_size, seed=self.config.seed, sizes=sizes)
@@ -142,26 +153,32 @@ class _Trainer:
         self._open(resume)
         self.guard = FiniteGuard(state.parameters)
         self._rate, self._norm = 0.0, torch.zeros(())
-        self._cpu_begin = time.process_time() - state.cpu_seconds
+        self._earlier_seconds, self._begin = state.cpu_seconds, time.process_time()
 
     def _open(self, resume: Resume) -> None:
         """Continue the run of the directory, or begin one there."""
         if resume not in ("auto", "required", "restart"):
             raise ValueError(f'resume must be "auto", "required" or "restart", got {resume!r}')
+        self.metrics = MetricsFile(None, num_rows=0)
         if self.folder is None:
             if resume == "required":
                 raise CheckpointError("nothing to resume: no run directory was given")
-            self.metrics = MetricsFile(None, num_rows=0)
             return
+        folder = self.folder
+        checkpoint = self.world.first(lambda: self._begin_or_restore(folder, resume))
+        if self.world.rank > 0:
+            self.state.restore(checkpoint)
+
+    def _begin_or_restore(self, folder: Path, resume: Resume) -> Path:
+        """The checkpoint with which the run goes on, restored or written."""
         if resume == "restart":
-            shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
-        found = self.state.restore_newest(self.folder / "checkpoints")
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        found = self.state.restore_newest(folder / "checkpoints")
         if found is None and resume == "required":
-            raise CheckpointError(f"nothing to resume: no checkpoint in {self.folder / 'checkpoints'}")
-        save_config(self.config, self.folder / "training.toml")
-        self.metrics = MetricsFile(self.folder / "metrics.jsonl", num_rows=self.state.rows)
-        if found is None:
-            self._checkpoint()
+            raise CheckpointError(f"nothing to resume: no checkpoint in {folder / 'checkpoints'}")
+        save_config(self.config, folder / "training.toml")
+        self.metrics = MetricsFile(folder / "metrics.jsonl", num_rows=self.state.rows)
+        return found or self.state.save(folder / "checkpoints")
 
     def close(self) -> None:
         """Release the metrics file and give the lifts their own samples back."""
@@ -221,17 +238,23 @@ class _Trainer:
             lift.resample(self.sampler.seed_for(f"lift/{step}"))
         self._rate = learning_rate(self.config, step, self._fraction())
         state.optimizer.zero_grad()
-        loss = self.task.loss(state.module, self._batch(step))
+        share, weight = self.world.share(self._batch(step))
+        loss = self.task.loss(state.module, share)
         torch.autograd.backward(loss)
+        loss = loss.detach()
+        self.world.mean([*(p.grad for p in state.parameters if p.grad is not None), loss], weight)
         limit = self.config.clip_norm or math.inf
         self._norm = nn.utils.clip_grad_norm_(state.parameters, limit)
         self._stop_if_bad(self.guard.first_bad(step, loss, self._norm))
         state.optimizer.step(learning_rate=self._rate)
         state.step += 1
         state.average_weights()
-        state.loss_sum += loss.detach()
+        state.loss_sum += loss
         state.loss_count += 1
-        state.cpu_seconds = time.process_time() - self._cpu_begin
+        self._count_seconds()
+
+    def _count_seconds(self) -> None:
+        self.state.cpu_seconds = self._earlier_seconds + self.world.total(time.process_time() - self._begin)
 
     def _after_step(self, bar: Progress) -> None:
         """Validation, metrics and checkpoint, whichever are due."""
@@ -251,12 +274,12 @@ class _Trainer:
             self._checkpoint()
 
     def _validate(self) -> None:
-        found = self.task.validate(self.state.averaged_module())
+        found = self.world.first(lambda: self.task.validate(self.state.averaged_module()))
         self.state.note_validation(found, self.task.metric)
 
     def _log(self, bar: Progress) -> None:
         state = self.state
-        state.cpu_seconds = time.process_time() - self._cpu_begin
+        self._count_seconds()
         row: dict[str, Any] = {
             "step": state.step,
             "cpu_seconds": state.cpu_seconds,
@@ -267,6 +290,7 @@ class _Trainer:
         if state.validated_step == state.step:
             row |= state.validation
         self.metrics.append(row)
+        self.world.report(row)
         state.rows += 1
         bar.update(
             fraction=self._fraction(),
@@ -278,7 +302,7 @@ class _Trainer:
         state.loss_sum, state.loss_count = torch.zeros_like(state.loss_sum), 0
 
     def _checkpoint(self) -> None:
-        if self.folder is not None:
+        if self.folder is not None and self.world.rank == 0:
             self.metrics.sync()
             self.state.save(self.folder / "checkpoints")
 
@@ -305,7 +329,8 @@ class _Trainer:
         )
         kept = "nothing was kept: give a run directory to get the batch and the last good weights"
         if self.folder is not None:
-            kept = f"the batch and the last good weights are in {self._keep_evidence(step)}"
+            evidence = self.world.first(lambda: self._keep_evidence(step))
+            kept = f"the batch and the last good weights are in {evidence}"
         raise NonFiniteError(
             f"the loss or its gradient is not finite in step {step + 1} (learning rate {self._rate:.2e}); "
             f"{kept}. {advice}"
@@ -319,14 +344,14 @@ class _Trainer:
         save_tensors(
             folder / "batch.safetensors", batch, {"step": step + 1, "indices": indices}, kind="batch"
         )
-        _save(self.state.module, folder, {"step": step + 1, "note": "weights before this step"})
+        save_module(self.state.module, folder, {"step": step + 1, "note": "weights before this step"})
         return folder
 
     def _result(self, reason: str) -> TrainingResult:
         state = self.state
         module = state.adopt_best()
         self.close()
-        if self.folder is not None:
+        if self.folder is not None and self.world.rank == 0:
             facts = {
                 "training": to_plain(self.config),
                 "task": self.task.options(),
@@ -337,7 +362,7 @@ class _Trainer:
                 "best_step": state.best_step,
                 self.task.metric: state.best_metric if math.isfinite(state.best_metric) else None,
             }
-            _save(module, self.folder, facts)
+            save_module(module, self.folder, facts)
         return TrainingResult(
             module=module,
             steps=state.step,
@@ -348,19 +373,3 @@ class _Trainer:
             validation=dict(state.validation),
             run_directory=self.folder,
         )
-
-
-def _description(module: nn.Module) -> dict[str, Any]:
-    if isinstance(module, EnergyModel | Hamiltonian | LieTransformerClassifier):
-        return describe_model(module)
-    shapes = {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
-    return {"class": type(module).__qualname__, "shapes": shapes}
-
-
-def _save(module: nn.Module, folder: Path, facts: dict[str, Any]) -> None:
-    """The model as a folder, or just its tensors if it is no model of this library."""
-    if isinstance(module, EnergyModel | Hamiltonian | LieTransformerClassifier):
-        save_model(module, folder / "model", metadata=facts)
-        return
-    tensors: dict[str, Tensor] = {name: t.detach().clone() for name, t in module.state_dict().items()}
-    save_tensors(folder / "weights.safetensors", tensors, facts, kind="weights")

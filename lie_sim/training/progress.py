@@ -47,9 +47,9 @@ class Progress:
         )
         self._bar.update(max(0.0, min(1.0, fraction) - self._bar.n))
 
-    def count(self) -> None:
-        """One more step done."""
-        self._steps += 1
+    def count(self, steps: int = 1) -> None:
+        """So many more steps done."""
+        self._steps += steps
 
     def close(self) -> None:
         """Draw the last state and end the line."""

@@ -158,6 +158,19 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step_*.safetensors"))
 
 
+def newest_facts(folder: Path) -> dict[str, Any]:
+    """Counters and best validation (``step``, ``best_step``, ``best_metric``, …) of the newest intact checkpoint.
+
+    They are empty if there is none.
+    """
+    for path in reversed(checkpoints(folder)):
+        try:
+            return load_tensors(path, kind=_KIND)[1]
+        except DataError:
+            continue
+    return {}
+
+
 def check_identity(path: Path, saved: dict[str, Any], current: dict[str, Any]) -> None:
     """Refuse to go on with other options, another model or other data."""
     before, now = saved["config"], current["config"]

@@ -1,0 +1,153 @@
+"""Training on Ray: killed workers, drivers and nodes change nothing.
+
+The undisturbed run is one of two processes without Ray.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lie_sim.distributed import RayFit, train
+from lie_sim.errors import NonFiniteError
+from lie_sim.training import read_metrics
+from lie_sim.training import train as train_here
+from lie_sim.training.world import World
+from tests.distributed.conftest import OBJECT_STORE
+from tests.training.test_world import CONFIG, ROUNDING, Line, model, together, weights
+
+PATIENCE = 250.0
+"""Seconds that a driver in another process may take to begin and to be killed."""
+
+DRIVER = """
+import os, sys
+from lie_sim.distributed import RayFit
+from tests.distributed.test_train import CONFIG, Fragile, model
+task = Fragile(sys.argv[2], "worker", os.getpid())
+RayFit(workers=2, address=sys.argv[1], report_every=0)(model(), task, CONFIG, sys.argv[2], progress=False)
+"""
+
+
+class Fragile(Line):
+    """Each time the workers begin, the first of them to come to its third step kills another victim."""
+
+    at_call = 3
+
+    def __init__(self, folder: str | Path, *victims: int | str) -> None:
+        super().__init__()
+        self.folder, self.victims, self.calls, self.turn = Path(folder), victims, 0, 0
+
+    def loss(self, module: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        self.calls += 1
+        if self.calls == 1:
+            self.turn = len(list(self.folder.glob("killed-*")))
+        if self.calls == self.at_call and self.turn < len(self.victims):
+            self.kill(self.victims[self.turn], len(batch["x"]))
+        return super().loss(module, batch)
+
+    def kill(self, victim: int | str, rows: int) -> None:
+        with contextlib.suppress(FileExistsError), (self.folder / f"killed-{self.turn}").open("x") as marker:
+            marker.write(str(rows))
+            marker.flush()
+            os.kill(
+                {"worker": os.getpid(), "node": os.getppid()}.get(str(victim)) or int(victim), signal.SIGKILL
+            )
+
+
+class Experiment:
+    """What training needs of one."""
+
+    def run(self, directory: str | Path, *, progress: bool, fit: Any) -> Any:
+        return fit(model(), Line(), CONFIG, directory, progress=progress)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Tensor:
+    folder = tmp_path_factory.mktemp("two")
+    together(folder)
+    return weights(folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": -1}, "workers must be positive"),
+        ({"workers": (3, 2)}, r"got \(3, 2\)"),
+        ({"workers": 0, "address": "auto"}, "without workers there is no use for address"),
+        ({"workers": 2, "threads": 0}, "threads must be at least 1, got 0"),
+        ({"workers": 2, "retries": -1}, "retries must be at least 0"),
+        ({"workers": 2, "device": "tpu"}, "device must be 'cpu' or 'cuda'"),
+    ],
+)
+def test_impossible_options(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(Experiment(), run=tmp_path, **options)
+
+
+def test_without_workers_it_is_the_local_loop(tmp_path: Path) -> None:
+    train(Experiment(), run=tmp_path / "a")
+    train_here(model(), Line(), CONFIG, tmp_path / "b", progress=False)
+    assert torch.equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+@pytest.fixture
+def quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray.train")
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+
+
+@pytest.mark.ray
+def test_a_worker_is_killed_and_then_the_driver(
+    quick_polls: None, nodes: Any, undisturbed: Tensor, tmp_path: Path
+) -> None:
+    path = os.pathsep.join(str(Path(entry).resolve()) for entry in [".", *sys.path] if entry)
+    driver = subprocess.run(
+        [sys.executable, "-c", DRIVER, nodes.address, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert driver.returncode == -signal.SIGKILL, driver.stderr.decode()
+    assert not (tmp_path / "weights.safetensors").exists()
+    result = RayFit(workers=2)(model(), Fragile(tmp_path), CONFIG, tmp_path, progress=True)
+    assert torch.equal(weights(tmp_path), undisturbed)
+    assert result.steps == CONFIG.max_steps
+    assert len(list(tmp_path.glob("killed-*"))) == 2
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [2, 3, 4, 6]
+
+
+@pytest.mark.ray
+def test_a_node_dies_and_the_others_go_on(quick_polls: None, nodes: Any, tmp_path: Path) -> None:
+    RayFit(workers=(1, 2))(model(), Fragile(tmp_path, "node"), CONFIG, tmp_path, progress=False)
+    assert int((tmp_path / "killed-0").read_text()) < CONFIG.batch_size
+    train_here(model(), Line(), CONFIG, tmp_path / "alone", progress=False)
+    torch.testing.assert_close(weights(tmp_path), weights(tmp_path / "alone"), rtol=ROUNDING, atol=0)
+    nodes.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+
+
+def test_only_errors_that_would_come_again_are_told(
+    quick_polls: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Ray starts the workers again after any other."""
+    ray_train = importlib.import_module("lie_sim.distributed.ray_train")
+    monkeypatch.setattr(ray_train.ray, "get", lambda reference: reference)
+    monkeypatch.setattr(ray_train, "RayWorld", lambda report_every: World())
+    crew = ray_train.Crew(2, threads=1, on_gpu=False, retries=0, report_every=0, resize_every=0)
+    job = {"crew": crew, "config": CONFIG, "folder": tmp_path}
+    assert ray_train.work(job | {"learning": (model(), Line())}) is None
+    found = ray_train.work(job | {"learning": (model(), Line(bad=True)), "folder": tmp_path / "bad"})
+    assert isinstance(found, NonFiniteError)
+    monkeypatch.setattr(Line, "loss", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        ray_train.work(job | {"learning": (model(), Line()), "folder": tmp_path / "other"})

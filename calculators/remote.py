@@ -13,7 +13,7 @@ from __future__ import annotations
 import http.client
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from ase import Atoms
@@ -32,6 +32,7 @@ from lie_sim.errors import ServerError, WireError
 PAUSE = 0.25
 """Seconds before the second try; doubled each time."""
 _LONGEST_PAUSE = 5.0
+_Value = TypeVar("_Value")
 _FAULTS = {"input": InputError, "size": InputError, "property": PropertyNotImplementedError}
 """Refusals that are errors of ASE; the others are a :class:`~lie_sim.errors.ServerError`."""
 
@@ -202,7 +203,7 @@ class Server:
         finally:
             connection.close()
 
-    def _read(self, decode: Callable[[bytes], Any], content: bytes) -> Any:
+    def _read(self, decode: Callable[[bytes], _Value], content: bytes) -> _Value:
         try:
             return decode(content)
         except WireError as error:

@@ -7,6 +7,7 @@ from lie_sim.distributed.cluster import Cluster, ClusterError, cluster
 from lie_sim.distributed.compact import compact
 from lie_sim.distributed.export import MissingPackageError, export
 from lie_sim.distributed.run import FailedChunksError, Run, Segment, Status
+from lie_sim.distributed.serve import Served, serve
 from lie_sim.distributed.simulate import simulate
 from lie_sim.distributed.store import DifferingSegmentError
 from lie_sim.distributed.trajectory import Trajectory
@@ -21,11 +22,13 @@ __all__ = [
     "MissingPackageError",
     "Run",
     "Segment",
+    "Served",
     "Status",
     "Trajectory",
     "cluster",
     "compact",
     "export",
+    "serve",
     "simulate",
     "verify",
 ]

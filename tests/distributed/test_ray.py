@@ -11,9 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +19,11 @@ import pytest
 import torch
 
 from lie_sim.distributed import FailedChunksError, Run, simulate
-from lie_sim.distributed.cluster import LOCAL, ClusterError, cluster, environment
+from lie_sim.distributed.cluster import ClusterError, cluster
 from lie_sim.distributed.journal import events
 from lie_sim.systems import Springs
 from tests.distributed.chaos import snapshot
+from tests.distributed.conftest import OBJECT_STORE
 
 pytestmark = pytest.mark.ray
 
@@ -38,7 +37,6 @@ OPTIONS: dict[str, Any] = {
     "method": "csvr",
 }
 CHUNKS, SEGMENTS = 4, 6
-OBJECT_STORE = 80 * 2**20
 PATIENCE = 120.0
 """Seconds that a driver in another process may take to begin."""
 
@@ -63,36 +61,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     run = begun(tmp_path_factory.mktemp("serial"))
     run.finish()
     return snapshot(run.folder)
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Any]:
-    """A head without processors and two nodes of one each."""
-    utils = pytest.importorskip("ray.cluster_utils")
-    with tempfile.TemporaryDirectory(prefix="ls-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        Path(folder, "ray").mkdir()
-        with environment({**LOCAL, "RAY_TMPDIR": folder}):
-            made = started(utils)
-            try:
-                with cluster(made.address):
-                    yield made
-            finally:
-                made.shutdown()
-
-
-def started(utils: Any, attempts: int = 3) -> Any:
-    """Ray gives every node 30 s to start, which a busy machine may miss."""
-    made = utils.Cluster()
-    try:
-        made.add_node(num_cpus=0, include_dashboard=False, object_store_memory=OBJECT_STORE)
-        for _ in range(2):
-            made.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
-    except Exception:
-        made.shutdown()
-        if attempts == 1:
-            pytest.skip("this machine is too busy to start a node of Ray within 30 s")
-        return started(utils, attempts - 1)
-    return made
 
 
 def workers_of(run: Run) -> list[int]:

@@ -1,0 +1,50 @@
+"""One small Ray cluster for all tests that need one: a head without processors and two nodes of one each."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lie_sim.distributed.cluster import LOCAL, cluster, environment
+
+OBJECT_STORE = 80 * 2**20
+
+
+@pytest.fixture(scope="session")
+def machines() -> Iterator[Any]:
+    """The nodes; nobody is connected."""
+    utils = pytest.importorskip("ray.cluster_utils")
+    with tempfile.TemporaryDirectory(prefix="ls-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        Path(folder, "ray").mkdir()
+        with environment({**LOCAL, "RAY_TMPDIR": folder}):
+            made = started(utils)
+        try:
+            yield made
+        finally:
+            made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def nodes(machines: Any) -> Iterator[Any]:
+    """The nodes, and this process connected to them."""
+    with environment(LOCAL), cluster(machines.address):
+        yield machines
+
+
+def started(utils: Any, attempts: int = 3) -> Any:
+    """Ray gives every node 30 s to start, which a busy machine may miss."""
+    made = utils.Cluster()
+    try:
+        made.add_node(num_cpus=0, include_dashboard=False, object_store_memory=OBJECT_STORE)
+        for _ in range(2):
+            made.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+    except Exception:
+        made.shutdown()
+        if attempts == 1:
+            pytest.skip("this machine is too busy to start a node of Ray within 30 s")
+        return started(utils, attempts - 1)
+    return made

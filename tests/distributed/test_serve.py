@@ -24,6 +24,8 @@ from lie_sim.models import AtomicPotential
 TOKEN = "a token of some length"
 SAME = 1e-10  # eV; a batch sums in another order
 CLIENTS, REQUESTS = 8, 6
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}
+"""127.0.0.1, and the same within IPv6, as the kernel writes them."""
 
 needs_packages = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("fastapi", "starlette", "uvicorn")),
@@ -133,13 +135,15 @@ def test_many_clients_get_the_local_energies_while_a_replica_is_killed(
     victim, *others = replicas()
     assert len(others) == 1
 
+    systems = [[structure(number, k) for k in range(REQUESTS)] for number in range(CLIENTS)]
+
     def client(number: int) -> list[float]:
         calculator = RemoteCalculator(running.url, token=TOKEN, retries=8)
         found = []
         for k in range(REQUESTS):
             if number == 0 and k == REQUESTS // 2:
                 os.kill(victim, signal.SIGKILL)
-            found.append(calculator.get_potential_energy(structure(number, k)))
+            found.append(calculator.get_potential_energy(systems[number][k]))
         return found
 
     with ThreadPoolExecutor(CLIENTS) as pool:
@@ -147,7 +151,7 @@ def test_many_clients_get_the_local_energies_while_a_replica_is_killed(
     assert [len(each) for each in found] == [REQUESTS] * CLIENTS
     for number, energies in enumerate(found):
         for k, energy in enumerate(energies):
-            expected = local.evaluate(structure(number, k), ["energy"])["energy"]
+            expected = local.evaluate(systems[number][k], ["energy"])["energy"]
             assert abs(energy - expected) < SAME
 
 
@@ -161,4 +165,4 @@ def test_it_listens_on_this_machine_only_and_to_those_with_the_token(
     with pytest.raises(ServerError, match="needs a token"):
         RemoteCalculator(running.url)
     for process in replicas():
-        assert listening(process) <= {"0100007F"}, "127.0.0.1, as the kernel writes it"
+        assert listening(process) <= LOOPBACK

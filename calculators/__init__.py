@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lie_sim.calculators.hessian import SecondDerivatives
     from lie_sim.calculators.infrared import infrared_intensities, vibrations
     from lie_sim.calculators.many import predict_many
+    from lie_sim.calculators.remote import RemoteCalculator
     from lie_sim.calculators.uncertainty import UncertaintyWarning
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Calibration",
     "IntegratorMD",
     "LieTransformerCalculator",
+    "RemoteCalculator",
     "SecondDerivatives",
     "Structures",
     "UncertaintyWarning",
@@ -38,6 +40,7 @@ _HOME = {
     "Calibration": "calibration",
     "IntegratorMD": "dynamics",
     "LieTransformerCalculator": "calculator",
+    "RemoteCalculator": "remote",
     "SecondDerivatives": "hessian",
     "Structures": "conversion",
     "UncertaintyWarning": "uncertainty",

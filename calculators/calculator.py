@@ -26,6 +26,7 @@ import lie_sim.calculators.ase_plugin  # noqa: F401 - registers the name with AS
 from lie_sim.calculators.calibration import Calibration
 from lie_sim.calculators.conversion import Structures, structures
 from lie_sim.calculators.engine import Engine
+from lie_sim.calculators.entries import are_as_kept, entries_of
 from lie_sim.calculators.hessian import SecondDerivatives
 from lie_sim.calculators.many import predict_many, require_volumes
 from lie_sim.calculators.options import DTYPES, Source, calibration_of, checked_options, potential_of
@@ -160,9 +161,7 @@ class LieTransformerCalculator(Calculator):
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation, the entries named by ``info_keys`` included."""
         changes: list[str] = super().check_state(atoms, tol=tol)
-        if self.atoms is not None and not all(
-            same_entry(value, _entry(atoms, key)) for key, value in self._entries.items()
-        ):
+        if self.atoms is not None and not are_as_kept(self._entries, atoms):
             changes.append("info")
         return changes
 
@@ -190,7 +189,7 @@ class LieTransformerCalculator(Calculator):
         super().calculate(atoms, list(properties), list(system_changes))
         system = self.atoms
         assert system is not None
-        self._entries = {key: copy.deepcopy(_entry(system, key)) for key in self.parameters["info_keys"]}
+        self._entries = entries_of(system, self.parameters["info_keys"])
         require_volumes([system], properties)
         wanted = {*properties, *self.parameters["compute"]}
         self.results = self._results(system, wanted if system.cell.rank == 3 else wanted - OF_A_LATTICE)
@@ -278,19 +277,3 @@ class LieTransformerCalculator(Calculator):
             )
         system = self._structure(chosen)
         return SecondDerivatives(self.potentials[0], system.q, system.particles, system.neighbours)
-
-
-def _entry(atoms: Atoms, key: str) -> Any:
-    return atoms.info.get(key, atoms.arrays.get(key))
-
-
-def same_entry(a: Any, b: Any) -> bool:
-    """Whether two entries of ``atoms.info`` are the same, arrays included.
-
-    Example:
-        >>> same_entry(np.ones(2), np.ones(2)), same_entry(np.ones(2), None), same_entry([1], [1])
-        (True, False, True)
-    """
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return type(a) is type(b) and np.array_equal(a, b)
-    return bool(a == b)

@@ -7,6 +7,7 @@ from lie_sim.distributed.cluster import Cluster, ClusterError, cluster
 from lie_sim.distributed.compact import compact
 from lie_sim.distributed.export import MissingPackageError, export
 from lie_sim.distributed.run import FailedChunksError, Run, Segment, Status
+from lie_sim.distributed.serve import Served, serve
 from lie_sim.distributed.simulate import simulate
 from lie_sim.distributed.store import DifferingSegmentError
 from lie_sim.distributed.train import RayFit, train
@@ -24,12 +25,14 @@ __all__ = [
     "RayFit",
     "Run",
     "Segment",
+    "Served",
     "Status",
     "Trajectory",
     "Trial",
     "cluster",
     "compact",
     "export",
+    "serve",
     "simulate",
     "train",
     "tune",

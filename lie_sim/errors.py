@@ -33,6 +33,10 @@ class ReversalError(LieSimError):
     """Stepping back did not return to the start, so gradients from it would be wrong; the message says by how much."""
 
 
+class ServerError(LieSimError):
+    """A server of a model cannot be reached, or does not answer as one; the message says what to do."""
+
+
 class StepSizeError(LieSimError):
     """A step-size control asked for an impossible step, or for far too many; the message says where."""
 
@@ -43,3 +47,7 @@ class TrainingInterrupted(LieSimError):  # noqa: N818 - an interruption is no er
 
 class UncertaintyError(LieSimError):
     """A prediction is less certain than its calibration allows; the message names the structure and the atom."""
+
+
+class WireError(LieSimError):
+    """What came over the network is not a request or an answer of lie_sim; the message says where."""

@@ -33,6 +33,7 @@ COMMANDS = {
     "verify": ("stores", "read every byte of a simulation and compare digests"),
     "compact": ("stores", "put the files of a simulation together"),
     "export": ("stores", "write a simulation as zarr, parquet, H5MD, extxyz or ASE trajectory"),
+    "serve": ("serve", "serve a model of atoms to other programs; Ctrl-C stops it"),
     "info": ("info", "what a run or a model is: options, symmetry, training, figures"),
     "config": ("info", "print the default options of an experiment as TOML"),
 }

@@ -20,7 +20,7 @@ COMMANDS = {
     "demo": ("demo", "compare four ways to predict springs; minutes"),
     "train": ("train", "train an experiment, evaluate it and write its report"),
     "evaluate": ("evaluate", "evaluate the model of a run again"),
-    "report": ("evaluate", "write the report of a run again, without evaluating"),
+    "report": ("evaluate", "write the report of a run again, without evaluating, or of a simulation"),
     "data": ("data", "read, check and keep a data set: qm9"),
     "label": ("label", "label structures with energies and forces by any ASE calculator"),
     "rollout": ("rollout", "predict trajectories with a trained model"),

@@ -35,6 +35,7 @@ MAX_NODES = 30
 """Rows of the table of nodes."""
 _CURVES = 6
 """Nodes that have a curve of their own."""
+_RATE = "system-steps/s of a worker"
 _INTERVALS = 60
 _MARKS = 100
 _UNITS = ((1.0, "s", 180.0), (60.0, "min", 3 * 3600.0), (3600.0, "h", 4 * 86400.0), (86400.0, "d", np.inf))
@@ -129,15 +130,14 @@ def _nodes_table(told: History) -> Table:
     note = "The slowest first. Busy is the share of computing in computing and waiting for the next segment."
     if len(rows) > MAX_NODES:
         note += f" {len(rows) - MAX_NODES} faster nodes are left out."
-    columns = ["node", "workers", "segments", "system-steps/s", "busy, %"]
-    return Table(columns, rows[:MAX_NODES], title="Throughput by node", bar="system-steps/s", note=note)
+    columns = ["node", "workers", "segments", _RATE, "busy, %"]
+    return Table(columns, rows[:MAX_NODES], title="Throughput by node", bar=_RATE, note=note)
 
 
 def _node_row(name: str, computed: Computed) -> list[str | int | float | None]:
-    span = float(computed.ended.max() - (computed.ended - computed.seconds).min())
     spent = float(computed.seconds.sum())
-    busy = 100 * spent / max(spent + float(np.nan_to_num(computed.idle).sum()), 1e-9)
-    rate = float(computed.steps.sum()) / max(span, 1e-9)
+    there = max(spent + float(computed.idle.sum()), 1e-9)
+    rate, busy = float(computed.steps.sum()) / there, 100 * spent / there
     return [name, len(set(computed.worker)), len(computed.ended), float(f"{rate:.3g}"), float(f"{busy:.3g}")]
 
 

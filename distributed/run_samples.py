@@ -35,7 +35,7 @@ def drift_plots(ends: Ends) -> list[Plot]:
             {"largest drift so far": (share, drift)},
             x_name="trajectories that drift less",
             x_unit="%",
-            y_name=_DRIFT,
+            y_name="drift",
             note="Largest change of the energy of each trajectory since its beginning, divided by its mean kinetic "
             "energy; the trajectories are in the order of their drift. A drift of zero is a gap.",
             logarithmic=True,

@@ -25,6 +25,7 @@ COMMANDS = {
     "label": ("label", "label structures with energies and forces by any ASE calculator"),
     "rollout": ("rollout", "predict trajectories with a trained model"),
     "simulate": ("simulate", "simulate many systems for a long time, here or on Ray; survives everything"),
+    "plan": ("plan", "what a simulation on many GPUs will need, and what is in the way first"),
     "resume": ("simulate", "go on with a simulation"),
     "status": ("stores", "how far a simulation is"),
     "watch": ("stores", "follow a simulation that runs elsewhere"),

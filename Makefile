@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c const
 WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint types imports unit docs bench bench-env bench-env-molecules clean help
+.PHONY: demo test lint types imports unit docs bench chaos bench-env bench-env-molecules clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 24
@@ -52,6 +52,9 @@ docs: $(VENV)/.docs ## HTML documentation in docs/_build
 bench: $(VENV)/.dev ## benchmarks that need no peers; see benchmarks/README.md for the others
 	$(BIN)/python benchmarks/symmetry.py
 	$(BIN)/python benchmarks/springs_accuracy.py
+
+chaos: $(VENV)/.dev ## kill 200 workers of runs on Ray, drivers and nodes among them; half an hour
+	$(BIN)/python benchmarks/chaos.py
 
 BENCH := .venv-bench
 

@@ -81,6 +81,23 @@ class Status:
         return self.segments == self.total_segments
 
 
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """How far the trajectories of the chunks that were begun have come.
+
+    Args:
+        numbers: of the trajectories, ascending, shape (n,).
+        drift: largest drift of each so far, in mean kinetic energies, shape (n,); NaN if the method conserves none.
+        ended: frame at which each ended, -1 where it goes on, shape (n,).
+        reason: why, a place in ``lie_sim.distributed.segment.REASONS``, shape (n,).
+    """
+
+    numbers: np.ndarray
+    drift: np.ndarray
+    ended: np.ndarray
+    reason: np.ndarray
+
+
 class Run:
     """A run in a folder.
 
@@ -175,11 +192,21 @@ class Run:
         Raises:
             IndexError: there is none of that number.
         """
+        chunk, row = self.place(number)
+        number %= self.manifest.num_trajectories
+        return read_trajectory(self.store, self.manifest, number, chunk, row)
+
+    def place(self, number: int) -> tuple[int, int]:
+        """Chunk and row of a trajectory.
+
+        Raises:
+            IndexError: there is none of that number.
+        """
         total = self.manifest.num_trajectories
         if not -total <= number < total:
             raise IndexError(f"the run has the trajectories 0 to {total - 1}, not {number}")
         chunk, row = (int(table[number]) for table in self._membership)
-        return read_trajectory(self.store, self.manifest, number % total, chunk, row)
+        return chunk, row
 
     def members(self, chunk: int) -> np.ndarray:
         """Numbers of the trajectories of a chunk, shape (B,)."""
@@ -200,23 +227,33 @@ class Run:
         present = self.present()
         sizes = np.array([chunk.size for chunk in self.manifest.chunks])
         frames = np.array([len(self.manifest.frames_of(k)) for k in range(present.shape[1])])
-        ended: dict[int, list[int]] = {DIVERGED: [], DRIFTED: []}
-        drift = 0.0
-        for chunk in np.flatnonzero(present.any(1)):
-            last = self.store.read(int(chunk), int(np.flatnonzero(present[chunk])[-1]))
-            reason = last.array("end.reason")
-            for kind, numbers in ended.items():
-                numbers += self.members(int(chunk))[reason == kind].tolist()
-            drift = float(np.maximum(drift, last.array("end.drift").max()))
+        ends = self.ends(present)
         return Status(
             segments=int(present.sum()),
             total_segments=present.size,
             trajectories=self.manifest.num_trajectories,
             frames=int((sizes[:, None] * frames[None] * present).sum()),
-            diverged=tuple(sorted(ended[DIVERGED])),
-            drifted=tuple(sorted(ended[DRIFTED])),
-            drift=drift,
+            diverged=tuple(ends.numbers[ends.reason == DIVERGED].tolist()),
+            drifted=tuple(ends.numbers[ends.reason == DRIFTED].tolist()),
+            drift=float(ends.drift.max(initial=0.0)),
         )
+
+    def ends(self, present: np.ndarray | None = None) -> Ends:
+        """How far the trajectories have come; reads the last segment of every chunk.
+
+        Args:
+            present: which segments are there, shape (C, K), where that is known.
+        """
+        present = self.present() if present is None else present
+        parts: list[list[np.ndarray]] = [[np.zeros(0, dtype=int), *[np.zeros(0)] * 3]]
+        for chunk in np.flatnonzero(present.any(1)):
+            last = self.store.read(int(chunk), int(np.flatnonzero(present[chunk])[-1]))
+            parts.append(
+                [self.members(int(chunk)), *(last.array(f"end.{x}") for x in ("drift", "ended", "reason"))]
+            )
+        numbers, drift, ended, reason = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        order = np.argsort(numbers)
+        return Ends(numbers[order], drift[order], ended[order].astype(int), reason[order].astype(int))
 
     @cached_property
     def _membership(self) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""``lie-sim evaluate`` and ``lie-sim report``: figures and pages of a run that is finished."""
+"""``lie-sim evaluate`` and ``lie-sim report``: figures and pages of a training run or of a simulation."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from lie_sim.checkpoint import load_model
 from lie_sim.cli.errors import UsageError
 from lie_sim.cli.parsing import parse
 from lie_sim.cli.runs import model_folder, show
+from lie_sim.distributed import Run
+from lie_sim.distributed.manifest import NAME
+from lie_sim.distributed.run_report import run_report
 from lie_sim.experiments import open_run
 from lie_sim.report import ReportData, write_report
 
@@ -32,10 +35,10 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Write report.html and figures/ of a run again from its report_data.json, without evaluating.
+    """Write report.html and figures/ of a training run again, or of a simulation, which may still be going on.
 
     Args:
-        run_dir: directory of a run that was evaluated.
+        run_dir: directory of a run that was evaluated, or folder of a simulation.
     """
 
     run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
@@ -53,8 +56,15 @@ def evaluate(argv: Sequence[str]) -> None:
 def report(argv: Sequence[str]) -> None:
     """Write the page and the pictures."""
     folder = parse(ReportOptions, argv, prog="lie-sim report").run_dir
+    print(write_report(_report_data(folder), folder))
+
+
+def _report_data(folder: Path) -> ReportData:
+    if (folder / NAME).is_file():
+        return run_report(Run(folder))
     if not (folder / "report_data.json").is_file():
         raise UsageError(
-            f"{folder} has no report_data.json: evaluate the run first, with lie-sim evaluate {folder}"
+            f"{folder} has neither {NAME}, as a simulation has, nor report_data.json: evaluate a training run first, "
+            f"with lie-sim evaluate {folder}"
         )
-    print(write_report(ReportData.load(folder / "report_data.json"), folder))
+    return ReportData.load(folder / "report_data.json")

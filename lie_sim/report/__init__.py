@@ -5,12 +5,13 @@ that any script can fill one and :func:`write_report` can show it. :func:`write_
 alone.
 """
 
-from lie_sim.report.data import EquivarianceRow, ReportData, TrajectoryView
+from lie_sim.report.data import EquivarianceRow, ReportData
 from lie_sim.report.figures import write_figures
 from lie_sim.report.molecule_view import MoleculeView
 from lie_sim.report.page import write_report
 from lie_sim.report.parity import Parity
 from lie_sim.report.parts import Plot, Table
+from lie_sim.report.trajectory_view import TrajectoryView
 
 __all__ = [
     "EquivarianceRow",

@@ -3,7 +3,7 @@
 Nothing here knows a model, an integrator or a dataset: whoever trained something fills a
 :class:`ReportData`. JSON has no NaN and no infinity; both are written as ``null`` and read back as NaN.
 
-Shape letters: T time steps, N particles, d space dimension (2 or 3).
+Shape letters: T time steps.
 """
 
 from __future__ import annotations
@@ -23,76 +23,13 @@ from lie_sim.report.formatting import NOT_FINITE
 from lie_sim.report.molecule_view import MoleculeView
 from lie_sim.report.parity import Parity
 from lie_sim.report.parts import Curve, Plot, Table, as_curve
+from lie_sim.report.trajectory_view import TrajectoryView
 
 LEARNING_KEYS = ("step", "cpu_seconds", "train_loss", "validation_loss", "learning_rate")
 NOTED = ("trajectories", "error", "energy", "parity", "breakdown", "molecules", "comparison", "equivariance")
 """Parts of the page that may have a note."""
 _FORMAT = "lie_sim report"
 _VERSION = 1
-
-
-@dataclass(frozen=True, eq=False)
-class TrajectoryView:
-    """One system moving: what happened and what the model said would happen.
-
-    Args:
-        label: what the system selector shows.
-        times: shape (T,), increasing.
-        true: reference positions, shape (T, N, d) with d = 2 or 3.
-        predicted: positions from the model, same shape; NaN where the prediction diverged.
-        sizes: one positive number per particle that sets its drawn size (mass, for example), shape (N,).
-        names: one name per particle; None means that none are shown.
-        train_horizon: time up to which training data reached; None means that no horizon is marked.
-        time_unit: unit of ``times``, such as ``"day"``; empty for dimensionless.
-        length_unit: unit of the positions.
-
-    Raises:
-        ValueError: the shapes do not fit together.
-
-    Example:
-        >>> import numpy as np
-        >>> q = np.zeros((3, 2, 2))
-        >>> view = TrajectoryView("two springs", np.arange(3.0), true=q, predicted=q, sizes=np.ones(2))
-        >>> view.true.shape
-        (3, 2, 2)
-    """
-
-    label: str
-    times: np.ndarray
-    true: np.ndarray
-    predicted: np.ndarray
-    sizes: np.ndarray
-    names: list[str] | None = None
-    train_horizon: float | None = None
-    time_unit: str = ""
-    length_unit: str = ""
-
-    def __post_init__(self) -> None:
-        for name in ("times", "true", "predicted", "sizes"):
-            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=float))
-        self._check()
-
-    def _check(self) -> None:
-        shape = self.true.shape
-        where = f"trajectory {self.label!r}"
-        if len(shape) != 3 or shape[2] not in (2, 3) or 0 in shape:
-            raise ValueError(f"{where}: true must have the shape (T, N, d) with d = 2 or 3; got {shape}")
-        if self.predicted.shape != shape:
-            raise ValueError(
-                f"{where}: predicted must have the shape {shape} of true; got {self.predicted.shape}"
-            )
-        if not np.isfinite(self.true).all():
-            bad = int(np.argwhere(~np.isfinite(self.true))[0, 0])
-            raise ValueError(f"{where}: true must be finite; frame {bad} is not. Only predicted may diverge.")
-        if self.times.shape != shape[:1] or not (np.diff(self.times) > 0).all():
-            raise ValueError(
-                f"{where}: times must be {shape[0]} increasing numbers; got shape {self.times.shape}, "
-                f"smallest step {np.diff(self.times).min(initial=math.inf):g}"
-            )
-        if self.sizes.shape != shape[1:2]:
-            raise ValueError(f"{where}: sizes must have the shape ({shape[1]},); got {self.sizes.shape}")
-        if self.names is not None and len(self.names) != shape[1]:
-            raise ValueError(f"{where}: expected {shape[1]} names, one per particle; got {len(self.names)}")
 
 
 @dataclass(frozen=True)
@@ -139,6 +76,7 @@ class ReportData:
         breakdown: tables of errors, by element for example.
         molecules: structures to turn, with their errors.
         plots: further curves, such as the energy along molecular dynamics; each has a section of its own.
+        tables: further tables; each has a section of its own.
         equivariance: measured symmetry errors.
         comparison: models side by side.
         configuration: nested dictionary of plain values, shown as TOML.
@@ -168,6 +106,7 @@ class ReportData:
     breakdown: list[Table] = field(default_factory=list)
     molecules: list[MoleculeView] = field(default_factory=list)
     plots: list[Plot] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
     equivariance: list[EquivarianceRow] = field(default_factory=list)
     comparison: Table | None = None
     configuration: dict[str, Any] = field(default_factory=dict)
@@ -198,8 +137,9 @@ class ReportData:
         # An empty cell is null already; a diverged model must not look like one that was not measured.
         if self.comparison is not None:
             document["comparison"]["rows"] = _cells(self.comparison)
-        for written, table in zip(document["breakdown"], self.breakdown, strict=True):
-            written["rows"] = _cells(table)
+        for name in ("breakdown", "tables"):
+            for written, table in zip(document[name], getattr(self, name), strict=True):
+                written["rows"] = _cells(table)
         return json.dumps(document, allow_nan=False, separators=(",", ":"))
 
     @classmethod
@@ -275,15 +215,10 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _view_from_plain(item: dict[str, Any]) -> TrajectoryView:
-    arrays = {name: np.asarray(item[name], dtype=float) for name in ("times", "true", "predicted", "sizes")}
-    return TrajectoryView(**{**item, **arrays})
-
-
 def _from_plain(document: dict[str, Any]) -> ReportData:
     """Build the dataclasses from what :func:`plain` made of them."""
     parts = dict(document)
-    parts["trajectories"] = [_view_from_plain(item) for item in document["trajectories"]]
+    parts["trajectories"] = [TrajectoryView.from_plain(item) for item in document["trajectories"]]
     for name in ("error_curves", "energy_curves"):
         parts[name] = {key: as_curve(key, curve) for key, curve in document[name].items()}
     parts["equivariance"] = [
@@ -292,7 +227,8 @@ def _from_plain(document: dict[str, Any]) -> ReportData:
     ]
     # Reports that were written before there were such parts are read as well.
     parts["parity"] = [Parity.from_plain(item) for item in document.get("parity", [])]
-    parts["breakdown"] = [Table(**item) for item in document.get("breakdown", [])]
+    for name in ("breakdown", "tables"):
+        parts[name] = [Table(**item) for item in document.get(name, [])]
     parts["molecules"] = [MoleculeView.from_plain(item) for item in document.get("molecules", [])]
     parts["plots"] = [Plot.from_plain(item) for item in document.get("plots", [])]
     parts["comparison"] = None if document["comparison"] is None else Table(**document["comparison"])

@@ -17,11 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lie_sim.files import write_atomically
-from lie_sim.report.data import ReportData, TrajectoryView
+from lie_sim.report.data import ReportData
 from lie_sim.report.drawing import DASHES, FAINT, INK, MUTED, PALETTE, new_figure, png, style_axes, with_unit
 from lie_sim.report.part_figures import part_figures
 from lie_sim.report.parts import Curve
 from lie_sim.report.payload import learning_columns, log_limits
+from lie_sim.report.trajectory_view import TrajectoryView
 
 _YAW, _PITCH = 0.6, 0.7  # the page opens three-dimensional systems under the same angles
 _SNAPSHOTS = 4
@@ -180,7 +181,8 @@ def _snapshot_frames(view: TrajectoryView) -> Int[np.ndarray, " snapshots"]:
 
 def _trajectory_figure(view: TrajectoryView) -> Figure:
     frames = _snapshot_frames(view)
-    true, predicted = project(view.true), project(view.predicted)
+    true = project(view.true)
+    predicted = None if view.predicted is None else project(view.predicted)
     figure = new_figure(3.0 * len(frames), 3.6)
     panels = figure.subplots(1, len(frames), squeeze=False)[0]
     low, high = np.nanmin(true, axis=(0, 1)), np.nanmax(true, axis=(0, 1))
@@ -190,12 +192,13 @@ def _trajectory_figure(view: TrajectoryView) -> Figure:
         axes.set_xlim(centre[0] - half, centre[0] + half)
         axes.set_ylim(centre[1] - half, centre[1] + half)
         axes.set_title(_snapshot_title(view, frame), fontsize="medium", color=INK)
-    handles = [
-        Line2D([], [], marker="o", linestyle="-", color=INK, markerfacecolor="white", lw=0.8, label="true"),
-        Line2D([], [], marker="o", linestyle="-", color=INK, lw=1.6, label="predicted"),
-    ]
     figure.suptitle(view.label, color=INK)
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+    if predicted is not None:
+        handles = [
+            Line2D([], [], marker="o", color=INK, markerfacecolor="white", linewidth=0.8, label="true"),
+            Line2D([], [], marker="o", color=INK, linewidth=1.6, label="predicted"),
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize="small")
     return figure
 
 
@@ -211,21 +214,23 @@ def _draw_snapshot(
     axes: Axes,
     view: TrajectoryView,
     true: Float[np.ndarray, "T N 2"],
-    predicted: Float[np.ndarray, "T N 2"],
+    predicted: Float[np.ndarray, "T N 2"] | None,
     frame: int,
 ) -> None:
-    """One instant with the recent paths: ring and thin line are true, disc and bold line predicted."""
+    """One instant with the recent paths: ring and thin line are true, disc and bold line predicted or alone."""
     start = max(0, frame - max(8, int(_TRAIL_SHARE * view.times.size)))
     radii = 5.0 * marker_scale(view.sizes)
     for index in range(true.shape[1]):
         colour = PALETTE[index % len(PALETTE)]
-        for path, width, alpha in ((true, 0.8, 0.9), (predicted, 1.8, 0.45)):
-            axes.plot(*path[start : frame + 1, index].T, color=colour, linewidth=width, alpha=alpha)
         disc = {"color": colour, "markersize": radii[index], "marker": "o", "linestyle": "none"}
-        axes.plot(*predicted[frame, index][:, None], **disc)
-        ring = {**disc, "markersize": radii[index] + 4, "markerfacecolor": "none"}
-        axes.plot(*true[frame, index][:, None], **ring)
-    if not np.isfinite(predicted[frame]).all():
+        discs = true if predicted is None else predicted
+        axes.plot(*discs[start : frame + 1, index].T, color=colour, linewidth=1.8, alpha=0.45)
+        axes.plot(*discs[frame, index][:, None], **disc)
+        if predicted is not None:
+            axes.plot(*true[start : frame + 1, index].T, color=colour, linewidth=0.8, alpha=0.9)
+            ring = {**disc, "markersize": radii[index] + 4, "markerfacecolor": "none"}
+            axes.plot(*true[frame, index][:, None], **ring)
+    if predicted is not None and not np.isfinite(predicted[frame]).all():
         axes.text(0.5, 0.02, "prediction not finite", ha="center", transform=axes.transAxes, color=MUTED)
     axes.set_aspect("equal")
     axes.set_xticks([])

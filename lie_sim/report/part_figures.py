@@ -1,4 +1,4 @@
-"""Predictions against references, bars of errors, and plots on linear axes as PNG figures."""
+"""Predictions against references, bars of tables, and plots as PNG figures."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lie_sim.report.drawing import DASHES, INK, MUTED, PALETTE, new_figure, styl
 from lie_sim.report.formatting import format_number
 from lie_sim.report.parity import Parity
 from lie_sim.report.parts import Plot, Table
+from lie_sim.report.payload import log_limits
 from lie_sim.report.tables import bar_shares
 
 
@@ -60,6 +61,9 @@ def _plot_figure(plot: Plot) -> Figure:
         colour = PALETTE[index % len(PALETTE)]
         for k, place in enumerate(places.tolist()):
             axes.axvline(place, color=colour, linewidth=0.8, alpha=0.6, zorder=0, label=None if k else name)
+    if plot.logarithmic and (limits := log_limits(np.concatenate([y for _, y in plot.curves.values()]))):
+        axes.set_yscale("log")
+        axes.set_ylim(*limits)
     axes.set_title(plot.title, color=INK, fontsize="medium")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize="small", labelcolor=INK)

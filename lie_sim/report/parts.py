@@ -1,4 +1,4 @@
-"""Parts of a report that any experiment may fill: tables, with bars if wanted, and plots on linear axes.
+"""Parts of a report that any experiment may fill: tables, with bars if wanted, and plots.
 
 Shape letters: T points of a curve, K marks on an axis.
 """
@@ -51,7 +51,7 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Plot:
-    """Curves on linear axes.
+    """Curves over a linear axis.
 
     Args:
         title: heading.
@@ -62,6 +62,7 @@ class Plot:
         y_unit: its unit; empty for none.
         marks: name to places on the horizontal axis that are marked by a short line, shape (K,).
         note: what the curves are, in a sentence or two.
+        logarithmic: whether the vertical axis is; zero and below are gaps then.
 
     Raises:
         ValueError: a curve has x and y of different lengths.
@@ -79,6 +80,7 @@ class Plot:
     y_unit: str = ""
     marks: dict[str, np.ndarray] = field(default_factory=dict)
     note: str = ""
+    logarithmic: bool = False
 
     def __post_init__(self) -> None:
         curves = {name: as_curve(f"curve {name!r}", curve) for name, curve in self.curves.items()}

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from lie_sim.report.data import LEARNING_KEYS, ReportData, TrajectoryView, plain
+from lie_sim.report.data import LEARNING_KEYS, ReportData, plain
 from lie_sim.report.parity import Parity
 from lie_sim.report.parts import Curve, Plot
+from lie_sim.report.trajectory_view import TrajectoryView
 
 MAX_FRAMES = 400
 MAX_POINTS = 1000
@@ -118,7 +119,9 @@ def _trajectory(view: TrajectoryView) -> dict[str, Any]:
         "label": view.label,
         "times": round_significant(view.times[kept], digits=7),
         "true": round_significant(_drop_noise(view.true[kept], decimals)),
-        "predicted": round_significant(_drop_noise(view.predicted[kept], decimals)),
+        "predicted": None
+        if view.predicted is None
+        else round_significant(_drop_noise(view.predicted[kept], decimals)),
         "sizes": round_significant(view.sizes),
         "names": view.names,
         "dimension": view.true.shape[2],
@@ -153,7 +156,7 @@ def _curves(curves: dict[str, Curve], data: ReportData) -> dict[str, Any] | None
 
 
 def _plot(plot: Plot) -> dict[str, Any]:
-    """A plot on linear axes; curves keep all their points up to ``MAX_POINTS``."""
+    """A plot; curves keep all their points up to ``MAX_POINTS``."""
     series = []
     for name, (x, y) in plot.curves.items():
         kept = sample_indices(x.size, MAX_POINTS) if x.size else np.empty(0, dtype=int)
@@ -163,7 +166,8 @@ def _plot(plot: Plot) -> dict[str, Any]:
     values = np.concatenate([y for _, y in plot.curves.values()]) if plot.curves else np.empty(0)
     marks = [{"name": name, "x": round_significant(places)} for name, places in plot.marks.items()]
     names = {"xName": plot.x_name, "xUnit": plot.x_unit, "yName": plot.y_name, "yUnit": plot.y_unit}
-    return {**names, "series": series, "limits": linear_limits(values), "marks": marks}
+    limits = log_limits(values) if plot.logarithmic else linear_limits(values)
+    return {**names, "series": series, "limits": limits, "marks": marks, "linear": not plot.logarithmic}
 
 
 def linear_limits(values: Float[np.ndarray, " n"]) -> tuple[float, float] | None:

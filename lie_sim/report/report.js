@@ -106,5 +106,5 @@ for (const parity of report.parity) new ParityChart(hostOf("parity").appendChild
 const moleculesRoot = document.getElementById("molecules");
 if (moleculesRoot) views.push(new MoleculeViewer(moleculesRoot, report.molecules));
 report.plots.forEach(({ yName, yUnit, ...plot }, index) =>
-  new LineChart(hostOf(`plot-${index}`), { ...plot, linear: true, yName: quantity(yName, yUnit) }));
+  new LineChart(hostOf(`plot-${index}`), { ...plot, yName: quantity(yName, yUnit) }));
 showLearning();

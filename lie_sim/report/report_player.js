@@ -1,4 +1,4 @@
-/* The animated trajectories: rings for the true motion, discs for the predicted one.
+/* The animated trajectories: rings for the true motion, discs for the predicted one, or for the only one.
 
    Positions arrive as flat lists, frame after frame, particle after particle, coordinate after
    coordinate. Time runs over a fractional frame number; between frames the path is a Catmull–Rom curve,
@@ -46,10 +46,13 @@ class TrajectoryPlayer {
     this.system = data;
     this.frames = data.times.length;
     this.count = data.sizes.length;
-    this.tracks = { true: toTrack(data.true), predicted: toTrack(data.predicted) };
+    this.alone = data.predicted === null;
+    this.tracks = this.alone ? { true: toTrack(data.true) }
+      : { true: toTrack(data.true), predicted: toTrack(data.predicted) };
     this.radii = markerRadii(data.sizes);
     this.measure();
-    this.distances = this.distanceByFrame();
+    this.distances = this.alone ? data.times.map(() => 0) : this.distanceByFrame();
+    this.part.legend.hidden = this.alone;
     this.horizonFrame = frameOfTime(data.times, data.horizon);
     this.part.slider.max = this.frames - 1;
     this.resetView();
@@ -111,7 +114,8 @@ class TrajectoryPlayer {
 
   showNote() {
     const { totalFrames, timeUnit, times } = this.system;
-    const sentences = ["The strip above the slider is the root mean square distance between rings and discs."];
+    const sentences = this.alone ? []
+      : ["The strip above the slider is the root mean square distance between rings and discs."];
     if (totalFrames > this.frames) sentences.push(`The animation holds ${this.frames} of ${totalFrames} frames.`);
     const bad = this.distances.findIndex((value) => !Number.isFinite(value));
     if (bad >= 0) sentences.push(`The prediction is ${NOT_FINITE} from ${withUnit(`t = ${formatNumber(times[bad])}`, timeUnit)}.`);
@@ -142,10 +146,10 @@ class TrajectoryPlayer {
     const digits = decimalsFor(times[times.length - 1] - times[0]);
     const timeText = withUnit(`t = ${time.toFixed(digits)}`, timeUnit);
     const distance = this.distances[Math.round(this.position)];
-    const distanceText = Number.isFinite(distance)
+    const distanceText = this.alone ? "" : Number.isFinite(distance)
       ? withUnit(`distance ${formatNumber(distance, 3)}`, lengthUnit) : `prediction ${NOT_FINITE}`;
     const where = horizon === null ? "" : time <= horizon ? "within the training data" : "beyond the training data";
-    const readout = element("span", {}, `${timeText} · ${distanceText}`);
+    const readout = element("span", {}, [timeText, distanceText].filter(Boolean).join(" · "));
     this.part.readout.replaceChildren(readout, element("span", { class: "aside" }, where && ` · ${where}`));
     this.part.slider.setAttribute("aria-valuetext", [timeText, distanceText, where].filter(Boolean).join(", "));
     this.root.dataset.time = time;
@@ -320,8 +324,8 @@ class TrajectoryPlayer {
     this.drawScaleBar(height);
     const trail = Number(this.part.trail.value) * this.frames;
     for (let particle = 0; particle < this.count && trail > 0; particle += 1) {
-      this.drawTrail(this.tracks.true, particle, trail, 1, 0.75);
-      this.drawTrail(this.tracks.predicted, particle, trail, 2.4, 0.5);
+      this.drawTrail(this.tracks.true, particle, trail, this.alone ? 2.4 : 1, 0.75);
+      if (!this.alone) this.drawTrail(this.tracks.predicted, particle, trail, 2.4, 0.5);
     }
     this.drawMarkers();
   }
@@ -358,7 +362,7 @@ class TrajectoryPlayer {
   drawMarkers() {
     const marks = [];
     for (let particle = 0; particle < this.count; particle += 1) {
-      for (const kind of ["true", "predicted"]) {
+      for (const kind of Object.keys(this.tracks)) {
         const point = this.project(this.positionAt(this.tracks[kind], particle, this.position));
         if (Number.isFinite(point.x) && Number.isFinite(point.y)) marks.push({ kind, particle, ...point });
       }
@@ -375,8 +379,9 @@ class TrajectoryPlayer {
     const { context } = this;
     const colour = this.colours.series[particle % SERIES_COLOURS];
     context.beginPath();
-    context.arc(x, y, this.radii[particle] + (kind === "true" ? 3.5 : 0), 0, 2 * Math.PI);
-    if (kind === "predicted") {
+    const disc = this.alone || kind === "predicted";
+    context.arc(x, y, this.radii[particle] + (disc ? 0 : 3.5), 0, 2 * Math.PI);
+    if (disc) {
       context.fillStyle = colour;
       context.fill();
     } else {

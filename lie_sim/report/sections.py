@@ -59,10 +59,9 @@ def sections_html(data: ReportData) -> str:
         >>> sections_html(ReportData(title="x"))
         '<p class="missing">Nothing was recorded for this run.</p>'
     """
-    player = template("report_player.html") if data.trajectories else ""
     viewer = template("report_molecule.html") if data.molecules else ""
     found = [
-        _part(data, "trajectories", "Trajectories", player),
+        _trajectories(data),
         _part(data, "error", "Error against time", _charts("error", len(data.error_curves) > 0)),
         _part(data, "energy", "Energy error", _charts("energy", len(data.energy_curves) > 0)),
         _part(data, "parity", "Predicted against reference", _charts("parity", len(data.parity))),
@@ -72,6 +71,10 @@ def sections_html(data: ReportData) -> str:
             Section(f"plot-{place}", plot.title, f'<div data-chart="plot-{place}"></div>', plot.note)
             for place, plot in enumerate(data.plots)
         ),
+        *(
+            Section(f"table-{place}", table.title, table_html(table), table.note)
+            for place, table in enumerate(data.tables)
+        ),
         _part(data, "comparison", "Comparison", table_html(data.comparison)),
         _part(data, "learning", "Learning curve", _charts("learning", len(data.learning_curve) > 0)),
         _part(data, "equivariance", "Equivariance", equivariance_html(data.equivariance)),
@@ -79,6 +82,14 @@ def sections_html(data: ReportData) -> str:
     ]
     text = "".join(section.html() for section in found)
     return text or '<p class="missing">Nothing was recorded for this run.</p>'
+
+
+def _trajectories(data: ReportData) -> Section:
+    """The player; nothing is said of predictions where there are none."""
+    player = template("report_player.html") if data.trajectories else ""
+    if any(view.predicted is not None for view in data.trajectories):
+        return _part(data, "trajectories", "Trajectories", player)
+    return Section("trajectories", "Trajectories", player, data.notes.get("trajectories", ""))
 
 
 def _part(data: ReportData, name: str, heading: str, body: str) -> Section:

@@ -202,7 +202,7 @@ def test_evaluate_and_report(springs_run: Path, tmp_path: Path, lie_sim: Run) ->
     results = (folder / "results.json").read_bytes()
     for file in ("results.json", "report_data.json", "report.html"):
         (folder / file).unlink()
-    assert "evaluate the run first" in lie_sim("report", folder).err
+    assert "evaluate a training run first" in lie_sim("report", folder).err
     done = lie_sim("evaluate", folder, "--no-progress")
     assert (done.code, done.err) == (0, "")
     assert (folder / "results.json").read_bytes() == results

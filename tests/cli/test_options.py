@@ -136,7 +136,7 @@ def test_options_override_the_file(lie_sim: Run, tmp_path: Path) -> None:
         ("demo {here}/demo --num-test {huge}", "--num-test: expected a whole number"),
         ("config springs --num-train 3", "unknown option --num-train"),
         ("evaluate {here}/none", "not a run directory"),
-        ("report {here}/none", "evaluate the run first"),
+        ("report {here}/none", "evaluate a training run first"),
         ("info {here}/none", "does not exist"),
         ("info {here}", "neither a run directory nor a model"),
         ("info", "MODEL_OR_RUN"),

@@ -75,6 +75,12 @@ def make_solar(*, frames: int = 900) -> TrajectoryView:
     )
 
 
+def make_alone() -> TrajectoryView:
+    """A motion with nothing to compare it with."""
+    view = make_springs(frames=50)
+    return TrajectoryView("One motion", view.times, view.true, None, view.sizes)
+
+
 def make_water(label: str, group: str, *, forces: bool = True) -> MoleculeView:
     """Water with an error of the force on its oxygen."""
     return MoleculeView(
@@ -175,9 +181,13 @@ def make_report() -> ReportData:
                 y_unit="meV",
                 marks={"harmonic": np.array([5.0, 11.0])},
                 note="Drift 0.",
-            )
+            ),
+            Plot("Drift", {"largest": (times, 1e-6 * times)}, x_name="time", logarithmic=True),
         ],
-        trajectories=[make_springs(), make_solar()],
+        tables=[
+            Table(["node", "rate"], [["a", 3.0], ["b", float("nan")]], title="Nodes", bar="rate", note="Two.")
+        ],
+        trajectories=[make_springs(), make_solar(), make_alone()],
         error_curves=errors,
         energy_curves=energies,
         equivariance=[EquivarianceRow(*row, passed=row[3] <= row[4]) for row in rows],

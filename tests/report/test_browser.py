@@ -19,7 +19,7 @@ PIXELS = 1.0  # a particle has moved when it moved by more than this
 
 def test_loads_without_error_or_request(open_report: Any, sample_report: ReportData) -> None:
     report = open_report(sample_report)
-    assert report.page.locator(".plot path.curve").count() == 4 + 3 + 2 + 1 + 1 + 2
+    assert report.page.locator(".plot path.curve").count() == 4 + 3 + 2 + 1 + 1 + 2 + 1
     assert report.complaints == []
     assert [url.split(":")[0] for url in report.requests] == ["file"]
 
@@ -65,6 +65,21 @@ def test_three_dimensions_turn_by_dragging(open_report: Any, sample_report: Repo
     moved = np.abs(report.first_particle() - start).max()
     assert moved > PIXELS, f"the first particle moved by {moved:.2f} px"
     assert "not finite from t = 3.8" in report.page.locator("#player .note").inner_text()
+
+
+def test_a_motion_alone_is_not_compared(open_report: Any, sample_report: ReportData) -> None:
+    report = open_report(sample_report)
+    legend = report.page.locator("#player [data-part=legend]")
+    readout = report.page.locator("#player [data-part=readout]")
+    assert legend.is_visible()
+    assert "distance" in readout.inner_text()
+    report.page.select_option("#player [data-part=system]", "2")
+    start = report.first_particle()
+    report.move_slider(20)
+    assert np.abs(report.first_particle() - start).max() > PIXELS
+    assert legend.is_hidden()
+    assert "distance" not in readout.inner_text() + report.page.locator("#player .note").inner_text()
+    assert report.complaints == []
 
 
 def test_dark_mode_by_preference_and_by_button(open_report: Any, sample_report: ReportData) -> None:

@@ -20,6 +20,8 @@ def test_json_round_trip_is_exact(sample_report: ReportData) -> None:
     for before, after in zip(sample_report.trajectories, again.trajectories, strict=True):
         for field in dataclasses.fields(TrajectoryView):
             np.testing.assert_equal(getattr(after, field.name), getattr(before, field.name))
+    assert again.trajectories[2].predicted is None
+    assert again.tables[0].rows[1] == ["b", "not finite"]
     assert again.equivariance == sample_report.equivariance
     assert again.summary == sample_report.summary
     assert again.train_horizon == sample_report.train_horizon

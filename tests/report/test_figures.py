@@ -25,10 +25,12 @@ def test_every_plot_is_written_and_not_blank(sample_report: ReportData, tmp_path
         "energy_curves",
         "trajectory_1",
         "trajectory_2",
+        "trajectory_3",
         "parity_1",
         "parity_2",
         "breakdown",
         "plot_1",
+        "plot_2",
     }
     for path in written:
         image = matplotlib.image.imread(path)

@@ -17,6 +17,7 @@ from lie_sim.report import MoleculeView, Parity, Plot, ReportData, Table, Trajec
 from lie_sim.report.figures import PALETTE
 from lie_sim.report.page import render_html
 from lie_sim.report.payload import MAX_FRAMES, embed_json, log_limits, page_payload, sample_indices
+from lie_sim.report.sections import LEADS
 from lie_sim.report.tables import without_none
 
 MAX_PAGE_BYTES = 600_000  # two long trajectories and all curves; a page must travel by mail
@@ -122,8 +123,8 @@ def test_notes_stand_beside_their_part_and_are_text(sample_report: ReportData) -
     assert page.index("Comparison</h2>") < page.index("equal CPU time") < page.index("Learning curve</h2>")
     with pytest.raises(ValueError, match="notes has the unknown key 'eror'; use trajectories, error"):
         replace(sample_report, notes={"eror": "x"})
-    with pytest.raises(ValueError, match="first_trajectory must be from 0 to 1, got 2"):
-        replace(sample_report, first_trajectory=2)
+    with pytest.raises(ValueError, match="first_trajectory must be from 0 to 2, got 3"):
+        replace(sample_report, first_trajectory=3)
     written = replace(sample_report, first_trajectory=1, notes={"error": "x"})
     again = ReportData.from_json(written.to_json())
     assert (again.first_trajectory, again.notes) == (1, {"error": "x"})
@@ -140,13 +141,16 @@ def test_a_section_is_there_if_it_has_something_to_show(sample_report: ReportDat
     def headings(data: ReportData) -> list[str]:
         return re.findall(r'<h2 id="heading-([^"]+)"', render_html(data))
 
-    every = ["trajectories", "error", "energy", "parity", "breakdown", "molecules", "plot-0", "comparison"]
+    every = ["trajectories", "error", "energy", "parity", "breakdown", "molecules"]
+    every += ["plot-0", "plot-1", "table-0", "comparison"]
     assert headings(sample_report) == [*every, "learning", "equivariance", "configuration"]
     assert headings(ReportData(title="x", learning_curve=[{"step": 1, "train_loss": 1.0}])) == ["learning"]
     fields = {
         "error": "error_curves",
         "energy": "energy_curves",
         "plot-0": "plots",
+        "plot-1": "plots",
+        "table-0": "tables",
         "learning": "learning_curve",
     }
     for name in every:
@@ -163,11 +167,22 @@ def test_a_section_is_there_if_it_has_something_to_show(sample_report: ReportDat
 def test_bars_of_a_table(sample_report: ReportData) -> None:
     page = render_html(sample_report)
     shares = re.findall(r'class="bar" style="--share: ([^"]+)"', page)
-    assert shares == ["0.5", "1", "0"], "a value that is not finite has a bar of no length"
+    assert shares == ["0.5", "1", "0", "1", "0"], "a value that is not finite has a bar of no length"
     assert "not finite" in re.sub(
         r"<script.*?</script>", "", page[page.index("heading-breakdown") :], flags=re.DOTALL
     )
     assert page.count("<h3>By element</h3>") == 1
+
+
+def test_nothing_is_said_of_predictions_where_there_are_none(sample_report: ReportData) -> None:
+    alone = ReportData(
+        title="x", trajectories=sample_report.trajectories[2:], notes={"trajectories": "Of many."}
+    )
+    page = render_html(alone)
+    assert "Of many." in page
+    assert LEADS["trajectories"] not in page
+    assert LEADS["trajectories"] in render_html(sample_report)
+    assert page_payload(alone)["trajectories"][0]["predicted"] is None
 
 
 def test_payload_is_thinned_and_rounded(sample_report: ReportData) -> None:

@@ -1,0 +1,106 @@
+"""The trajectories of a run on its report: how their energies drift, which are worst, and a few that move.
+
+Shape letters: n trajectories, T frames, N particles, d space dimension.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import units
+
+from lie_sim.distributed.run import Ends, Run
+from lie_sim.distributed.segment import REASONS
+from lie_sim.report import Plot, Table, TrajectoryView
+from lie_sim.report.formatting import format_number
+from lie_sim.report.payload import MAX_FRAMES
+
+SAMPLES = 5
+"""Trajectories that are shown."""
+MAX_PARTICLES = 100
+"""Particles that are shown of each."""
+WORST = 10
+"""Trajectories in the table of the worst."""
+_DRIFT = "drift / mean kinetic energy"
+
+
+def drift_plots(ends: Ends) -> list[Plot]:
+    """Drift of the energy of every trajectory, the smallest first; none if the method conserves no energy."""
+    drift = np.sort(ends.drift[np.isfinite(ends.drift)])
+    if not len(drift):
+        return []
+    share = 100.0 * (np.arange(len(drift)) + 1) / len(drift)
+    return [
+        Plot(
+            "Energy drift by trajectory",
+            {"largest drift so far": (share, drift)},
+            x_name="trajectories that drift less",
+            x_unit="%",
+            y_name="drift",
+            note="Largest change of the energy of each trajectory since its beginning, divided by its mean kinetic "
+            "energy; the trajectories are in the order of their drift. A drift of zero is a gap.",
+            logarithmic=True,
+        )
+    ]
+
+
+def worst_table(run: Run, ends: Ends) -> Table:
+    """Trajectories that have ended, and those that drift most."""
+    badness = np.where(ends.reason > 0, np.inf, np.nan_to_num(ends.drift, nan=-1.0))
+    order = np.argsort(-badness, kind="stable")[:WORST]
+    each = run.manifest.save_every * run.manifest.dt
+    time, unit = _times(run, np.array([each]))
+    rows: list[list[str | int | float | None]] = [
+        [
+            f"{ends.numbers[k]}",
+            float(ends.drift[k]),
+            REASONS[ends.reason[k]],
+            float(ends.ended[k] * time[0]) if ends.ended[k] >= 0 else None,
+        ]
+        for k in order
+    ]
+    return Table(
+        ["trajectory", _DRIFT, "state", f"ended at, {unit}" if unit else "ended at"],
+        rows,
+        title="Worst trajectories",
+        note=f"{int((ends.reason > 0).sum())} of {len(ends.numbers)} trajectories have ended. These come first, then "
+        "those that drift most.",
+    )
+
+
+def samples(run: Run, ends: Ends) -> list[TrajectoryView]:
+    """A few trajectories, from the smallest to the largest drift; none if they are not in two or three dimensions."""
+    order = np.argsort(ends.drift, kind="stable")
+    chosen = np.unique(np.linspace(0, len(order) - 1, min(SAMPLES, len(order))).round().astype(int))
+    views = [_view(run, ends, int(order[place])) for place in chosen]
+    return [view for view in views if view is not None]
+
+
+def _view(run: Run, ends: Ends, k: int) -> TrajectoryView | None:
+    """The motion until it ends, thinned to what a page shows."""
+    number = int(ends.numbers[k])
+    trajectory, (chunk, row) = run.trajectory(number), run.place(number)
+    count = int(ends.ended[k]) if ends.ended[k] >= 0 else len(trajectory.times)
+    if not min(count, len(trajectory.times)) or trajectory.q.shape[2] not in (2, 3):
+        return None
+    particles = run.start(chunk).particles
+    there = np.arange(trajectory.q.shape[1])
+    if particles.mask is not None:
+        there = there[particles.mask[row].numpy()]
+    there, kept = there[:MAX_PARTICLES], slice(0, count, -(-count // MAX_FRAMES))
+    times, unit = _times(run, trajectory.times[kept])
+    drift = f", drift {format_number(ends.drift[k], digits=2)}" if np.isfinite(ends.drift[k]) else ""
+    end = f", {REASONS[ends.reason[k]]}" if ends.reason[k] else ""
+    return TrajectoryView(
+        f"trajectory {number}{drift}{end}",
+        times,
+        trajectory.q[kept][:, there],
+        None,
+        particles.masses[row].double().numpy()[there],
+        time_unit=unit,
+        length_unit="Å" if unit else "",
+    )
+
+
+def _times(run: Run, times: np.ndarray) -> tuple[np.ndarray, str]:
+    """Times and their unit: atoms in femtoseconds, others in the unit of their system, which has no name."""
+    return (times / units.fs, "fs") if run.manifest.model["kind"] == "atoms" else (times, "")

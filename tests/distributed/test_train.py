@@ -56,12 +56,12 @@ class Fragile(Line):
         return super().loss(module, batch)
 
     def kill(self, victim: int | str, rows: int) -> None:
+        here = {"worker": [os.getpid()], "node": [os.getppid(), os.getpid()]}
         with contextlib.suppress(FileExistsError), (self.folder / f"killed-{self.turn}").open("x") as marker:
             marker.write(str(rows))
             marker.flush()
-            os.kill(
-                {"worker": os.getpid(), "node": os.getppid()}.get(str(victim)) or int(victim), signal.SIGKILL
-            )
+            for process in here.get(str(victim)) or [int(victim)]:
+                os.kill(process, signal.SIGKILL)
 
 
 class Experiment:

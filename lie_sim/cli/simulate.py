@@ -24,6 +24,7 @@ from lie_sim.cli.runs import is_run, model_folder, show
 from lie_sim.data.structure_files import read_structures
 from lie_sim.distributed import Run, cluster
 from lie_sim.distributed import simulate as begin
+from lie_sim.distributed.atoms import thermal_momenta
 from lie_sim.distributed.models import Moving, as_moving, dtype_of
 from lie_sim.experiments import open_run
 from lie_sim.integrators import Method, get_method, is_method, methods
@@ -191,15 +192,8 @@ def _structures(options: SimulateOptions) -> list[Atoms]:
     rng = np.random.default_rng(options.seed)
     if options.temperature is not None:
         for atoms in systems:
-            atoms.set_momenta(_thermal_momenta(atoms.get_masses(), options.temperature * units.kB, rng))
+            atoms.set_momenta(thermal_momenta(atoms.get_masses(), options.temperature * units.kB, rng))
     return systems
-
-
-def _thermal_momenta(masses: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:
-    """Normal, of variance m k_B T, without motion of the whole; shape (N, 3)."""
-    p = rng.normal(size=(len(masses), 3)) * np.sqrt(masses * temperature)[:, None]
-    at_rest: np.ndarray = p - masses[:, None] * (p.sum(0) / masses.sum())
-    return at_rest
 
 
 def _read(path: Path) -> list[Atoms]:

@@ -20,9 +20,9 @@ import sys, torch
 from lie_sim.distributed import cluster, simulate, train
 from lie_sim.systems import Springs
 class Nothing:
-    def run(self, directory, *, progress, fit):
-        return fit.__module__
-assert train(Nothing(), run=sys.argv[1]) == "lie_sim.training.loop"
+    def run(self, directory, *, progress):
+        return "here"
+assert train(Nothing(), run=sys.argv[1]) == "here"
 system = Springs(num_particles=2)
 with cluster():
     run = simulate(system, system.sample(2, generator=torch.Generator()), steps=2, dt=0.01, store=sys.argv[1])

@@ -6,6 +6,7 @@ if not __name__.startswith("lie_sim."):
 from lie_sim.distributed.cluster import Cluster, ClusterError, cluster
 from lie_sim.distributed.compact import compact
 from lie_sim.distributed.export import MissingPackageError, export
+from lie_sim.distributed.label import LabelRun, label
 from lie_sim.distributed.run import FailedChunksError, Run, Segment, Status
 from lie_sim.distributed.serve import Served, serve
 from lie_sim.distributed.simulate import simulate
@@ -19,6 +20,7 @@ __all__ = [
     "DifferingSegmentError",
     "FailedChunksError",
     "Findings",
+    "LabelRun",
     "MissingPackageError",
     "Run",
     "Segment",
@@ -28,6 +30,7 @@ __all__ = [
     "cluster",
     "compact",
     "export",
+    "label",
     "serve",
     "simulate",
     "verify",

@@ -15,9 +15,9 @@ from typing import Any
 import ray
 
 from lie_sim.distributed.executors import Result
-from lie_sim.distributed.manifest import Manifest
+from lie_sim.distributed.jobs import AnyWorker, job_of, worker_of
 from lie_sim.distributed.schedule import Task
-from lie_sim.distributed.worker import Report, Worker
+from lie_sim.distributed.worker import Report
 from lie_sim.errors import LieSimError
 
 DEPTH = 2
@@ -25,7 +25,7 @@ DEPTH = 2
 _RECOUNT = 5.0
 """Seconds after which the processors of a cluster are counted again."""
 
-_workers: dict[tuple[str, str], Worker] = {}
+_workers: dict[tuple[str, str], AnyWorker] = {}
 """Of this process, by folder and digest of the manifest."""
 
 
@@ -44,11 +44,10 @@ class RayExecutor:
     """
 
     def __init__(self, folder: Path, *, workers: int | None = None) -> None:
-        manifest = Manifest.load(folder)
-        on_gpu = manifest.device.startswith("cuda")
-        self._folder, self._digest, self._workers = str(folder.resolve()), manifest.digest, workers
-        self._resource, self._each = ("GPU", 1) if on_gpu else ("CPU", manifest.threads)
-        needs = {"num_gpus": 1} if on_gpu else {"num_cpus": manifest.threads}
+        job = job_of(folder)
+        self._folder, self._digest, self._workers = str(folder.resolve()), job.digest, workers
+        self._resource, self._each = ("GPU", 1) if job.on_gpu else ("CPU", job.threads)
+        needs = {"num_gpus": 1} if job.on_gpu else {"num_cpus": job.threads}
         self._remote = ray.remote(run_segment).options(max_retries=-1, name="segment", **needs)
         self._tasks: dict[Any, Task] = {}
         self._counted, self._capacity = -1.0, DEPTH
@@ -87,7 +86,7 @@ def run_segment(folder: str, digest: str, chunk: int, number: int) -> Report | E
         key = (folder, digest)
         if key not in _workers:
             _workers.clear()
-            _workers[key] = Worker(Path(folder))
+            _workers[key] = worker_of(Path(folder))
         return _workers[key].run(chunk, number)
     except Exception as error:
         return error

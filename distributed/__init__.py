@@ -7,6 +7,7 @@ from lie_sim.distributed.active import Exploration, Round, learn
 from lie_sim.distributed.cluster import Cluster, ClusterError, cluster
 from lie_sim.distributed.compact import compact
 from lie_sim.distributed.export import MissingPackageError, export
+from lie_sim.distributed.label import LabelRun, label
 from lie_sim.distributed.run import FailedChunksError, Run, Segment, Status
 from lie_sim.distributed.serve import Served, serve
 from lie_sim.distributed.simulate import simulate
@@ -23,6 +24,7 @@ __all__ = [
     "Exploration",
     "FailedChunksError",
     "Findings",
+    "LabelRun",
     "MissingPackageError",
     "RayFit",
     "Round",
@@ -36,6 +38,7 @@ __all__ = [
     "compact",
     "export",
     "learn",
+    "label",
     "serve",
     "simulate",
     "train",

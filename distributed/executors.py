@@ -15,8 +15,9 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from lie_sim.distributed.jobs import AnyWorker, worker_of
 from lie_sim.distributed.schedule import Task
-from lie_sim.distributed.worker import Report, Worker
+from lie_sim.distributed.worker import Report
 
 Result = tuple[Task, Report | Exception]
 
@@ -50,6 +51,9 @@ class SerialExecutor:
 
     def __init__(self, location: str | Path, *, worker: Worker | None = None) -> None:
         self._worker = worker or Worker(location)
+
+    def __init__(self, folder: Path, *, worker: AnyWorker | None = None) -> None:
+        self._worker = worker or worker_of(folder)
         self._tasks: deque[Task] = deque()
 
     def submit(self, task: Task) -> None:

@@ -16,8 +16,9 @@ import ray
 
 from lie_sim.distributed.executors import Result
 from lie_sim.distributed.object_store import open_store
+from lie_sim.distributed.jobs import AnyWorker, job_of, worker_of
 from lie_sim.distributed.schedule import Task
-from lie_sim.distributed.worker import Report, Worker
+from lie_sim.distributed.worker import Report
 from lie_sim.errors import LieSimError
 
 DEPTH = 2
@@ -27,6 +28,8 @@ _RECOUNT = 5.0
 
 _workers: dict[tuple[str, str], Worker] = {}
 """Of this process, by location and digest of the manifest."""
+_workers: dict[tuple[str, str], AnyWorker] = {}
+"""Of this process, by folder and digest of the manifest."""
 
 
 class WorkerLostError(LieSimError):
@@ -50,6 +53,12 @@ class RayExecutor:
         self._digest, self._workers = manifest.digest, workers
         self._resource, self._each = ("GPU", 1) if on_gpu else ("CPU", manifest.threads)
         needs = {"num_gpus": 1} if on_gpu else {"num_cpus": manifest.threads}
+
+    def __init__(self, folder: Path, *, workers: int | None = None) -> None:
+        job = job_of(folder)
+        self._folder, self._digest, self._workers = str(folder.resolve()), job.digest, workers
+        self._resource, self._each = ("GPU", 1) if job.on_gpu else ("CPU", job.threads)
+        needs = {"num_gpus": 1} if job.on_gpu else {"num_cpus": job.threads}
         self._remote = ray.remote(run_segment).options(max_retries=-1, name="segment", **needs)
         self._tasks: dict[Any, Task] = {}
         self._counted, self._capacity = -1.0, DEPTH
@@ -89,6 +98,7 @@ def run_segment(location: str, digest: str, chunk: int, number: int) -> Report |
         if key not in _workers:
             _workers.clear()
             _workers[key] = Worker(location)
+            _workers[key] = worker_of(Path(folder))
         return _workers[key].run(chunk, number)
     except Exception as error:
         return error

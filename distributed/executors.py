@@ -2,6 +2,7 @@
 
     submit(task)                     at once
     wait() → [(task, report | error), …]    at least one of those submitted, in any order
+    tell(event, …)                   what the journal was told
 
 The serial executor computes in this process, without Ray: the same segments, to the bit.
 """
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from lie_sim.distributed.schedule import Task
 from lie_sim.distributed.worker import Report, Worker
@@ -33,6 +34,9 @@ class Executor(Protocol):
 
     def wait(self) -> Sequence[Result]:
         """What became of some of the tasks; returns when there is at least one."""
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """What the journal was told, for whoever watches."""
 
     def close(self) -> None:
         """Drop the tasks that are not done."""
@@ -63,6 +67,9 @@ class SerialExecutor:
             return [(task, self._worker.run(*task))]
         except Exception as error:
             return [(task, error)]
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """Nobody watches but the journal."""
 
     def close(self) -> None:
         """Drop the tasks that are not done."""

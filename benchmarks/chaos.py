@@ -45,8 +45,9 @@ from lie_sim.systems import Springs
 
 SYSTEM = Springs(num_particles=8)
 CHUNKS, SEGMENTS, SIZE = 6, 25, 16
-FAULTS = {"worker": 0.86, "driver": 0.05, "two": 0.03, "node": 0.02, "torn": 0.04}
+FAULTS = {"worker": 0.9, "driver": 0.03, "two": 0.02, "node": 0.01, "torn": 0.04}
 """How often each is chosen."""
+NODES = 2
 NODE = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 * 2**20}
 
 
@@ -121,6 +122,7 @@ class Chaos:
         self.start_driver(run)
         while not run.status().complete:
             time.sleep(self.dice.expovariate(1 / self.pause))
+            self.complete_nodes()
             self.drivers = [driver for driver in self.drivers if driver.poll() is None]
             if not self.drivers:
                 if not run.status().complete:
@@ -166,14 +168,19 @@ class Chaos:
         return True
 
     def node(self, run: Run) -> bool:
+        if len(self.nodes.worker_nodes) < NODES:
+            return False
         self.nodes.remove_node(next(iter(self.nodes.worker_nodes)), allow_graceful=False)
-        for _ in range(3):  # Ray gives a node 30 s to start
+        self.complete_nodes()
+        return True
+
+    def complete_nodes(self) -> None:
+        """Ray gives a node 30 s to start; one that did not is tried again later."""
+        if len(self.nodes.worker_nodes) < NODES:
             try:
                 self.nodes.add_node(num_cpus=1, **NODE)
-                break
             except Exception:
                 self.counts["node did not start"] += 1
-        return True
 
     def torn(self, run: Run) -> bool:
         paths = sorted((run.folder / "seg").rglob("*.safetensors"))
@@ -212,7 +219,7 @@ def started(stack: ExitStack, folder: Path) -> Any:
     nodes = Cluster()
     stack.callback(nodes.shutdown)
     nodes.add_node(num_cpus=0, include_dashboard=False, **NODE)
-    for _ in range(2):
+    for _ in range(NODES):
         nodes.add_node(num_cpus=1, **NODE)
     return nodes
 
@@ -256,7 +263,7 @@ def main() -> int:
     )
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--pause", type=float, default=2.0)
+    parser.add_argument("--pause", type=float, default=1.0)
     parser.add_argument("--segment-seconds", type=float, default=0.3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dry-run", action="store_true", help="do not write the result")

@@ -64,6 +64,9 @@ class Instant:
     def wait(self) -> list[Result]:
         return [(self.tasks.pop(), Report("new", 1.0, 0.0, 0, 0.0, "worker", "cpu"))]
 
+    def tell(self, event: str, **facts: Any) -> None:
+        pass
+
     def close(self) -> None:
         self.tasks.clear()
 

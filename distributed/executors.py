@@ -2,6 +2,7 @@
 
     submit(task)                     at once
     wait() → [(task, report | error), …]    at least one of those submitted, in any order
+    tell(event, …)                   what the journal was told
 
 The serial executor computes in this process, without Ray: the same segments, to the bit.
 """
@@ -35,6 +36,9 @@ class Executor(Protocol):
     def wait(self) -> Sequence[Result]:
         """What became of some of the tasks; returns when there is at least one."""
 
+    def tell(self, event: str, **facts: Any) -> None:
+        """What the journal was told, for whoever watches."""
+
     def close(self) -> None:
         """Drop the tasks that are not done."""
 
@@ -67,6 +71,9 @@ class SerialExecutor:
             return [(task, self._worker.run(*task))]
         except Exception as error:
             return [(task, error)]
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """Nobody watches but the journal."""
 
     def close(self) -> None:
         """Drop the tasks that are not done."""

@@ -17,6 +17,8 @@ import ray
 from lie_sim.distributed.executors import Result
 from lie_sim.distributed.object_store import open_store
 from lie_sim.distributed.jobs import AnyWorker, job_of, worker_of
+from lie_sim.distributed.manifest import Manifest
+from lie_sim.distributed.ray_metrics import RayMetrics
 from lie_sim.distributed.schedule import Task
 from lie_sim.distributed.worker import Report
 from lie_sim.errors import LieSimError
@@ -60,6 +62,7 @@ class RayExecutor:
         self._resource, self._each = ("GPU", 1) if job.on_gpu else ("CPU", job.threads)
         needs = {"num_gpus": 1} if job.on_gpu else {"num_cpus": job.threads}
         self._remote = ray.remote(run_segment).options(max_retries=-1, name="segment", **needs)
+        self._metrics = RayMetrics(folder.resolve().name, manifest)
         self._tasks: dict[Any, Task] = {}
         self._counted, self._capacity = -1.0, DEPTH
 
@@ -83,6 +86,10 @@ class RayExecutor:
         ready, _ = ray.wait(pending, num_returns=1)
         ready, _ = ray.wait(pending, num_returns=len(pending), timeout=0)
         return [(self._tasks.pop(each), _result(each)) for each in ready]
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """Metrics of Ray."""
+        self._metrics.tell(event, **facts)
 
     def close(self) -> None:
         """Cancel what is not done; a worker that cannot be stopped commits its segment, which does no harm."""

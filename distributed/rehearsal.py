@@ -15,6 +15,7 @@ import heapq
 import random
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -72,6 +73,9 @@ class VirtualCluster:
         ended, self._ended = self._ended, []
         self.clock += self._costs.driver_seconds / 2 * len(ended)
         return [(task, Report("new", self._seconds, drift=0.0)) for task in ended]
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """Nobody watches."""
 
     def close(self) -> None:
         """Nothing is open."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -141,12 +142,20 @@ class Run:
         schedule = Schedule(present, retries=self.retries)
         if schedule.finished:
             return
+        executor = executor_for(self.folder)
         with Journal(self.folder, self.manifest, present, progress=progress) as journal:
             journal.tell("begin", segments=schedule.missing)
             yield from drive(schedule, executor_for(self.store.location), on_event=journal.tell)
+
+            def tell(event: str, **facts: Any) -> None:
+                journal.tell(event, **facts)
+                executor.tell(event, **facts)
+
+            tell("begin", segments=schedule.missing)
+            yield from drive(schedule, executor, on_event=tell)
             if schedule.failed:
                 raise _failed(schedule, len(present))
-            journal.tell("end")
+            tell("end")
 
     def stream(self, *, follow: bool = False, poll: float = 1.0) -> Iterator[Segment]:
         """Every segment, each once: those that are there, then the others as they come.

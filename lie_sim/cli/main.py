@@ -29,6 +29,7 @@ COMMANDS = {
     "rollout": ("rollout", "predict trajectories with a trained model"),
     "simulate": ("simulate", "simulate many systems for a long time, here or on Ray; survives everything"),
     "plan": ("plan", "what a simulation on many GPUs will need, and what is in the way first"),
+    "template": ("template", "print a file to begin with: for Ray, KubeRay, Slurm or Grafana"),
     "resume": ("simulate", "go on with a simulation"),
     "status": ("stores", "how far a simulation is"),
     "watch": ("stores", "follow a simulation that runs elsewhere"),

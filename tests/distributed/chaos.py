@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -141,6 +142,9 @@ class ChaoticExecutor:
         result = self._computed(task)
         twice = isinstance(result, Report) and self.pick(4) == 0
         return [(task, result)] * (2 if twice else 1)
+
+    def tell(self, event: str, **facts: Any) -> None:
+        pass
 
     def close(self) -> None:
         self.tasks.clear()

@@ -53,11 +53,8 @@ class SerialExecutor:
 
     capacity = 1
 
-    def __init__(self, location: str | Path, *, worker: Worker | None = None) -> None:
-        self._worker = worker or Worker(location)
-
-    def __init__(self, folder: Path, *, worker: AnyWorker | None = None) -> None:
-        self._worker = worker or worker_of(folder)
+    def __init__(self, location: str | Path, *, worker: AnyWorker | None = None) -> None:
+        self._worker = worker or worker_of(location)
         self._tasks: deque[Task] = deque()
 
     def submit(self, task: Task) -> None:

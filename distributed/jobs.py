@@ -1,4 +1,4 @@
-"""What is in a folder, trajectories or labels: what an executor must know of it, and who computes it."""
+"""What is at a place, trajectories or labels: what an executor must know of it, and who computes it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Protocol, runtime_checkable
 from lie_sim.distributed.label_store import NAME, LabelManifest
 from lie_sim.distributed.label_worker import LabelWorker
 from lie_sim.distributed.manifest import Manifest
+from lie_sim.distributed.object_store import open_store
 from lie_sim.distributed.worker import Report, Worker
 
 
 @runtime_checkable
 class AnyWorker(Protocol):
-    """Computes tasks of one folder."""
+    """Computes tasks of one place."""
 
     def run(self, chunk: int, number: int) -> Report:
         """Make sure that a task is done."""
@@ -22,35 +23,41 @@ class AnyWorker(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """What an executor must know of a folder.
+    """What an executor must know.
 
     Args:
         digest: of its manifest.
         on_gpu: whether a task needs a GPU.
         threads: processors of a task.
+        run: the manifest, where trajectories are computed.
     """
 
     digest: str
     on_gpu: bool
     threads: int
+    run: Manifest | None = None
 
 
-def job_of(folder: Path) -> Job:
-    """What is in a folder.
+def job_of(location: str | Path) -> Job:
+    """What is in a folder, or at a URL.
 
     Raises:
         DataError: nothing.
     """
-    if (folder / NAME).is_file():
-        return Job(LabelManifest.load(folder).digest, on_gpu=False, threads=1)
-    manifest = Manifest.load(folder)
-    return Job(manifest.digest, manifest.device.startswith("cuda"), manifest.threads)
+    if _has_labels(location):
+        return Job(LabelManifest.load(Path(location)).digest, on_gpu=False, threads=1)
+    manifest = open_store(location).manifest()
+    return Job(manifest.digest, manifest.device.startswith("cuda"), manifest.threads, manifest)
 
 
-def worker_of(folder: Path) -> AnyWorker:
+def worker_of(location: str | Path) -> AnyWorker:
     """Who computes it.
 
     Raises:
         DataError: there is nothing to compute.
     """
-    return LabelWorker(folder) if (folder / NAME).is_file() else Worker(folder)
+    return LabelWorker(Path(location)) if _has_labels(location) else Worker(location)
+
+
+def _has_labels(location: str | Path) -> bool:
+    return (Path(location) / NAME).is_file()

@@ -15,9 +15,7 @@ from typing import Any
 import ray
 
 from lie_sim.distributed.executors import Result
-from lie_sim.distributed.object_store import open_store
 from lie_sim.distributed.jobs import AnyWorker, job_of, worker_of
-from lie_sim.distributed.manifest import Manifest
 from lie_sim.distributed.ray_metrics import RayMetrics
 from lie_sim.distributed.schedule import Task
 from lie_sim.distributed.worker import Report
@@ -28,10 +26,8 @@ DEPTH = 2
 _RECOUNT = 5.0
 """Seconds after which the processors of a cluster are counted again."""
 
-_workers: dict[tuple[str, str], Worker] = {}
-"""Of this process, by location and digest of the manifest."""
 _workers: dict[tuple[str, str], AnyWorker] = {}
-"""Of this process, by folder and digest of the manifest."""
+"""Of this process, by location and digest of the manifest."""
 
 
 class WorkerLostError(LieSimError):
@@ -49,20 +45,13 @@ class RayExecutor:
     """
 
     def __init__(self, location: str | Path, *, workers: int | None = None) -> None:
-        manifest = open_store(location).manifest()
-        on_gpu = manifest.device.startswith("cuda")
+        job = job_of(location)
         self._location = str(location.resolve()) if isinstance(location, Path) else location
-        self._digest, self._workers = manifest.digest, workers
-        self._resource, self._each = ("GPU", 1) if on_gpu else ("CPU", manifest.threads)
-        needs = {"num_gpus": 1} if on_gpu else {"num_cpus": manifest.threads}
-
-    def __init__(self, folder: Path, *, workers: int | None = None) -> None:
-        job = job_of(folder)
-        self._folder, self._digest, self._workers = str(folder.resolve()), job.digest, workers
+        self._digest, self._workers = job.digest, workers
         self._resource, self._each = ("GPU", 1) if job.on_gpu else ("CPU", job.threads)
         needs = {"num_gpus": 1} if job.on_gpu else {"num_cpus": job.threads}
         self._remote = ray.remote(run_segment).options(max_retries=-1, name="segment", **needs)
-        self._metrics = RayMetrics(folder.resolve().name, manifest)
+        self._metrics = None if job.run is None else RayMetrics(Path(self._location).name, job.run)
         self._tasks: dict[Any, Task] = {}
         self._counted, self._capacity = -1.0, DEPTH
 
@@ -89,7 +78,8 @@ class RayExecutor:
 
     def tell(self, event: str, **facts: Any) -> None:
         """Metrics of Ray."""
-        self._metrics.tell(event, **facts)
+        if self._metrics is not None:
+            self._metrics.tell(event, **facts)
 
     def close(self) -> None:
         """Cancel what is not done; a worker that cannot be stopped commits its segment, which does no harm."""
@@ -104,8 +94,7 @@ def run_segment(location: str, digest: str, chunk: int, number: int) -> Report |
         key = (location, digest)
         if key not in _workers:
             _workers.clear()
-            _workers[key] = Worker(location)
-            _workers[key] = worker_of(Path(folder))
+            _workers[key] = worker_of(location)
         return _workers[key].run(chunk, number)
     except Exception as error:
         return error

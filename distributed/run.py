@@ -142,10 +142,8 @@ class Run:
         schedule = Schedule(present, retries=self.retries)
         if schedule.finished:
             return
-        executor = executor_for(self.folder)
+        executor = executor_for(self.store.location)
         with Journal(self.folder, self.manifest, present, progress=progress) as journal:
-            journal.tell("begin", segments=schedule.missing)
-            yield from drive(schedule, executor_for(self.store.location), on_event=journal.tell)
 
             def tell(event: str, **facts: Any) -> None:
                 journal.tell(event, **facts)

@@ -143,7 +143,9 @@ def learn(
     """
     if rounds < 1 or members < 2:
         raise ConfigError(f"rounds must be at least 1 and members at least 2, got {rounds} and {members}")
-    top = Path(folder).resolve()
+    start, top = Path(experiment.config.data), Path(folder).resolve()
+    if not len(experiment.structures) or start.suffix not in (".extxyz", ".xyz"):
+        raise ConfigError(f"labels are added to extended XYZ: write {start} as .extxyz first")
     content = {
         "options": to_plain(experiment.config),
         "exploration": asdict(exploration),
@@ -153,7 +155,7 @@ def learn(
         "seed": seed,
     }
     begin_or_go_on(top / "learn.toml", content)
-    labels, found = [Path(experiment.config.data)], list[Round]()
+    labels, found = [start], list[Round]()
     config = LabelConfig(calculator, Sampling(sampling="none"), largest_force, seed)
     for number in range(rounds + 1):
         here = top / f"round_{number:02d}"

@@ -157,7 +157,7 @@ def test_every_dependency_is_explained() -> None:
     needed = project["dependencies"] + [
         x for extra in project["optional-dependencies"].values() for x in extra
     ]
-    names = {re.split(r"[<>=]", requirement)[0] for requirement in needed} | {"setuptools"}
+    names = {re.split(r"[<>=\[]", requirement)[0] for requirement in needed} | {"setuptools"}
     assert set(first_column(DOCS / "dependencies.md")) == names
 
 

@@ -140,21 +140,22 @@ class LabelRun:
         """Which structures have a record, shape (S,)."""
         return self.store.present()
 
-    def export(self, path: str | Path, *, overwrite: bool = False) -> LabelSummary:
+    def export(self, path: str | Path, *, overwrite: bool = False, progress: bool = False) -> LabelSummary:
         """Write the labels as extended XYZ, with the journal that ``lie-sim label`` keeps beside it.
+
+        What is missing is labelled first, but not before the file is known to be ours.
 
         Args:
             path: the file; what it has already is not written again.
             overwrite: begin again where a file of other labels is in the way.
+            progress: show a bar on standard error.
 
         Raises:
-            DataError: a record is missing or damaged, or the file is of other labels.
+            DataError: a record is damaged, or the file is of other labels or written by another process.
         """
-        missing = int((~self.present()).sum())
-        if missing:
-            raise DataError(f"{missing} structures in {self.folder} have no labels yet: finish() first")
         options, digests = self.manifest.options | self.manifest.version, self.manifest.structures
         with Journal(Path(path), options, digests, overwrite=overwrite) as journal:
+            self.finish(progress=progress)
             for number in range(len(journal.rows), len(digests)):
                 found = self.store.read(*divmod(number, self.manifest.chunk))
                 row = {"frames": found.frames, "dropped": found.dropped, "digest": digests[number]}

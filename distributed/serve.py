@@ -158,14 +158,13 @@ class Replica:
             batch_wait_timeout_s=max_wait,
             batch_size_fn=padded_atoms,
         )
+        self._response = importlib.import_module("starlette.responses").Response
         self._service = Service(facts, batched, token=token)
 
     async def __call__(self, request: Any) -> Any:
         """Answer a request of HTTP."""
-        from starlette.responses import Response
-
         reply = await self._service.reply(request.method, request.headers, request.stream())
-        return Response(reply.body, status_code=reply.status, media_type="application/json")
+        return self._response(reply.body, status_code=reply.status, media_type="application/json")
 
 
 def padded_atoms(requests: Sequence[Request]) -> int:

@@ -19,6 +19,8 @@ from lie_sim.data.labelling import LabelConfig, LabelSummary, label_file
 from lie_sim.data.qm9 import NUM_MOLECULES, qm9
 from lie_sim.data.sampling import Sampling
 from lie_sim.data.structure_files import read_structures, to_atoms
+from lie_sim.distributed import cluster
+from lie_sim.distributed import label as distributed_label
 
 _SHOWN_FAILURES = 5
 
@@ -35,7 +37,9 @@ class LabelOptions:
         qm9: start from so many molecules of QM9 instead, drawn by the seed.
         largest_force: eV/Å; frames with a larger force on an atom are left out.
         seed: of everything random.
-        workers: processes.
+        workers: processes; by default one, and with --address all processors that are there.
+        address: label on Ray: local, auto, or the address of a cluster; records of every structure are kept in
+            OUT.store/ until you remove it.
         progress: show a progress bar.
         overwrite: begin again where the file is of a run with other options.
     """
@@ -47,7 +51,8 @@ class LabelOptions:
     qm9: int = 0
     largest_force: float = 15.0
     seed: int = 0
-    workers: int = 1
+    workers: int | None = None
+    address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS")] = None
     progress: bool = True
     overwrite: bool = False
 
@@ -62,22 +67,35 @@ def label(argv: Sequence[str]) -> None:
         )
     config = LabelConfig(options.calculator, options.geometries, options.largest_force, options.seed)
     starts = _starts(options)
-    with tqdm(total=len(starts), disable=not options.progress, unit="structure") as bar:
-        try:
-            found = label_file(
-                options.out,
-                starts,
-                config,
-                workers=options.workers,
-                overwrite=options.overwrite,
-                progress=_shown(bar),
-            )
-        except KeyboardInterrupt:
-            command = shlex.join(["lie-sim", "label", *(word for word in argv if word != "--overwrite")])
-            raise StoppedError(
-                f"stopped; what was labelled is in {options.out}. To go on: {command}"
-            ) from None
+    try:
+        found = (
+            _here(options, starts, config) if options.address is None else _on_ray(options, starts, config)
+        )
+    except KeyboardInterrupt:
+        command = shlex.join(["lie-sim", "label", *(word for word in argv if word != "--overwrite")])
+        raise StoppedError(f"stopped; what was labelled is kept. To go on: {command}") from None
     _summarise(found, options)
+
+
+def _here(options: LabelOptions, starts: list[Any], config: LabelConfig) -> LabelSummary:
+    """By processes of this machine."""
+    with tqdm(total=len(starts), disable=not options.progress, unit="structure") as bar:
+        return label_file(
+            options.out,
+            starts,
+            config,
+            workers=1 if options.workers is None else options.workers,
+            overwrite=options.overwrite,
+            progress=_shown(bar),
+        )
+
+
+def _on_ray(options: LabelOptions, starts: list[Any], config: LabelConfig) -> LabelSummary:
+    """The same labels, by workers of a cluster."""
+    store = options.out.with_name(options.out.name + ".store")
+    with cluster(options.address, workers=options.workers):
+        run = distributed_label(starts, config, store=store, wait=False)
+        return run.export(options.out, overwrite=options.overwrite, progress=options.progress)
 
 
 def _starts(options: LabelOptions) -> list[Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,27 @@ def test_labels_from_a_file_of_structures(tmp_path: Path, starts: Path, lie_sim:
     again = lie_sim(*words)  # with a bar, which goes to standard error
     assert (again.code, again.out) == (0, done.out)
     assert "3/3" in again.err
+
+
+def test_on_a_cluster_the_file_is_the_same(
+    tmp_path: Path, starts: Path, lie_sim: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    @contextmanager
+    def here(address: str, *, workers: int | None) -> Iterator[None]:
+        asked.append((address, workers))
+        yield
+
+    monkeypatch.setattr(label_module, "cluster", here)
+    words = ["--structures", starts, "--calculator", "emt", "--frames", 2, "--no-progress"]
+    plain = lie_sim("label", tmp_path / "a.extxyz", *words)
+    done = lie_sim("label", tmp_path / "b.extxyz", *words, "--address", "local", "--workers", 2)
+    assert (done.code, done.out.replace("b.extxyz", "a.extxyz"), done.err) == (0, plain.out, "")
+    assert asked == [("local", 2)]
+    for suffix in ("", ".journal.jsonl"):
+        assert (tmp_path / f"a.extxyz{suffix}").read_bytes() == (tmp_path / f"b.extxyz{suffix}").read_bytes()
+    assert len(list((tmp_path / "b.extxyz.store" / "seg").rglob("*.safetensors"))) == 3
 
 
 def test_ctrl_c_says_how_to_go_on(

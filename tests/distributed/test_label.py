@@ -129,12 +129,9 @@ def test_a_damaged_record_is_made_again(expected: tuple[bytes, bytes], tmp_path:
     content = bytearray(altered.read_bytes())
     content[-1] ^= 1
     altered.write_bytes(content)
-    with pytest.raises(DataError, match=r"1 structures in .* have no labels yet"):
-        run.export(tmp_path / "early.extxyz")
     with pytest.raises(DataError, match="was altered after it was written"):
-        run.store.read(1, 0)
-    LabelWorker(run.folder).run(1)
-    run.finish()
+        run.export(tmp_path / "early.extxyz")
+    assert LabelWorker(run.folder).run(1).outcome == "new"
     assert exported(run) == expected
 
 
@@ -161,6 +158,15 @@ def test_other_labels_are_refused(tmp_path: Path) -> None:
     for structures, config, says in cases:
         with pytest.raises(ConfigError, match=f"holds other labels: {says}; use another folder"):
             label(structures, config, store=tmp_path / "store")
+
+
+def test_a_file_of_others_is_noticed_before_anything_is_labelled(tmp_path: Path) -> None:
+    label_file(tmp_path / "a.extxyz", starts()[:2], LabelConfig("emt"))
+    run = label(starts(), CONFIG, store=tmp_path / "store", wait=False)
+    with pytest.raises(DataError, match="was made with other options"):
+        run.export(tmp_path / "a.extxyz")
+    assert not run.present().any()
+    assert run.export(tmp_path / "a.extxyz", overwrite=True).structures == len(NAMES)
 
 
 def test_wrong_arguments_are_named(tmp_path: Path) -> None:

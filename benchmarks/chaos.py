@@ -210,17 +210,22 @@ def drive(address: str, folder: Path) -> None:
         Run(folder).finish()
 
 
-def started(stack: ExitStack, folder: Path) -> Any:
-    """A cluster on this machine."""
+def started(stack: ExitStack, folder: Path, attempts: int = 3) -> Any:
+    """A cluster on this machine: its head, which does not compute, and one node; the others come later."""
     from ray.cluster_utils import Cluster
 
-    (folder / "ray").mkdir()
+    (folder / "ray").mkdir(exist_ok=True)
     stack.enter_context(environment({**LOCAL, "RAY_TMPDIR": str(folder)}))
     nodes = Cluster()
-    stack.callback(nodes.shutdown)
-    nodes.add_node(num_cpus=0, include_dashboard=False, **NODE)
-    for _ in range(NODES):
+    try:
+        nodes.add_node(num_cpus=0, include_dashboard=False, **NODE)
         nodes.add_node(num_cpus=1, **NODE)
+    except Exception:
+        nodes.shutdown()
+        if attempts == 1:
+            raise
+        return started(stack, folder, attempts - 1)
+    stack.callback(nodes.shutdown)
     return nodes
 
 

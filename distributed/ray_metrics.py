@@ -4,6 +4,9 @@
     Gauge     lie_sim_drift          →  ray_lie_sim_drift                _total behind that of a counter
     Histogram lie_sim_segment_seconds → ray_lie_sim_segment_seconds_bucket, …_sum, …_count
 
+A gauge is exported only if it was set since the last export, and the sum of a histogram is made from the middles of its
+bins (Ray 2.60): hence ``last_over_time`` in the dashboard, and a counter of busy seconds beside the histogram.
+
 They are made in the process of the driver, from what it tells the journal; ``lie-sim template grafana`` prints a
 dashboard.
 """
@@ -40,6 +43,7 @@ class RayMetrics:
         by_node = {"tag_keys": ("run", "node")}
         self.segments = Counter("lie_sim_segments", "segments that were written", **by_node)
         self.steps = Counter("lie_sim_system_steps", "steps of single systems that were written", **by_node)
+        self.busy = Counter("lie_sim_busy_seconds", "time of workers in segments", **by_node)
         self.idle = Counter("lie_sim_idle_seconds", "time of workers between two segments", **by_node)
         self.seconds = Histogram("lie_sim_segment_seconds", "time of a segment", list(SECONDS), **by_node)
         self.failures = Counter("lie_sim_failures", "what went wrong", tag_keys=("run", "kind"))
@@ -78,5 +82,6 @@ class RayMetrics:
             self._manifest.chunks[facts["chunk"]].size * int(self._steps[facts["number"]]), tags=tags
         )
         self.seconds.observe(max(facts["seconds"], 1e-9), tags=tags)
+        self.busy.inc(max(facts["seconds"], 1e-9), tags=tags)
         if facts["idle"] > 0:
             self.idle.inc(facts["idle"], tags=tags)

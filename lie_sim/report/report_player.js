@@ -53,6 +53,7 @@ class TrajectoryPlayer {
     this.measure();
     this.distances = this.alone ? data.times.map(() => 0) : this.distanceByFrame();
     this.part.legend.hidden = this.alone;
+    this.part.strip.toggleAttribute("hidden", this.alone && data.horizon === null);
     this.horizonFrame = frameOfTime(data.times, data.horizon);
     this.part.slider.max = this.frames - 1;
     this.resetView();

@@ -158,7 +158,7 @@ def test_what_is_told_is_counted(metrics: Any) -> None:
     assert metrics.segments.told == [(1.0, here)] * 2
     assert [value for value, _ in metrics.steps.told] == [400, 200]
     assert metrics.idle.told == [(0.5, here)]
-    assert metrics.seconds.told == [(2.0, here)] * 2
+    assert metrics.seconds.told == metrics.busy.told == [(2.0, here)] * 2
     assert [tags["kind"] for _, tags in metrics.failures.told] == ["lost", "retry"]
     assert [value for value, _ in metrics.missing.told] == [6, 5, 4, 5, 5]
     assert (metrics.drift.told[-1][0], metrics.ended.told[-1][0]) == (1e-3, 1)

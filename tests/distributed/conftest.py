@@ -17,11 +17,10 @@ OBJECT_STORE = 80 * 2**20
 @pytest.fixture(scope="session")
 def machines() -> Iterator[Any]:
     """The nodes; nobody is connected."""
-    utils = pytest.importorskip("ray.cluster_utils")
     with tempfile.TemporaryDirectory(prefix="ls-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         Path(folder, "ray").mkdir()
         with environment({**LOCAL, "RAY_TMPDIR": folder}):
-            made = started(utils)
+            made = started(pytest.importorskip("ray.cluster_utils"))
         try:
             yield made
         finally:

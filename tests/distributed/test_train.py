@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ class Fragile(Line):
             marker.flush()
             for process in here.get(str(victim)) or [int(victim)]:
                 os.kill(process, signal.SIGKILL)
+            time.sleep(60)  # until Ray ends this process, so that the run is not finished first
 
 
 class Experiment:

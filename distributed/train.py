@@ -11,7 +11,6 @@ undisturbed run, to the bit; with another number they follow the same batches an
 
 from __future__ import annotations
 
-import importlib
 import signal
 import threading
 from collections.abc import Iterator
@@ -22,9 +21,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
-from lie_sim.distributed.cluster import cluster, environment
-from lie_sim.distributed.export import MissingPackageError
+from lie_sim.distributed.cluster import environment
 from lie_sim.distributed.followed import followed
+from lie_sim.distributed.with_ray import with_ray
 from lie_sim.errors import TrainingInterrupted
 from lie_sim.training import Task, TrainingConfig, TrainingResult
 from lie_sim.training import train as train_here
@@ -135,7 +134,8 @@ class RayFit:
     ) -> TrainingResult:
         """Train a module in a run directory, or go on with what is there."""
         folder = Path(run_directory).resolve()
-        with self._connected() as ray_train, environment(_DRIVER), _stoppable(folder):
+        ray = with_ray("ray_train", self.address, processors=self.most * self.threads)
+        with ray as ray_train, environment(_DRIVER), _stoppable(folder):
             crew = ray_train.Crew(
                 workers=self.workers,
                 threads=self.threads,
@@ -147,21 +147,6 @@ class RayFit:
             with followed(folder, config, metric=task.metric, shown=progress):
                 ray_train.train_together(crew, module, task, config, folder)
         return train_here(module, task, config, folder, progress=False)
-
-    @contextmanager
-    def _connected(self) -> Iterator[Any]:
-        """Our module that uses Ray, with Ray connected."""
-        try:
-            module = importlib.import_module("lie_sim.distributed.ray_train")
-        except ImportError as error:
-            raise MissingPackageError(
-                f"training on many workers needs the parts of Ray for it ({error}): pip install 'lie_sim[train]'"
-            ) from error
-        if self.address is None and module.ray.is_initialized():
-            yield module
-            return
-        with cluster(self.address or "local", workers=self.most * self.threads):
-            yield module
 
 
 @contextmanager

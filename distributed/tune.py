@@ -15,21 +15,18 @@ Reference: Li et al., "A System for Massively Parallel Hyperparameter Tuning", M
 from __future__ import annotations
 
 import csv
-import importlib
 import io
 import math
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from lie_sim.distributed.cluster import cluster
-from lie_sim.distributed.export import MissingPackageError
 from lie_sim.distributed.same_call import begin_or_go_on
 from lie_sim.distributed.space import Dimension, draw, parse_space, with_values
+from lie_sim.distributed.with_ray import with_ray
 from lie_sim.errors import ConfigError
 from lie_sim.files import write_atomically
 from lie_sim.plain import from_plain, to_plain
@@ -109,8 +106,8 @@ def tune(
     content = {"experiment": experiment.name, "space": _described(dimensions), "seed": seed}
     begin_or_go_on(place / _SEARCH, content | {"options": to_plain(experiment.config)})
     folders = [place / "trials" / f"{number:04d}" for number in range(samples)]
-    with ExitStack() as stack:
-        ray_tune = _connected(stack, address, workers, threads)
+    processors = None if workers is None else workers * threads
+    with with_ray("ray_tune", address, processors=processors) as ray_tune:
         try:
             ray_tune.run_trials(
                 [ray_tune.Task(*each, threads) for each in zip(experiments, folders, strict=True)],
@@ -152,20 +149,6 @@ def _changed(experiment: Any, values: Mapping[str, Any]) -> Any:
 
 def _described(space: Mapping[str, Dimension]) -> dict[str, Any]:
     return {name: {"kind": each.kind, "values": list(each.values)} for name, each in space.items()}
-
-
-def _connected(stack: ExitStack, address: str | None, workers: int | None, threads: int) -> Any:
-    """Our module that uses Ray, with Ray connected until the stack is left."""
-    try:
-        module = importlib.import_module("lie_sim.distributed.ray_tune")
-    except ImportError as error:
-        raise MissingPackageError(
-            f"a search needs the parts of Ray for it ({error}): pip install 'lie_sim[train]'"
-        ) from error
-    if address is not None or not module.ray.is_initialized():
-        processors = None if workers is None else workers * threads
-        stack.enter_context(cluster(address or "local", workers=processors))
-    return module
 
 
 def _standing(number: int, values: dict[str, Any], folder: Path) -> Trial:

@@ -6,11 +6,12 @@ The undisturbed run is one of two processes without Ray.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from lie_sim.distributed import RayFit, train
+from lie_sim.distributed.cluster import LOCAL, environment
+from lie_sim.distributed.export import MissingPackageError
+from lie_sim.distributed.with_ray import with_ray
 from lie_sim.errors import NonFiniteError
 from lie_sim.training import read_metrics
 from lie_sim.training import train as train_here
@@ -62,6 +66,7 @@ class Fragile(Line):
             marker.flush()
             for process in here.get(str(victim)) or [int(victim)]:
                 os.kill(process, signal.SIGKILL)
+            time.sleep(60)  # until Ray ends this process, so that the run is not finished first
 
 
 class Experiment:
@@ -100,9 +105,39 @@ def test_without_workers_it_is_the_local_loop(tmp_path: Path) -> None:
     assert torch.equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
+def test_ray_is_imported_after_its_environment_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it listens on all addresses; where parts of it are missing, that is said."""
+    order = list[str]()
+
+    @contextlib.contextmanager
+    def connected(address: str, *, workers: int) -> Iterator[None]:
+        order.append(f"{workers} at {address}")
+        yield
+
+    def missing(name: str) -> None:
+        order.append(name)
+        raise ImportError("no module named pandas")
+
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    monkeypatch.setattr("lie_sim.distributed.with_ray.cluster", connected)
+    monkeypatch.setattr("lie_sim.distributed.with_ray.importlib.import_module", missing)
+    with (
+        pytest.raises(MissingPackageError, match=r"no module named pandas.*pip install 'lie_sim\[train\]'"),
+        with_ray("ray_train", None, processors=2),
+    ):
+        pass
+    assert order == ["2 at local", "lie_sim.distributed.ray_train"]
+
+
+@pytest.fixture(scope="module")
+def ray_train() -> Any:
+    """Imported as the package does it: Ray reads its environment then."""
+    with environment(LOCAL):
+        return pytest.importorskip("lie_sim.distributed.ray_train", exc_type=ImportError)
+
+
 @pytest.fixture
-def quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray.train")
+def quick_polls(ray_train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 
 
@@ -137,10 +172,9 @@ def test_a_node_dies_and_the_others_go_on(quick_polls: None, nodes: Any, tmp_pat
 
 
 def test_only_errors_that_would_come_again_are_told(
-    quick_polls: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ray_train: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Ray starts the workers again after any other."""
-    ray_train = importlib.import_module("lie_sim.distributed.ray_train")
     monkeypatch.setattr(ray_train.ray, "get", lambda reference: reference)
     monkeypatch.setattr(ray_train, "RayWorld", lambda report_every: World())
     crew = ray_train.Crew(2, threads=1, on_gpu=False, retries=0, report_every=0, resize_every=0)

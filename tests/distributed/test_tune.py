@@ -114,7 +114,7 @@ def test_impossible_searches_write_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 def test_a_search_finds_the_best_and_goes_on(nodes: Any, tmp_path: Path) -> None:
-    pytest.importorskip("ray.tune")
+    pytest.importorskip("ray.tune", exc_type=ImportError)
     folder, experiment = tmp_path / "search", LineExperiment(LineConfig())
     space = RATES | {"bad": "choice:false,true"}
     found = tune(experiment, space, samples=3, folder=folder, scheduler="random", progress=False, seed=0)

@@ -1,0 +1,40 @@
+"""Our modules that use Ray, imported when Ray is connected."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from lie_sim.distributed.cluster import cluster
+from lie_sim.distributed.export import MissingPackageError
+
+
+@contextmanager
+def with_ray(module: str, address: str | None, *, processors: int | None) -> Iterator[Any]:
+    """A module of this package, and Ray connected inside the block.
+
+    Ray decides on which addresses to listen when it is imported, so its environment must be there first.
+
+    Args:
+        module: name in this package.
+        address: of Ray; None for the one that is in use, or one of this machine that ends with the block.
+        processors: of a Ray of this machine; None for all.
+
+    Raises:
+        MissingPackageError: Ray is there without what the module needs.
+        ClusterError: Ray cannot be reached.
+    """
+    ray = sys.modules.get("ray")
+    with ExitStack() as stack:
+        if address is not None or ray is None or not ray.is_initialized():
+            stack.enter_context(cluster(address or "local", workers=processors))
+        try:
+            found = importlib.import_module(f"lie_sim.distributed.{module}")
+        except ImportError as error:
+            raise MissingPackageError(
+                f"training and searches on Ray need its parts for them ({error}): pip install 'lie_sim[train]'"
+            ) from error
+        yield found

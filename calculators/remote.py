@@ -186,9 +186,7 @@ class Server:
             if refusal is not None:
                 raise self._fault(*refusal)
             trouble = f"status {status}"
-            if (
-                status < 500
-            ):  # what is not from the server itself, of status 500 and more, is a proxy's: it may pass
+            if status < 500:  # 500 and more of a proxy, whose body is not ours, may pass
                 break
         raise ServerError(
             f"no answer from {self._url}: {trouble}. Is the server there (lie-sim serve MODEL)?"

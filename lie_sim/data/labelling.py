@@ -144,10 +144,13 @@ def label_file(
 
 
 def structure_digest(atoms: Atoms) -> str:
-    """16 digits that tell a structure from another: elements, positions, cell."""
+    """16 digits that tell a structure from another: elements, positions, cell; charge and spin unless they are 0."""
     found = hashlib.sha256(atoms.numbers.astype(np.int64).tobytes())
     for array in (atoms.positions, np.asarray(atoms.cell), atoms.pbc):
         found.update(np.ascontiguousarray(array).tobytes())
+    for name in ("charge", "spin"):
+        if atoms.info.get(name):
+            found.update(f"{name} {float(atoms.info[name])!r}".encode())
     return found.hexdigest()[:16]
 
 

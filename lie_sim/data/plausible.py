@@ -44,13 +44,14 @@ def check_values(molecules: Molecules, *, source: str, suspicious: bool = True) 
         wrong = structure[(molecules.numbers < 1) | (molecules.numbers > 118)][0]
         raise DataError(f"{source}: structure {wrong} has an unknown element")
     for name, value in molecules.values.items():
-        finite = np.isfinite(value.reshape(len(value), -1))
-        partly = ~finite.all(1) & (finite.any(1) | (name == "energy") | (name == "forces"))
-        places = (structure if name in PER_ATOM else np.arange(len(molecules)))[partly]
+        rows = structure if name in PER_ATOM else np.arange(len(molecules))
+        missing = ~np.isfinite(value.reshape(len(value), -1))
+        some, there = (np.bincount(rows, each.any(1), len(molecules)) > 0 for each in (missing, ~missing))
+        places = np.flatnonzero(some & (there | (name in ("energy", "forces"))))
         if len(places):
             raise DataError(
                 f"{source}: {name} of structure {places[0]} is missing or not finite (of "
-                f"{len(np.unique(places))} structures in {len(molecules)}): remove them, or label them again"
+                f"{len(places)} structures in {len(molecules)}): remove them, or label them again"
             )
     if suspicious:
         _check_magnitudes(molecules, source)
@@ -70,8 +71,9 @@ def _check_magnitudes(molecules: Molecules, source: str) -> None:
         nearest = _nearest(one)
         bonds += _hydrogen_bonds(one)
         if nearest is not None and not SHORTEST_PAIR < nearest < LONGEST_NEIGHBOUR:
+            apart = f"{nearest:.3g}" if nearest < LONGEST_NEIGHBOUR else f"more than {LONGEST_NEIGHBOUR:g}"
             raise DataError(
-                f"{source}: the nearest atoms of structure {k} are {nearest:.3g} Å apart; are the positions in bohr "
+                f"{source}: the nearest atoms of structure {k} are {apart} Å apart; are the positions in bohr "
                 f"or nm?{advice}"
             )
     if bonds and BONDS_IN_BOHR[0] < min(bonds) < BONDS_IN_BOHR[1]:
@@ -91,8 +93,11 @@ def _hydrogen_bonds(one: Molecules) -> list[float]:
 
 
 def _nearest(one: Molecules) -> float | None:
-    """Distance of the nearest pair in Å; None for a lone atom."""
+    """Distance of the nearest pair in Å, infinite beyond ``LONGEST_NEIGHBOUR``; None for a lone atom."""
     if len(one.numbers) < 2:
         return None
-    found = find_pairs(one.positions, one.cells[0], one.pbc[0], LONGEST_NEIGHBOUR / 4)
-    return float(found.distances.min()) if len(found.i) else LONGEST_NEIGHBOUR
+    for cutoff in (LONGEST_NEIGHBOUR / 4, LONGEST_NEIGHBOUR):
+        found = find_pairs(one.positions, one.cells[0], one.pbc[0], cutoff)
+        if len(found.i):
+            return float(found.distances.min())
+    return np.inf

@@ -108,6 +108,16 @@ def test_a_longer_list_goes_on_and_another_one_is_refused(tmp_path: Path) -> Non
         label_file(tmp_path / "other.extxyz", starts(), CONFIG)
 
 
+@pytest.mark.parametrize("name", ["charge", "spin"])
+def test_another_charge_or_spin_is_another_structure(tmp_path: Path, name: str) -> None:
+    label_file(tmp_path / "a.extxyz", [molecule("H2O")], CONFIG)
+    neutral, other = molecule("H2O"), molecule("H2O")
+    neutral.info[name], other.info[name] = 0, 1
+    label_file(tmp_path / "a.extxyz", [neutral], CONFIG)
+    with pytest.raises(DataError, match="made from other structures"):
+        label_file(tmp_path / "a.extxyz", [other], CONFIG)
+
+
 def test_two_writers_do_not_share_a_file(tmp_path: Path) -> None:
     file, messages = tmp_path / "a.extxyz", []
 

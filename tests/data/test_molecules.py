@@ -283,9 +283,26 @@ def test_splits_of_qm9_are_disjoint_nested_and_seeded() -> None:
 
 def test_bonds_of_hydrogen_are_sought_only_where_there_must_be_some(tmp_path) -> None:
     hydride = bulk("LiH", "rocksalt", a=4.08, cubic=True)  # 2.04 Å from Li to H, 2.9 from H to H
-    apart = Atoms("HC", [[0, 0, 0], [3.0, 0, 0]])
-    write_structures(tmp_path / "a.extxyz", [hydride, molecule("Si2H6"), Atoms("H"), apart])
-    assert len(read_structures(tmp_path / "a.extxyz")) == 4
+    apart, further = (Atoms("HC", [[0, 0, 0], [x, 0, 0]]) for x in (3.0, 6.0))
+    write_structures(tmp_path / "a.extxyz", [hydride, molecule("Si2H6"), Atoms("H"), apart, further])
+    assert len(read_structures(tmp_path / "a.extxyz")) == 5
+    write_structures(tmp_path / "far.extxyz", [Atoms("HC", [[0, 0, 0], [25.0, 0, 0]])])
+    with pytest.raises(DataError, match="nearest atoms of structure 0 are more than 20 Å apart"):
+        read_structures(tmp_path / "far.extxyz")
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_structure_has_all_of_its_charges_or_none(tmp_path, number: float) -> None:
+    systems = [molecule("H2O") for _ in range(3)]
+    for atoms in systems:
+        atoms.arrays["REF_charges"] = np.array([-0.6, 0.3, 0.3])
+    systems[1].arrays["REF_charges"][:] = np.nan
+    write_structures(tmp_path / "a.extxyz", systems)
+    assert np.isnan(read_structures(tmp_path / "a.extxyz").values["charges"][3:6]).all()
+    systems[2].arrays["REF_charges"][1] = number
+    write_structures(tmp_path / "a.extxyz", systems)
+    with pytest.raises(DataError, match="charges of structure 2 is missing or not finite"):
+        read_structures(tmp_path / "a.extxyz")
 
 
 def test_the_shipped_ethanol_is_what_it_says() -> None:

@@ -30,7 +30,7 @@ from lie_sim.calculators.entries import are_as_kept, entries_of
 from lie_sim.calculators.hessian import SecondDerivatives
 from lie_sim.calculators.many import predict_many, require_volumes
 from lie_sim.calculators.options import DTYPES, Source, calibration_of, checked_options, potential_of
-from lie_sim.calculators.results import OF_A_LATTICE, property_names
+from lie_sim.calculators.results import BORN, OF_A_LATTICE, property_names
 from lie_sim.calculators.uncertainty import uncertainty_names
 from lie_sim.checkpoint import fingerprint
 from lie_sim.memory import keep_freed_memory
@@ -194,16 +194,29 @@ class LieTransformerCalculator(Calculator):
         wanted = {*properties, *self.parameters["compute"]}
         self.results = self._results(system, wanted if system.cell.rank == 3 else wanted - OF_A_LATTICE)
 
-    def evaluate(self, atoms: Atoms, properties: Sequence[str] = ("energy", "forces")) -> dict[str, Any]:
+    def evaluate(self, atoms: Atoms, properties: Sequence[str] | None = None) -> dict[str, Any]:
         """The properties of a system; leaves the results of the calculator as they are.
+
+        Args:
+            atoms: the system.
+            properties: of ``implemented_properties``; None for energy and forces, or for what the heads of a model
+                without energy tell.
 
         Raises:
             PropertyNotImplementedError: there is no such property, or no volume for a stress.
         """
+        properties = self.usual_properties if properties is None else properties
         self.require(properties)
         require_volumes([atoms], properties)
         found = self._results(atoms, set(properties))
         return {name: found[name] for name in properties}
+
+    @property
+    def usual_properties(self) -> tuple[str, ...]:
+        """Energy and forces, or what the heads of a model without energy tell."""
+        if "energy" in self.implemented_properties:
+            return ("energy", "forces")
+        return tuple(name for name in self.implemented_properties if name != BORN)
 
     def require(self, properties: Sequence[str]) -> None:
         """Refuse a property that the model does not give.
@@ -222,7 +235,7 @@ class LieTransformerCalculator(Calculator):
         self,
         systems: Sequence[Atoms],
         *,
-        properties: Sequence[str] = ("energy", "forces"),
+        properties: Sequence[str] | None = None,
         max_atoms: int = 512,
     ) -> list[dict[str, Any]]:
         """Properties of many structures, several at a time; see :func:`~lie_sim.calculators.predict_many`."""

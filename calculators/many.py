@@ -47,7 +47,7 @@ def predict_many(
     calculator: LieTransformerCalculator,
     systems: Sequence[Atoms],
     *,
-    properties: Sequence[str] = ("energy", "forces"),
+    properties: Sequence[str] | None = None,
     max_atoms: int = 512,
 ) -> list[dict[str, Any]]:
     """Properties of many structures, several at a time.
@@ -55,7 +55,7 @@ def predict_many(
     Args:
         calculator: the model, its dtype and its device.
         systems: of any sizes, periodic or not.
-        properties: of ``calculator.implemented_properties``.
+        properties: of ``calculator.implemented_properties``; None for its ``usual_properties``.
         max_atoms: atoms of a batch, padding included; lower it if memory runs out.
 
     Returns:
@@ -75,6 +75,7 @@ def predict_many(
         >>> [each["forces"].shape for each in found]
         [(3, 3), (2, 3), (4, 3)]
     """
+    properties = calculator.usual_properties if properties is None else properties
     calculator.require(properties)
     require_volumes(systems, properties)
     results: list[dict[str, Any]] = [{} for _ in systems]

@@ -72,6 +72,13 @@ def uncertainty(output: str) -> None:
     )
 
 
+def qm9_properties(output: str) -> None:
+    assert abs(number(output, "C6H6") - 0) < 0.1  # D; benzene has an inversion centre
+    assert abs(number(output, "CH4O") - 1.6) < 0.4  # methanol: B3LYP 1.55 to 1.7
+    assert abs(number(output, "C2H3N") - 3.9) < 0.5  # acetonitrile: measured 3.92
+    assert number(output, "to") < 1e-12
+
+
 CHECKS: dict[str, Callable[[str], None]] = {
     "01_forces_and_trajectories.py": forces,
     "02_train_springs.py": springs,
@@ -81,6 +88,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "06_molecule_in_ase.py": molecule_in_ase,
     "07_crystal_in_ase.py": crystal_in_ase,
     "08_uncertainty.py": uncertainty,
+    "09_qm9_properties.py": qm9_properties,
 }
 
 

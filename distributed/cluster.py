@@ -85,15 +85,17 @@ def cluster(address: str | None = None, *, workers: int | None = None) -> Iterat
         if address == "local":
             workers = workers or len(os.sched_getaffinity(0))
             stack.enter_context(_local_environment())
-        ray = _connected(stack, address, workers)
+        ray = importlib.import_module("ray")
+        if address == "local":
+            stack.enter_context(_on_loopback())
+        _connect(stack, ray, address, workers)
         make = importlib.import_module("lie_sim.distributed.ray_executor").RayExecutor
         stack.enter_context(using(lambda folder: make(folder, workers=workers)))
         yield Cluster(ray.get_runtime_context().gcs_address, workers)
 
 
-def _connected(stack: ExitStack, address: str, workers: int | None) -> Any:
-    """Ray, connected until the stack is left."""
-    ray = importlib.import_module("ray")
+def _connect(stack: ExitStack, ray: Any, address: str, workers: int | None) -> None:
+    """Connect Ray until the stack is left."""
     if ray.is_initialized():
         raise ClusterError("Ray runs in this process already: leave its block, or ray.shutdown(), first")
     options: dict[str, Any] = {"address": address, "configure_logging": False, "log_to_driver": False}
@@ -109,7 +111,18 @@ def _connected(stack: ExitStack, address: str, workers: int | None) -> Any:
             if attempt + 1 == _STARTS or address != "local":
                 raise ClusterError(f"no Ray at {address!r}: {error}") from error
     stack.callback(ray.shutdown)
-    return ray
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Ray read its environment when it was imported, which may have been before it was ours."""
+    constants: Any = importlib.import_module("ray._private.ray_constants")
+    before = constants.ENABLE_RAY_CLUSTER
+    constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager

@@ -43,6 +43,28 @@ def test_here_means_without_ray(tmp_path: Path) -> None:
     assert (done.stdout, done.returncode) == ("False\n", 0), done.stderr
 
 
+IMPORTED_BEFORE = """
+import ray
+from lie_sim.distributed import cluster
+with cluster("local", workers=1):
+    print([node["NodeManagerAddress"] for node in ray.nodes()])
+"""
+
+
+@pytest.mark.ray
+def test_a_ray_that_was_imported_before_stays_on_this_machine_too() -> None:
+    path = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path if entry)
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED_BEFORE],
+        env={name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout.splitlines()[-1:], done.returncode) == (["['127.0.0.1']"], 0), done.stderr
+
+
 @pytest.mark.parametrize(("address", "workers"), [(None, 2), ("local", 0), ("auto", -1)])
 def test_impossible_numbers_of_workers(address: str | None, workers: int) -> None:
     with (
@@ -78,6 +100,8 @@ def slow_ray(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], SlowRay]:
     def put_in_place(failures: int) -> SlowRay:
         ray = SlowRay(failures)
         monkeypatch.setitem(sys.modules, "ray", ray)
+        constants = SimpleNamespace(ENABLE_RAY_CLUSTER=True)
+        monkeypatch.setitem(sys.modules, "ray._private.ray_constants", constants)
         executor = SimpleNamespace(RayExecutor=None)
         monkeypatch.setitem(sys.modules, "lie_sim.distributed.ray_executor", executor)
         return ray

@@ -11,7 +11,7 @@ import pytest
 
 from lie_sim.distributed.cluster import LOCAL, cluster, environment
 
-OBJECT_STORE = 80 * 2**20
+OBJECT_STORE, NODES = 80 * 2**20, 2
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +31,20 @@ def machines() -> Iterator[Any]:
 def nodes(machines: Any) -> Iterator[Any]:
     """The nodes, and this process connected to them."""
     with environment(LOCAL), cluster(machines.address):
+        complete(machines)
         yield machines
+
+
+def complete(machines: Any) -> None:
+    """Nodes in place of those that a test before has lost."""
+    import ray
+
+    there = sum(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
+    try:
+        for _ in range(NODES - int(there)):
+            machines.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+    except Exception:
+        pytest.skip("this machine is too busy to start a node of Ray within 30 s")
 
 
 def started(utils: Any, attempts: int = 3) -> Any:
@@ -39,7 +52,7 @@ def started(utils: Any, attempts: int = 3) -> Any:
     made = utils.Cluster()
     try:
         made.add_node(num_cpus=0, include_dashboard=False, object_store_memory=OBJECT_STORE)
-        for _ in range(2):
+        for _ in range(NODES):
             made.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
     except Exception:
         made.shutdown()

@@ -87,7 +87,7 @@ def cluster(address: str | None = None, *, workers: int | None = None) -> Iterat
             stack.enter_context(_local_environment())
         ray = importlib.import_module("ray")
         if address == "local":
-            stack.enter_context(_on_loopback())
+            stack.enter_context(on_loopback())
         _connect(stack, ray, address, workers)
         make = importlib.import_module("lie_sim.distributed.ray_executor").RayExecutor
         stack.enter_context(using(lambda folder: make(folder, workers=workers)))
@@ -114,7 +114,7 @@ def _connect(stack: ExitStack, ray: Any, address: str, workers: int | None) -> N
 
 
 @contextmanager
-def _on_loopback() -> Iterator[None]:
+def on_loopback() -> Iterator[None]:
     """Ray read its environment when it was imported, which may have been before it was ours."""
     constants: Any = importlib.import_module("ray._private.ray_constants")
     before = constants.ENABLE_RAY_CLUSTER

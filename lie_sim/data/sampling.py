@@ -162,8 +162,16 @@ def normal_modes(
     inner = np.linalg.svd(rigid, full_matrices=True)[0][:, rigid.shape[1] :]
     squares, vectors = np.linalg.eigh(inner.T @ (hessian / np.outer(root, root)) @ inner)
     order = np.argsort(np.abs(squares))
-    modes = ((inner @ vectors) / root[:, None]).T[order]
+    modes = _with_signs(((inner @ vectors) / root[:, None]).T[order])
     return modes.reshape(len(order), len(masses), 3), np.sqrt(np.abs(squares[order]))
+
+
+def _with_signs(modes: np.ndarray) -> np.ndarray:
+    """Eigenvectors have signs that depend on the machine: the first large number of each becomes positive."""
+    size = np.abs(modes)
+    first = (size > size.max(1, keepdims=True, initial=0) / 2).argmax(1)
+    signed: np.ndarray = modes * np.sign(modes[np.arange(len(modes)), first])[:, None]
+    return signed
 
 
 def _rigid_motions(masses: np.ndarray, positions: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lie_sim.distributed.cluster import LOCAL, cluster, environment
+from lie_sim.distributed.cluster import LOCAL, cluster, environment, on_loopback
 
 OBJECT_STORE, NODES = 80 * 2**20, 2
 
@@ -17,9 +17,10 @@ OBJECT_STORE, NODES = 80 * 2**20, 2
 @pytest.fixture(scope="session")
 def machines() -> Iterator[Any]:
     """The nodes; nobody is connected."""
-    with tempfile.TemporaryDirectory(prefix="ls-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+    name = tempfile.TemporaryDirectory(prefix="ls-", dir="/tmp", ignore_cleanup_errors=True)
+    with name as folder, environment(LOCAL), on_loopback():
         Path(folder, "ray").mkdir()
-        with environment({**LOCAL, "RAY_TMPDIR": folder}):  # Ray reads it when it is imported
+        with environment({"RAY_TMPDIR": folder}):
             made = started(pytest.importorskip("ray.cluster_utils"))
         try:
             yield made

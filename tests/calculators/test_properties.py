@@ -117,5 +117,8 @@ def test_a_model_of_properties_alone_has_no_energy(random_potential) -> None:
     assert set(calculator.results) == {"gap"}
     with pytest.raises(PropertyNotImplementedError, match="no property energy: this model gives gap"):
         atoms.get_potential_energy()
+    assert [set(found) for found in (calculator.evaluate(atoms), *calculator.predict_many([atoms]))] == 2 * [
+        {"gap"}
+    ]
     with pytest.raises(PropertyNotImplementedError, match="no property energy"):
-        calculator.predict_many([atoms])
+        calculator.predict_many([atoms], properties=["energy"])

@@ -129,7 +129,7 @@ def outcomes(
         try:
             together = calculator.predict_many(systems, properties=wanted, max_atoms=max_atoms)
             found |= dict(zip(places, together, strict=True))
-        except Exception:
+        except Exception:  # one must not spoil the others: each is asked alone, and told its own error
             found |= {place: _alone(calculator, requests[place]) for place in places}
     return [found[place] for place in range(len(requests))]
 

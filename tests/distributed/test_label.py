@@ -152,7 +152,7 @@ def test_other_labels_are_refused(tmp_path: Path) -> None:
     charged[0].info["charge"] = -1
     cases = [
         (starts()[:-1], CONFIG, "structures, starts differ"),
-        (charged, CONFIG, "starts differ"),
+        (charged, CONFIG, "structures, starts differ"),
         (starts(), LabelConfig("emt"), "options differ"),
     ]
     for structures, config, says in cases:

@@ -67,9 +67,9 @@ def test_the_gradient_of_the_plain_run(name: str, pair_potential: Any) -> None:
 @needs_compiler
 @pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, EXACT), (torch.float32, SINGLE)])
-def test_really_compiled(dtype: torch.dtype, tolerance: float) -> None:
-    torch.manual_seed(0)
-    model = LieTransformer.default(width=8, num_heads=2, num_layers=1, kernel_hidden=8).to(dtype)
+def test_really_compiled(dtype: torch.dtype, tolerance: float, pair_potential: Any) -> None:
+    """The LieTransformer is compiled by tests/training/test_rollout_task.py, which takes a minute."""
+    model = pair_potential.to(dtype)
     dynamics, q, p = three_bodies(model, dtype=dtype)
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)  # a fall-back would compare nothing

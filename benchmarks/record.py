@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -29,7 +31,7 @@ def record(
             "python": platform.python_version(),
             **{name: _version(name) for name in ("torch", "numpy")},
         },
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_vectors()}",
         "threads": threads,
         "figures": figures,
     }
@@ -39,6 +41,11 @@ def record(
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def _vectors() -> str:
+    """The vector instructions that torch uses: they change ratios, not only times."""
+    return torch.backends.cpu.get_cpu_capability()
 
 
 def _portable(argument: str) -> str:

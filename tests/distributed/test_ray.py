@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -80,16 +81,22 @@ def test_a_run_on_ray_is_the_serial_one(nodes: Any, undisturbed: dict[str, bytes
     assert os.getpid() not in workers_of(run)
 
 
-def test_workers_are_killed(nodes: Any, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
-    run, kills = begun(tmp_path), 0
-    for number, _ in enumerate(run.work()):
-        if number in (3, 9, 15):
-            os.kill(workers_of(run)[-1], signal.SIGKILL)
-            kills += 1
-    assert kills == 3
-    assert snapshot(tmp_path) == undisturbed
-    assert computed(run) <= CHUNKS * SEGMENTS + kills
-    assert not (tmp_path / "quarantine").exists()
+def test_workers_are_killed_at_twenty_random_moments(
+    nodes: Any, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    dice, kills, runs = random.Random(0), 0, 0
+    while kills < 20:
+        run, before = begun(tmp_path / str(runs)), kills
+        for _ in run.work():
+            if dice.random() < 0.6 and kills < 20:
+                time.sleep(dice.uniform(0, 0.1))
+                with contextlib.suppress(ProcessLookupError):  # it may be the one that was killed before
+                    os.kill(workers_of(run)[-1], signal.SIGKILL)
+                    kills += 1
+        assert snapshot(run.folder) == undisturbed
+        assert computed(run) <= CHUNKS * SEGMENTS + kills - before
+        assert not (run.folder / "quarantine").exists()
+        runs += 1
 
 
 def test_a_node_is_removed_and_another_one_comes(

@@ -40,6 +40,10 @@ from lie_sim.errors import ConfigError, DataError
 from lie_sim.plain import to_plain
 
 _INFO, _ARRAYS = ("energy", "dipole", "stress"), ("forces", "charges")
+INPUTS = ("initial_charges", "initial_magmoms", "masses")
+"""Arrays of a structure that calculators or the sampling of geometries read."""
+_OF_ONE_TOTAL = 1e-3
+"""How far, in e or unpaired electrons, a sum over atoms may be from the number in ``info``: they have few digits."""
 _AHEAD = 4
 """Jobs of a worker that wait for it."""
 
@@ -144,13 +148,18 @@ def label_file(
 
 
 def structure_digest(atoms: Atoms) -> str:
-    """16 digits that tell a structure from another: elements, positions, cell; charge and spin unless they are 0."""
+    """16 digits that tell a structure from another: elements, positions, cell, and what else its labels depend on.
+
+    That is charge and spin in ``info`` unless they are 0, and the arrays of ``INPUTS`` that it has.
+    """
     found = hashlib.sha256(atoms.numbers.astype(np.int64).tobytes())
     for array in (atoms.positions, np.asarray(atoms.cell), atoms.pbc):
         found.update(np.ascontiguousarray(array).tobytes())
     for name in ("charge", "spin"):
         if atoms.info.get(name):
             found.update(f"{name} {float(atoms.info[name])!r}".encode())
+    for name, array in input_arrays(atoms).items():
+        found.update(name.encode() + np.ascontiguousarray(array, dtype=float).tobytes())
     return found.hexdigest()[:16]
 
 
@@ -188,6 +197,7 @@ def label_structure(start: Atoms, number: int, config: LabelConfig) -> Labelled:
                 dropped += 1
             else:
                 labelled.info |= {"structure": number, "frame": len(frames)}
+                labelled.arrays |= {name: array.copy() for name, array in input_arrays(start).items()}
                 frames.append(labelled)
     except Exception as error:  # calculators raise what they like; the other structures are none the worse
         return Labelled("", 0, 0, f"{type(error).__name__}: {' '.join(str(error).split())}"[:300])
@@ -198,13 +208,45 @@ def label_structure(start: Atoms, number: int, config: LabelConfig) -> Labelled:
 
 
 def with_total_charge(start: Atoms) -> Atoms:
-    """A copy whose initial charges and moments, which calculators read, sum to the charge and spin in ``info``."""
+    """A copy whose initial charges and moments, which calculators read, sum to the charge and spin in ``info``.
+
+    Those that the structure has stay, and their sum goes to ``info``; where it has none, one atom gets the number in
+    ``info``. Constraints are left behind: labels are forces, with nothing held.
+
+    Raises:
+        ValueError: the structure says two charges or two spins.
+    """
     atoms = Atoms(start.numbers, start.positions, cell=start.cell, pbc=start.pbc)
     atoms.info = {name: start.info[name] for name in ("charge", "spin") if name in start.info}
+    for name, array in input_arrays(start).items():
+        atoms.set_array(name, array)
     for name, place in (("charge", "initial_charges"), ("spin", "initial_magmoms")):
-        if atoms.info.get(name):
-            atoms.set_array(place, np.eye(1, len(atoms))[0] * float(atoms.info[name]))
+        given = atoms.info.get(name)
+        if not atoms.has(place):
+            if given:
+                atoms.set_array(place, np.eye(1, len(atoms))[0] * float(given))
+        elif atoms.arrays[place].ndim == 1:  # moments of three components have no one spin
+            total = round(float(atoms.arrays[place].sum()), 6)
+            if given is not None and abs(total - float(given)) > _OF_ONE_TOTAL:
+                raise ValueError(
+                    f"info[{name!r}] is {given}, but {place} sum to {total:g}: leave one of the two away"
+                )
+            atoms.info.setdefault(name, total)
     return atoms
+
+
+def input_arrays(atoms: Atoms) -> dict[str, np.ndarray]:
+    """The arrays of ``INPUTS`` that a structure has; charges and moments that are all 0 count as none.
+
+    Example:
+        >>> input_arrays(Atoms("O2", magmoms=[1, 1], charges=[0, 0]))
+        {'initial_magmoms': array([1., 1.])}
+    """
+    return {
+        name: atoms.arrays[name]
+        for name in INPUTS
+        if name in atoms.arrays and (name == "masses" or atoms.arrays[name].any())
+    }
 
 
 def with_labels(atoms: Atoms) -> Atoms:

@@ -30,6 +30,7 @@ from typing import Any
 
 import ase.io
 import numpy as np
+import torch
 from ase import Atoms
 
 from lie_sim.data.journal import Journal
@@ -41,7 +42,7 @@ from lie_sim.plain import to_plain
 
 _INFO, _ARRAYS = ("energy", "dipole", "stress"), ("forces", "charges")
 INPUTS = ("initial_charges", "initial_magmoms", "masses")
-"""Arrays of a structure that calculators or the sampling of geometries read."""
+"""Arrays that calculators or the sampling of geometries read."""
 _OF_ONE_TOTAL = 1e-3
 """How far, in e or unpaired electrons, a sum over atoms may be from the number in ``info``: they have few digits."""
 _AHEAD = 4
@@ -210,8 +211,7 @@ def label_structure(start: Atoms, number: int, config: LabelConfig) -> Labelled:
 def with_total_charge(start: Atoms) -> Atoms:
     """A copy whose initial charges and moments, which calculators read, sum to the charge and spin in ``info``.
 
-    Those that the structure has stay, and their sum goes to ``info``; where it has none, one atom gets the number in
-    ``info``. Constraints are left behind: labels are forces, with nothing held.
+    Those that it has stay, and their sum goes to ``info``; else one atom gets the number in ``info``. Constraints go.
 
     Raises:
         ValueError: the structure says two charges or two spins.
@@ -259,11 +259,7 @@ def with_labels(atoms: Atoms) -> Atoms:
     energy, forces = atoms.get_potential_energy(), atoms.get_forces()
     if not (np.isfinite(energy) and np.isfinite(forces).all()):
         raise ValueError("the calculator gave an energy or force that is not finite")
-    results: dict[str, Any] = {
-        **getattr(atoms.calc, "results", {}),
-        "energy": float(energy),
-        "forces": forces,
-    }
+    results = {**getattr(atoms.calc, "results", {}), "energy": float(energy), "forces": forces}
     for name in _INFO:
         if name in results and (name != "stress" or atoms.pbc.all()):
             value = results[name]
@@ -299,6 +295,7 @@ def _outcomes(
 
 
 def _start_worker() -> None:
-    """Ctrl-C is for the parent, which lets the jobs at work end."""
+    """Ctrl-C is for the parent, which lets the jobs at work end; a worker has one thread, as has what it starts."""
     signal(SIGINT, SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)  # it was loaded before, and reads the variable only then

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import types
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
@@ -156,6 +158,21 @@ def test_a_constraint_does_not_change_a_label() -> None:
     free, held = molecule("H2O"), molecule("H2O")
     held.set_constraint(FixAtoms([0]))
     assert label_structure(held, 0, CONFIG).text == label_structure(free, 0, CONFIG).text
+
+
+class Counting(EMT):
+    """An energy that tells how many threads PyTorch has."""
+
+    def get_potential_energy(self, *arguments, **keywords) -> float:
+        return float(torch.get_num_threads())
+
+
+def test_a_worker_has_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    config = LabelConfig(f"{__name__}:Counting", Sampling("none"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    label_file(tmp_path / "a.extxyz", [molecule("H2O")] * 2, config, workers=2)
+    assert read_structures(tmp_path / "a.extxyz").values["energy"].tolist() == [1.0, 1.0]
 
 
 def test_two_writers_do_not_share_a_file(tmp_path: Path) -> None:

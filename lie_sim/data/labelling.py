@@ -149,10 +149,7 @@ def label_file(
 
 
 def structure_digest(atoms: Atoms) -> str:
-    """16 digits that tell a structure from another: elements, positions, cell, and what else its labels depend on.
-
-    That is charge and spin in ``info`` unless they are 0, and the arrays of ``INPUTS`` that it has.
-    """
+    """16 digits of elements, positions, cell, charge and spin unless they are 0, and the arrays of ``INPUTS``."""
     found = hashlib.sha256(atoms.numbers.astype(np.int64).tobytes())
     for array in (atoms.positions, np.asarray(atoms.cell), atoms.pbc):
         found.update(np.ascontiguousarray(array).tobytes())

@@ -13,7 +13,7 @@ Reference: Larsen et al., "The atomic simulation environment", J. Phys.: Condens
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,8 @@ class LieTransformerCalculator(Calculator):
             ``"ignore"``; None means ``"warn"`` where there is a calibration.
         compile: compile evaluations: several times as fast for small systems, after up to a minute for every new number
             of atoms; see :mod:`lie_sim.calculators.compiled`. Results agree to round-off.
+
+    It belongs to one thread, as every calculator of ASE: give each a ``copy.deepcopy`` of its own.
 
     On the CPU the process keeps memory that was freed from now on, see :func:`~lie_sim.memory.keep_freed_memory`:
     thousands of atoms are then evaluated twice as fast.
@@ -223,7 +225,10 @@ class LieTransformerCalculator(Calculator):
 
         Raises:
             PropertyNotImplementedError: it says which there are.
+            TypeError: they are a single string.
         """
+        if isinstance(properties, str):
+            raise TypeError(f"properties must be a list of names, got {properties!r}: write [{properties!r}]")
         unknown = sorted(set(properties) - set(self.implemented_properties))
         if unknown:
             raise PropertyNotImplementedError(
@@ -233,7 +238,7 @@ class LieTransformerCalculator(Calculator):
 
     def predict_many(
         self,
-        systems: Sequence[Atoms],
+        systems: Iterable[Atoms],
         *,
         properties: Sequence[str] | None = None,
         max_atoms: int = 512,

@@ -8,6 +8,7 @@ Shape letters: B batch, N particles (padded), K neighbours, d space dimension.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,11 @@ from lie_sim.state import Particles
 
 CLOSEST = 1e-3
 """Å; atoms nearer than this are taken for a mistake."""
+
+MOST_NEIGHBOURS = 20_000
+"""Within the cutoff; diamond, the densest of crystals, has 160 within 6 Å."""
+_BALL = (1.0, 2.0, math.pi, 4 * math.pi / 3)
+"""Content of the unit ball by dimension."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,8 @@ def structures(
         skinned: list of pairs to use, for a single system.
 
     Raises:
-        InputError: a position is not finite, two atoms coincide, an element is unknown, a global input is missing or
-            no number, or a lattice is degenerate.
+        InputError: a position, the cell or a global input is not finite, two atoms coincide, an element is unknown, a
+            global input is no number, or a lattice is degenerate or far too small.
 
     Example:
         >>> from ase.build import molecule
@@ -113,11 +119,29 @@ def _check(atoms: Atoms, potential: AtomicPotential) -> None:
         raise InputError(
             f"the positions of the atoms {bad[:5].tolist()} are not finite: {atoms.positions[bad[0]]}"
         )
+    cell = np.asarray(atoms.cell)
+    if not np.isfinite(cell).all():
+        raise InputError(f"the cell is not finite: {cell.tolist()}")
+    _refuse_tiny_cell(atoms, potential.cutoff)
     unknown = sorted(set(atoms.numbers.tolist()) - set(potential.config.elements))
     if unknown:
         raise InputError(
             f"this model does not know the element {_symbols(unknown)}; it was made for "
             f"{_symbols(potential.config.elements)}"
+        )
+
+
+def _refuse_tiny_cell(atoms: Atoms, cutoff: float) -> None:
+    """A cell in nm, or one that collapses, has more pairs than fit the memory."""
+    vectors, rank = np.asarray(atoms.cell)[atoms.pbc], int(atoms.pbc.sum())
+    content = np.sqrt(max(0.0, np.linalg.det(vectors @ vectors.T))) if rank else 0.0
+    if content == 0:  # open, or degenerate: for the search to say
+        return
+    count = _BALL[rank] * cutoff**rank / content * (len(atoms) if rank == 3 else 1)
+    if count > MOST_NEIGHBOURS:
+        raise InputError(
+            f"the cell is too small: an atom has about {count:.1e} neighbours within the cutoff of {cutoff:g} Å; "
+            f"the lattice vectors are {np.linalg.norm(vectors, axis=1).tolist()} long, and must be in Å"
         )
 
 
@@ -129,7 +153,7 @@ def global_inputs(atoms: Atoms, potential: AtomicPotential) -> list[float]:
     """The global inputs of a system, from ``atoms.info``; 0 where there is none.
 
     Raises:
-        InputError: an entry is no number.
+        InputError: an entry is no number, or not finite.
     """
     values = []
     for name in potential.config.inputs:
@@ -138,6 +162,8 @@ def global_inputs(atoms: Atoms, potential: AtomicPotential) -> list[float]:
             values.append(float(value))
         except (TypeError, ValueError) as error:
             raise InputError(f"atoms.info[{name!r}] must be a number, got {value!r}") from error
+        if not math.isfinite(values[-1]):
+            raise InputError(f"atoms.info[{name!r}] is not finite: {values[-1]}")
     return values
 
 

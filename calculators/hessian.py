@@ -53,7 +53,15 @@ class SecondDerivatives:
             (self._slope,) = torch.autograd.grad(energy, self._q, create_graph=True, materialize_grads=True)
 
     def products(self, vectors: Float[Tensor, "V N 3"]) -> Float[Tensor, "V N 3"]:
-        """H v for every vector, in eV/Å² times the unit of v."""
+        """H v for every vector, in eV/Å² times the unit of v.
+
+        Raises:
+            ValueError: a vector is not of the system's shape.
+        """
+        if vectors.shape[1:] != self._q.shape[1:]:
+            raise ValueError(
+                f"vectors must have shape (V, {self._q.shape[1]}, 3), got {tuple(vectors.shape)}"
+            )
         if not self._slope.requires_grad:  # a single atom
             return torch.zeros_like(vectors)
         parts = []
@@ -70,9 +78,16 @@ class SecondDerivatives:
         return torch.cat(parts)
 
     def matrix(self, atoms: Sequence[int] | None = None) -> Float[Tensor, "M3 M3"]:
-        """The Hessian in eV/Å², shape (3M, 3M), made symmetric; rows and columns of ``atoms``, None for all."""
+        """The Hessian in eV/Å², shape (3M, 3M), made symmetric; rows and columns of ``atoms``, None for all.
+
+        Raises:
+            ValueError: there is no such atom.
+        """
         count = self._q.shape[1]
         chosen = list(range(count)) if atoms is None else list(atoms)
+        wrong = [atom for atom in chosen if not 0 <= atom < count]
+        if wrong:
+            raise ValueError(f"there is no atom {wrong[0]}: the system has {count}, counted from 0")
         places = (3 * torch.tensor(chosen, dtype=torch.long)[:, None] + torch.arange(3)).flatten()
         unit = torch.zeros(len(places), 3 * count, dtype=self._q.dtype, device=self._q.device)
         unit[torch.arange(len(places)), places] = 1.0

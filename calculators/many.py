@@ -7,7 +7,7 @@ Shape letters: B batch, N atoms.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
@@ -45,7 +45,7 @@ def packed(sizes: Sequence[int], max_atoms: int) -> Iterator[list[int]]:
 
 def predict_many(
     calculator: LieTransformerCalculator,
-    systems: Sequence[Atoms],
+    systems: Iterable[Atoms],
     *,
     properties: Sequence[str] | None = None,
     max_atoms: int = 512,
@@ -54,7 +54,7 @@ def predict_many(
 
     Args:
         calculator: the model, its dtype and its device.
-        systems: of any sizes, periodic or not.
+        systems: of any sizes, periodic or not; a generator is read to its end first.
         properties: of ``calculator.implemented_properties``; None for its ``usual_properties``.
         max_atoms: atoms of a batch, padding included; lower it if memory runs out.
 
@@ -63,6 +63,7 @@ def predict_many(
         ``calculator.evaluate`` gives.
 
     Raises:
+        TypeError: a system is no ``Atoms``, or ``properties`` is a single string.
         InputError: a system is impossible; the message begins with its place in the list.
         PropertyNotImplementedError: there is no such property, or a system has no volume for its stress.
 
@@ -75,6 +76,7 @@ def predict_many(
         >>> [each["forces"].shape for each in found]
         [(3, 3), (2, 3), (4, 3)]
     """
+    systems = listed(systems)
     properties = calculator.usual_properties if properties is None else properties
     calculator.require(properties)
     require_volumes(systems, properties)
@@ -85,6 +87,21 @@ def predict_many(
         ):
             results[place] = {name: found[name] for name in properties}
     return results
+
+
+def listed(systems: Iterable[Atoms]) -> list[Atoms]:
+    """The systems as a list.
+
+    Raises:
+        TypeError: they are one ``Atoms``, or one of them is none.
+    """
+    if isinstance(systems, Atoms):
+        raise TypeError("expected a list of Atoms, got one Atoms: write [atoms]")
+    systems = list(systems)
+    for place, atoms in enumerate(systems):
+        if not isinstance(atoms, Atoms):
+            raise TypeError(f"structure {place}: expected ase.Atoms, got {type(atoms).__name__}")
+    return systems
 
 
 def require_volumes(systems: Sequence[Atoms], properties: Sequence[str]) -> None:

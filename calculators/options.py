@@ -101,13 +101,16 @@ def checked_options(
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     if not 0 <= skin < float("inf"):
         raise ValueError(f"skin must be a length in Å, not negative, got {skin}")
+    for option, names_given in (("compute", compute), ("info_keys", info_keys)):
+        if isinstance(names_given, str):
+            raise ValueError(
+                f"{option} must be a list of names, got {names_given!r}: write [{names_given!r}]"
+            )
     if compute is None:
         compute = [name for name in ("energy", "forces") if name in names]
     unknown = sorted(set(compute) - set(names))
     if unknown:
         raise ValueError(f"compute: no property {', '.join(unknown)}; there are {', '.join(names)}")
-    if isinstance(info_keys, str):
-        raise ValueError(f"info_keys must be a list of names, got {info_keys!r}: write [{info_keys!r}]")
     keys = tuple(dict.fromkeys((*potential.config.inputs, *(info_keys or ()))))
     if on_uncertain is None:
         on_uncertain = "warn" if is_calibrated else "ignore"
@@ -118,6 +121,12 @@ def checked_options(
             f"on_uncertain={on_uncertain!r} needs a calibration, which says what is usual: make one with "
             "Calibration.fit(calculator, held_out) and pass calibration=…"
         )
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"device must be one of PyTorch such as 'cpu' or 'cuda:0', got {device!r}"
+        ) from error
     return {
         "device": str(device),
         "dtype": dtype,

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from ase import Atoms
+from ase.calculators.calculator import InputError
 from jaxtyping import Float
 from torch import Tensor
 
@@ -81,6 +82,9 @@ class TorchSimModel(_Interface):
 
         Args:
             state: of TorchSim, or the dictionary of its tensors.
+
+        Raises:
+            InputError: a system is impossible, or has no volume for its stress.
         """
         if isinstance(state, dict):
             state = import_module("torch_sim.state").SimState(**state)
@@ -105,11 +109,30 @@ class TorchSimModel(_Interface):
         ).unsqueeze(1)
         answer = {"energy": found.energy.to(self._dtype), "forces": found.forces[exists]}
         if found.virials is not None:
-            volume = torch.linalg.det(cell).abs().to(found.virials.dtype)
-            answer["stress"] = found.virials.sum(1) / volume[:, None, None]
+            answer["stress"] = found.virials.sum(1) / volumes(cell).to(found.virials.dtype)[:, None, None]
         for name, value in found.properties.items():
             answer[name] = (value[exists] if name == "charges" else value).to(self._dtype)
         return answer
+
+
+def volumes(cell: Float[Tensor, "S 3 3"]) -> Float[Tensor, " S"]:
+    """Volumes of the cells in Å³.
+
+    Raises:
+        InputError: a cell has none.
+
+    Example:
+        >>> volumes(2 * torch.eye(3)[None])
+        tensor([8.])
+    """
+    found: Tensor = torch.linalg.det(cell).abs()
+    flat = torch.nonzero(~(found > 0)).flatten().tolist()
+    if flat:
+        raise InputError(
+            f"the stress needs a volume, which the systems {flat[:5]} do not have: give them a cell, or say "
+            "compute_stress=False"
+        )
+    return found
 
 
 def systems_of(state: Any) -> list[Atoms]:

@@ -66,7 +66,7 @@ def complaint(results: Mapping[str, Any], calibration: Calibration, atoms: Atoms
     each, limit = results["energy_std"] / len(atoms), calibration.energy_scale * calibration.energy_limit
     if not each <= limit:
         return (
-            f"the energy of {name} is uncertain: its standard deviation is {_times(each / limit)} the "
+            f"the energy of {name} is uncertain: its standard deviation is {_times(each, limit)} the "
             f"{1000 * limit:.2g} meV an atom that 99 % of the structures of the calibration stay below"
         )
     if "forces_std" not in results or not calibration.has_forces:
@@ -77,19 +77,21 @@ def complaint(results: Mapping[str, Any], calibration: Calibration, atoms: Atoms
         return None
     return (
         f"the force on atom {worst} ({atoms.symbols[worst]}) of {name} is uncertain: its standard deviation is "
-        f"{_times(sizes[worst] / limit)} the {1000 * limit:.2g} meV/Å that 99 % of the structures of the "
+        f"{_times(sizes[worst], limit)} the {1000 * limit:.2g} meV/Å that 99 % of the structures of the "
         "calibration stay below"
     )
 
 
-def _times(ratio: float) -> str:
-    """A ratio to one digit.
+def _times(value: float, limit: float) -> str:
+    """The ratio of the two to one digit; they may be anything but negative.
 
     Example:
-        >>> _times(3.4), _times(1.2)
-        ('3 times', '1 to 2 times')
+        >>> _times(3.4, 1.0), _times(1.2, 1.0), _times(1.0, 0.0)
+        ('3 times', '1 to 2 times', 'beyond all bounds of')
     """
-    return "1 to 2 times" if ratio < 2 else f"{float(f'{ratio:.1g}'):g} times"
+    if not (limit > 0 and np.isfinite(value)):
+        return "beyond all bounds of"
+    return "1 to 2 times" if value < 2 * limit else f"{float(f'{value / limit:.1g}'):g} times"
 
 
 def react(text: str | None, on_uncertain: str) -> None:

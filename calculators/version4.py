@@ -75,8 +75,9 @@ class StatelessCalculator(_Base):
 
 
 def version3(atoms: Any) -> Atoms:
-    """The ``Atoms`` of ASE 3 in place of those of ASE 4."""
+    """The ``Atoms`` of ASE 3 in place of those of ASE 4, with all their arrays."""
     if isinstance(atoms, Atoms):
         return atoms
-    kept = {"cell": atoms.cell, "pbc": atoms.pbc, "info": dict(atoms.info), "masses": atoms.get_masses()}
-    return Atoms(atoms.numbers, atoms.positions, **kept)
+    old = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=dict(atoms.info))
+    old.arrays |= {name: array.copy() for name, array in atoms.arrays.items()}
+    return old

@@ -26,7 +26,7 @@ import torch
 from ase import Atoms
 from ase.io import jsonio
 
-from lie_sim.data.labelling import LabelConfig, Labelled
+from lie_sim.data.labelling import LabelConfig, Labelled, input_arrays
 from lie_sim.data.storage import dump_tensors
 from lie_sim.distributed.segment_file import KIND
 from lie_sim.distributed.store import Committed, SegmentStore
@@ -148,7 +148,7 @@ class LabelStore:
         content = path.read_bytes()
         if digest_of(content) != self.manifest.starts[chunk]:
             raise DataError(f"{path} holds other structures than {NAME} names: restore it")
-        return [Atoms(**each) for each in jsonio.decode(content.decode())]
+        return [_atoms(**each) for each in jsonio.decode(content.decode())]
 
     def present(self) -> np.ndarray:
         """Which records are there, shape (S,)."""
@@ -205,9 +205,16 @@ def start_bytes(structures: Sequence[Atoms]) -> bytes:
             "pbc": atoms.pbc,
             "info": {name: atoms.info[name] for name in ("charge", "spin") if name in atoms.info},
         }
+        | ({"arrays": arrays} if (arrays := input_arrays(atoms)) else {})
         for atoms in structures
     ]
     return str(jsonio.encode(plain)).encode()
+
+
+def _atoms(*, arrays: dict[str, np.ndarray] | None = None, **known: Any) -> Atoms:
+    atoms = Atoms(**known)
+    atoms.arrays |= arrays or {}
+    return atoms
 
 
 def digest_of(content: bytes) -> str:

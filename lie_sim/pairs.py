@@ -136,30 +136,30 @@ class SkinnedPairs:
         if not (skin >= 0 and math.isfinite(skin)):
             raise ValueError(f"skin must be a length, not negative, got {skin}")
         self.cutoff, self.skin, self.searches = cutoff, skin, 0
-        self._start: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
-        self._kept: Pairs | None = None
+        self._kept: tuple[np.ndarray, np.ndarray, np.ndarray, Pairs] | None = None
 
     def find(self, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> tuple[np.ndarray, Pairs]:
         """Positions that may differ from those given by lattice translations, and the pairs that belong to them."""
         if self.skin == 0:
             self.searches += 1
             return positions, find_pairs(positions, cell, pbc, self.cutoff)
-        unwrapped = self._still_valid(positions, cell, pbc)
-        if unwrapped is None:
+        found = self._still_valid(positions, cell, pbc)
+        if found is None:
             self.searches += 1
-            self._start = (positions.copy(), np.array(cell, dtype=float), np.array(pbc))
-            self._kept = find_pairs(positions, cell, pbc, self.cutoff + self.skin)
-            unwrapped = positions
-        assert self._kept is not None
-        kept = self._kept
+            kept = find_pairs(positions, cell, pbc, self.cutoff + self.skin)
+            self._kept = (positions.copy(), np.array(cell, dtype=float), np.array(pbc), kept)
+            found = positions, kept
+        unwrapped, kept = found
         vectors = unwrapped[kept.j] - unwrapped[kept.i] + kept.images @ np.asarray(cell, dtype=float)
         return unwrapped, Pairs(kept.i, kept.j, kept.images, vectors).closer_than(self.cutoff)
 
-    def _still_valid(self, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> np.ndarray | None:
-        """Positions nearest to those of the search modulo the lattice; None if the list may lack a pair."""
-        if self._start is None:
+    def _still_valid(
+        self, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray
+    ) -> tuple[np.ndarray, Pairs] | None:
+        """Positions nearest to those of the search modulo the lattice, and its pairs; None if one may be missing."""
+        if self._kept is None:
             return None
-        start, start_cell, start_pbc = self._start
+        start, start_cell, start_pbc, kept = self._kept  # read once: another thread may replace it
         if start.shape != positions.shape or (start_cell != cell).any() or (start_pbc != pbc).any():
             return None
         unwrapped = positions
@@ -168,7 +168,7 @@ class SkinnedPairs:
             turns = np.where(pbc, np.rint(fractional), 0.0)
             unwrapped = positions - turns @ start_cell
         moved = np.sqrt(((unwrapped - start) ** 2).sum(1).max(initial=0.0))
-        return unwrapped if 2 * moved < self.skin else None
+        return (unwrapped, kept) if 2 * moved < self.skin else None
 
 
 def neighbour_matrix_of(

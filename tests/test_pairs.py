@@ -8,6 +8,7 @@ import torch
 from ase.build import bulk, molecule
 from ase.neighborlist import primitive_neighbor_list
 
+import lie_sim.pairs
 from lie_sim.neighbors import neighbour_matrix
 from lie_sim.pairs import SkinnedPairs, find_pairs, neighbour_matrix_of
 from lie_sim.state import Particles
@@ -110,3 +111,19 @@ def test_what_is_wrong_is_named_and_nothing_is_no_error() -> None:
         find_pairs(scattered(3), OPEN, np.ones(3, bool), 1.0)
     with pytest.raises(ValueError, match="skin must be a length"):
         SkinnedPairs(1.0, skin=-1.0)
+
+
+def test_a_search_within_a_search_leaves_a_list_that_fits_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As two threads may: the second system is looked up while the first is searched."""
+    near, far = np.array([[0.0, 0, 0], [1, 0, 0]]), np.array([[0.0, 0, 0], [9, 0, 0]])
+    box, pbc = np.zeros((3, 3)), np.zeros(3, bool)
+    pairs, search = SkinnedPairs(1.5, skin=0.5), lie_sim.pairs.find_pairs
+
+    def interrupted(positions: np.ndarray, *others):
+        if positions is far:
+            pairs.find(near, box, pbc)
+        return search(positions, *others)
+
+    monkeypatch.setattr(lie_sim.pairs, "find_pairs", interrupted)
+    for x, count in ((far, 0), (near, 2), (far, 0)):
+        assert len(pairs.find(x, box, pbc)[1].i) == count

@@ -30,6 +30,7 @@ from typing import Any
 
 import ase.io
 import numpy as np
+import torch
 from ase import Atoms
 
 from lie_sim.data.journal import Journal
@@ -40,6 +41,10 @@ from lie_sim.errors import ConfigError, DataError
 from lie_sim.plain import to_plain
 
 _INFO, _ARRAYS = ("energy", "dipole", "stress"), ("forces", "charges")
+INPUTS = ("initial_charges", "initial_magmoms", "masses")
+"""Arrays that calculators or the sampling of geometries read."""
+_OF_ONE_TOTAL = 1e-3
+"""How far, in e or unpaired electrons, a sum over atoms may be from the number in ``info``: they have few digits."""
 _AHEAD = 4
 """Jobs of a worker that wait for it."""
 
@@ -144,13 +149,15 @@ def label_file(
 
 
 def structure_digest(atoms: Atoms) -> str:
-    """16 digits that tell a structure from another: elements, positions, cell; charge and spin unless they are 0."""
+    """16 digits of elements, positions, cell, charge and spin unless they are 0, and the arrays of ``INPUTS``."""
     found = hashlib.sha256(atoms.numbers.astype(np.int64).tobytes())
     for array in (atoms.positions, np.asarray(atoms.cell), atoms.pbc):
         found.update(np.ascontiguousarray(array).tobytes())
     for name in ("charge", "spin"):
         if atoms.info.get(name):
             found.update(f"{name} {float(atoms.info[name])!r}".encode())
+    for name, array in input_arrays(atoms).items():
+        found.update(name.encode() + np.ascontiguousarray(array, dtype=float).tobytes())
     return found.hexdigest()[:16]
 
 
@@ -188,6 +195,7 @@ def label_structure(start: Atoms, number: int, config: LabelConfig) -> Labelled:
                 dropped += 1
             else:
                 labelled.info |= {"structure": number, "frame": len(frames)}
+                labelled.arrays |= {name: array.copy() for name, array in input_arrays(start).items()}
                 frames.append(labelled)
     except Exception as error:  # calculators raise what they like; the other structures are none the worse
         return Labelled("", 0, 0, f"{type(error).__name__}: {' '.join(str(error).split())}"[:300])
@@ -198,13 +206,44 @@ def label_structure(start: Atoms, number: int, config: LabelConfig) -> Labelled:
 
 
 def with_total_charge(start: Atoms) -> Atoms:
-    """A copy whose initial charges and moments, which calculators read, sum to the charge and spin in ``info``."""
+    """A copy whose initial charges and moments, which calculators read, sum to the charge and spin in ``info``.
+
+    Those that it has stay, and their sum goes to ``info``; else one atom gets the number in ``info``. Constraints go.
+
+    Raises:
+        ValueError: the structure says two charges or two spins.
+    """
     atoms = Atoms(start.numbers, start.positions, cell=start.cell, pbc=start.pbc)
     atoms.info = {name: start.info[name] for name in ("charge", "spin") if name in start.info}
+    for name, array in input_arrays(start).items():
+        atoms.set_array(name, array)
     for name, place in (("charge", "initial_charges"), ("spin", "initial_magmoms")):
-        if atoms.info.get(name):
-            atoms.set_array(place, np.eye(1, len(atoms))[0] * float(atoms.info[name]))
+        given = atoms.info.get(name)
+        if not atoms.has(place):
+            if given:
+                atoms.set_array(place, np.eye(1, len(atoms))[0] * float(given))
+        elif atoms.arrays[place].ndim == 1:  # moments of three components have no one spin
+            total = round(float(atoms.arrays[place].sum()), 6)
+            if given is not None and abs(total - float(given)) > _OF_ONE_TOTAL:
+                raise ValueError(
+                    f"info[{name!r}] is {given}, but {place} sum to {total:g}: leave one of the two away"
+                )
+            atoms.info.setdefault(name, total)
     return atoms
+
+
+def input_arrays(atoms: Atoms) -> dict[str, np.ndarray]:
+    """The arrays of ``INPUTS`` that a structure has; charges and moments that are all 0 count as none.
+
+    Example:
+        >>> input_arrays(Atoms("O2", magmoms=[1, 1], charges=[0, 0]))
+        {'initial_magmoms': array([1., 1.])}
+    """
+    return {
+        name: atoms.arrays[name]
+        for name in INPUTS
+        if name in atoms.arrays and (name == "masses" or atoms.arrays[name].any())
+    }
 
 
 def with_labels(atoms: Atoms) -> Atoms:
@@ -217,11 +256,7 @@ def with_labels(atoms: Atoms) -> Atoms:
     energy, forces = atoms.get_potential_energy(), atoms.get_forces()
     if not (np.isfinite(energy) and np.isfinite(forces).all()):
         raise ValueError("the calculator gave an energy or force that is not finite")
-    results: dict[str, Any] = {
-        **getattr(atoms.calc, "results", {}),
-        "energy": float(energy),
-        "forces": forces,
-    }
+    results = {**getattr(atoms.calc, "results", {}), "energy": float(energy), "forces": forces}
     for name in _INFO:
         if name in results and (name != "stress" or atoms.pbc.all()):
             value = results[name]
@@ -257,6 +292,7 @@ def _outcomes(
 
 
 def _start_worker() -> None:
-    """Ctrl-C is for the parent, which lets the jobs at work end."""
+    """Ctrl-C is for the parent, which lets the jobs at work end; a worker has one thread, as has what it starts."""
     signal(SIGINT, SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)  # it was loaded before, and reads the variable only then

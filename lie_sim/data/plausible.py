@@ -34,12 +34,14 @@ def check_values(molecules: Molecules, *, source: str, suspicious: bool = True) 
         suspicious: also refuse magnitudes that suggest other units.
 
     Raises:
-        DataError: a number is not finite in all of a structure's values, or a magnitude is suspicious.
+        DataError: a number is not finite in all of a structure's values, periodic lattice vectors do not span their
+            directions, or a magnitude is suspicious.
     """
     structure = np.repeat(np.arange(len(molecules)), molecules.sizes)
     bad = structure[~np.isfinite(molecules.positions).all(1)]
     if len(bad):
         raise DataError(f"{source}: a position of structure {bad[0]} is not finite")
+    _check_cells(molecules, source)
     if not ((molecules.numbers >= 1) & (molecules.numbers <= 118)).all():
         wrong = structure[(molecules.numbers < 1) | (molecules.numbers > 118)][0]
         raise DataError(f"{source}: structure {wrong} has an unknown element")
@@ -55,6 +57,20 @@ def check_values(molecules: Molecules, *, source: str, suspicious: bool = True) 
             )
     if suspicious:
         _check_magnitudes(molecules, source)
+
+
+def _check_cells(molecules: Molecules, source: str) -> None:
+    bad = np.flatnonzero(~np.isfinite(molecules.cells).all((1, 2)))
+    if len(bad):
+        raise DataError(f"{source}: the cell of structure {bad[0]} is not finite")
+    periodic = np.flatnonzero(molecules.pbc.any(1))
+    pbc, cells = molecules.pbc[periodic], molecules.cells[periodic]
+    flat = periodic[np.linalg.matrix_rank(cells * pbc[..., None]) < pbc.sum(1)]
+    if len(flat):
+        raise DataError(
+            f"{source}: structure {flat[0]} is periodic along {molecules.pbc[flat[0]].tolist()}, but its lattice "
+            f"vectors {molecules.cells[flat[0]].tolist()} do not span that: give them, or set pbc to F"
+        )
 
 
 def _check_magnitudes(molecules: Molecules, source: str) -> None:

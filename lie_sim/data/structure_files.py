@@ -133,8 +133,12 @@ def from_atoms(
     """A set of structures from ASE atoms, with their reference values.
 
     Raises:
-        DataError: there is none, or a reference value has the wrong shape.
+        DataError: there is none, or a reference value has the wrong shape, or a structure has some values under the
+            prefix and others as results of a calculator.
+        TypeError: it is one ``Atoms``.
     """
+    if isinstance(systems, Atoms):
+        raise TypeError("expected a list of Atoms, got one Atoms: write [atoms]")
     parts = [_one(atoms, number, prefix, source) for number, atoms in enumerate(systems)]
     if not parts:
         raise DataError(f"{source} holds no structure")
@@ -145,6 +149,7 @@ def _one(atoms: Atoms, number: int, prefix: str, source: str) -> Molecules:
     count = len(atoms)
     if count == 0:
         raise DataError(f"{source}: structure {number} has no atoms")
+    _refuse_two_sources(atoms, prefix, f"{source}: structure {number}")
     values: dict[str, np.ndarray] = {}
     for name, shape in (PER_STRUCTURE | PER_ATOM).items():
         found = _value(atoms, name, prefix)
@@ -185,6 +190,18 @@ def _value(atoms: Atoms, name: str, prefix: str) -> Any:
     return None
 
 
+def _refuse_two_sources(atoms: Atoms, prefix: str, where: str) -> None:
+    """Labels of a structure are of one method: those under a prefix and those of a calculator may be of two."""
+    marked = [name for name in _FROM_RESULTS if prefix + name in {*atoms.info, *atoms.arrays}]
+    results = getattr(atoms.calc, "results", {})
+    others = [name for name in _FROM_RESULTS if name in results and name not in marked]
+    if marked and others:
+        raise DataError(
+            f"{where} has {', '.join(prefix + name for name in marked)}, but {', '.join(others)} under the plain name, "
+            f"which may be of another method: rename it to {prefix + others[0]}, or remove it (atoms.calc = None)"
+        )
+
+
 def _read_npz(path: Path, energy_unit: str | None, length_unit: str | None) -> Molecules:
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -201,10 +218,15 @@ def _read_npz(path: Path, energy_unit: str | None, length_unit: str | None) -> M
     energy = _unit(path, energy_unit or _said(arrays, "e_unit"), ENERGY_UNITS, "energy_unit")
     length = _unit(path, length_unit or _said(arrays, "r_unit") or "Ang", LENGTH_UNITS, "length_unit")
     positions = np.asarray(found["positions"], dtype=float) * length
-    numbers = np.asarray(found["numbers"], dtype=np.int64)
-    if positions.ndim != 3 or positions.shape[1:] != (len(numbers), 3):
+    numbers = np.asarray(found["numbers"])
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iuf" or (numbers % 1).any():
         raise DataError(
-            f"{path}: positions must have shape (T, {len(numbers)}, 3) for {len(numbers)} atomic numbers, "
+            f"{path}: atomic numbers must be whole numbers of shape (N,), the same for every frame; "
+            f"got {numbers.dtype} of shape {numbers.shape}"
+        )
+    if positions.ndim != 3 or len(positions) == 0 or positions.shape[1:] != (len(numbers), 3):
+        raise DataError(
+            f"{path}: positions must have shape (T, {len(numbers)}, 3), T > 0, for {len(numbers)} atomic numbers, "
             f"got {positions.shape}"
         )
     frames = len(positions)
@@ -215,7 +237,7 @@ def _read_npz(path: Path, energy_unit: str | None, length_unit: str | None) -> M
         values["forces"] = np.asarray(found["forces"], dtype=float).reshape(-1, 3) * energy / length
     try:
         return Molecules(
-            numbers=np.tile(numbers, frames),
+            numbers=np.tile(numbers.astype(np.int64), frames),
             positions=positions.reshape(-1, 3),
             offsets=np.arange(frames + 1) * len(numbers),
             cells=np.zeros((frames, 3, 3)),

@@ -151,3 +151,16 @@ class TestVersion4:
         surface_of.set_positions(1.1 * surface_of.get_positions())
         assert np.abs(surface_of.get_property("forces") - first).max() > 1e-6
         assert surface.inner.evaluations == 2
+
+    def test_atoms_of_version_4_keep_their_arrays(self) -> None:
+        pytest.importorskip("ase._4")
+        from ase._4.atoms import Atoms as Atoms4
+
+        from lie_sim.calculators.version4 import version3
+
+        new = Atoms4.from_v3atoms(Atoms("H2", [[0, 0, 0], [0, 0, 0.8]]))
+        new.arrays["initial_magmoms"] = np.array([1.0, -1.0])
+        new.arrays["masses"] = np.array([1.0, 2.0])
+        found = version3(new)
+        assert found.get_initial_magnetic_moments().tolist() == [1, -1]
+        assert found.get_masses().tolist() == [1, 2]

@@ -86,6 +86,13 @@ def test_info_that_the_model_reads_is_part_of_the_state(random_potential) -> Non
         atoms.get_potential_energy()
 
 
+def test_an_input_that_is_not_finite_is_refused(random_potential) -> None:
+    calculator = LieTransformerCalculator(random_potential(inputs=("charge",)))
+    for value in (np.nan, "inf"):
+        with pytest.raises(InputError, match=r"info\['charge'\] is not finite"):
+            calculator.evaluate(Atoms("H", info={"charge": value}))
+
+
 def test_info_keys_make_the_cache_see_further_entries_arrays_too(potential) -> None:
     calculator = LieTransformerCalculator(potential, info_keys=["field", "tags"])
     atoms = molecule("H2O", calculator=calculator)
@@ -211,6 +218,10 @@ def test_what_is_impossible_is_said(calculator, potential) -> None:
         (Atoms("H2", [[0, 0, 0], [0, 0, 9]], cell=9 * np.eye(3), pbc=True), "cannot be at one place"),
         (Atoms("H", pbc=True), "do not span them"),
         (Atoms(), "without atoms"),
+        (Atoms("H", cell=np.diag([np.nan, 9, 9])), "cell is not finite"),
+        (Atoms("H", cell=np.diag([np.inf, 9, 9]), pbc=True), "cell is not finite"),
+        (Atoms("H", cell=0.01 * np.eye(3), pbc=True), r"too small: .* must be in Å"),
+        (Atoms("H", cell=[1e-5, 0, 0], pbc=[True, False, False]), r"too small: .* must be in Å"),
     ]
     for atoms, message in cases:
         atoms.calc = calculator
@@ -231,6 +242,18 @@ def test_what_is_impossible_is_said(calculator, potential) -> None:
         LieTransformerCalculator(potential, skin=-1.0)
     with pytest.raises(ValueError, match="compute: no property dipol"):
         LieTransformerCalculator(potential, compute=("dipol",))
+    with pytest.raises(
+        ValueError, match=r"compute must be a list of names, got 'energy': write \['energy'\]"
+    ):
+        LieTransformerCalculator(potential, compute="energy")
+    with pytest.raises(ValueError, match=r"device must be one of PyTorch .* got 'gpu'"):
+        LieTransformerCalculator(potential, device="gpu")
+    with pytest.raises(TypeError, match=r"properties must be a list of names, got 'energy'"):
+        calculator.evaluate(water, "energy")
+    with pytest.raises(ValueError, match=r"vectors must have shape \(V, 3, 3\), got \(1, 2, 3\)"):
+        calculator.get_hvp(np.zeros((2, 3)), water)
+    with pytest.raises(ValueError, match=r"there is no atom 9: the system has 3"):
+        calculator.get_hessian(water, free=[0, 9])
     with pytest.raises(TypeError, match=r"a potential of atoms .* got LieTransformer"):
         LieTransformerCalculator(Hamiltonian(LieTransformer.default(dim=3)))
     with pytest.raises(InputError, match="no atoms"):

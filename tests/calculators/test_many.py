@@ -68,3 +68,15 @@ def test_the_place_of_a_bad_structure_is_named(calculator) -> None:
     with pytest.raises(ValueError, match="max_atoms must be at least 1"):
         predict_many(calculator, [molecule("H2O")], max_atoms=0)
     assert predict_many(calculator, []) == []
+
+
+def test_a_generator_is_a_list_and_what_is_no_list_is_refused(calculator) -> None:
+    names = ("H2O", "C6H6")
+    found = predict_many(calculator, (molecule(name) for name in names))
+    assert [len(each["forces"]) for each in found] == [3, 12]
+    with pytest.raises(TypeError, match="got one Atoms"):
+        predict_many(calculator, molecule("H2O"))
+    with pytest.raises(TypeError, match=r"structure 1: expected ase.Atoms, got str|Type-check"):
+        predict_many(calculator, [molecule("H2O"), "H2O"])
+    with pytest.raises(TypeError, match=r"write \['energy'\]"):
+        predict_many(calculator, [molecule("H2O")], properties="energy")

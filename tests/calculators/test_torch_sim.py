@@ -8,15 +8,24 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk
+from ase.calculators.calculator import InputError
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from lie_sim.calculators import LieTransformerCalculator
+from lie_sim.calculators.torch_sim import volumes
 
 SAME = 1e-11
 installed = pytest.mark.skipif(
     importlib.util.find_spec("torch_sim") is None,
     reason="torch-sim-atomistic is not installed (lie_sim[torchsim])",
 )
+
+
+def test_a_stress_without_a_volume_is_refused() -> None:
+    cells = torch.stack([torch.eye(3), torch.zeros(3, 3), -2 * torch.eye(3)])
+    assert volumes(cells[[0, 2]]).tolist() == [1, 8]
+    with pytest.raises(InputError, match=r"systems \[1\] .* compute_stress=False"):
+        volumes(cells)
 
 
 @installed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 import types
 from pathlib import Path
@@ -10,13 +12,21 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from ase.constraints import FixAtoms
 
 from lie_sim.data import labelling, reference_calculators
-from lie_sim.data.labelling import LabelConfig, label_file, label_structure
+from lie_sim.data.labelling import (
+    LabelConfig,
+    label_file,
+    label_structure,
+    structure_digest,
+    with_total_charge,
+)
 from lie_sim.data.sampling import Sampling
 from lie_sim.data.structure_files import read_structures
 from lie_sim.errors import ConfigError, DataError
@@ -116,6 +126,53 @@ def test_another_charge_or_spin_is_another_structure(tmp_path: Path, name: str) 
     label_file(tmp_path / "a.extxyz", [neutral], CONFIG)
     with pytest.raises(DataError, match="made from other structures"):
         label_file(tmp_path / "a.extxyz", [other], CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("initial_magmoms", [1.0, 1.0]), ("initial_charges", [0.5, -0.5]), ("masses", [18, 16])],
+)
+def test_arrays_that_a_calculator_reads_reach_it_and_tell_structures_apart(name: str, values: list) -> None:
+    plain = Atoms("O2", [[0, 0, 0], [1.2, 0, 0]])
+    other = plain.copy()
+    other.set_array(name, np.array(values))
+    assert with_total_charge(other).arrays[name].tolist() == values
+    assert structure_digest(other) != structure_digest(plain)
+    frame = ase.io.read(io.StringIO(label_structure(other, 0, CONFIG).text), format="extxyz")
+    assert frame.arrays[name].tolist() == values
+
+
+def test_moments_of_atoms_become_the_spin_of_the_frames() -> None:
+    text = label_structure(Atoms("O2", [[0, 0, 0], [1.2, 0, 0]], magmoms=[1, 1]), 0, CONFIG).text
+    assert ase.io.read(io.StringIO(text), format="extxyz").info["spin"] == 2.0
+
+
+def test_two_charges_of_one_structure_are_a_failure() -> None:
+    start = Atoms("O2", [[0, 0, 0], [1.2, 0, 0]], charges=[1, 0], info={"charge": -1})
+    assert label_structure(start, 0, CONFIG).error == (
+        "ValueError: info['charge'] is -1, but initial_charges sum to 1: leave one of the two away"
+    )
+
+
+def test_a_constraint_does_not_change_a_label() -> None:
+    free, held = molecule("H2O"), molecule("H2O")
+    held.set_constraint(FixAtoms([0]))
+    assert label_structure(held, 0, CONFIG).text == label_structure(free, 0, CONFIG).text
+
+
+class Counting(EMT):
+    """An energy that tells how many threads PyTorch has."""
+
+    def get_potential_energy(self, *arguments, **keywords) -> float:
+        return float(torch.get_num_threads())
+
+
+def test_a_worker_has_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    config = LabelConfig(f"{__name__}:Counting", Sampling("none"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    label_file(tmp_path / "a.extxyz", [molecule("H2O")] * 2, config, workers=2)
+    assert read_structures(tmp_path / "a.extxyz").values["energy"].tolist() == [1.0, 1.0]
 
 
 def test_two_writers_do_not_share_a_file(tmp_path: Path) -> None:

@@ -318,3 +318,36 @@ def test_the_shipped_ethanol_is_what_it_says() -> None:
     assert 0.05 < found.values["energy"].std() < 0.3  # √(3N/2) k_B T is 0.16 eV at 500 K
     moved = np.diff(found.positions.reshape(-1, 9, 3), axis=0)
     assert np.abs(moved).max(axis=(1, 2)).min() > 0.05  # no frame is there twice
+
+
+@pytest.mark.parametrize("size", [np.nan, np.inf, 0.0])
+def test_a_periodic_cell_that_is_none_is_named(tmp_path: Path, size: float) -> None:
+    crystal = Atoms("H", cell=9 * np.eye(3), pbc=True)
+    crystal.cell.array[1, 1] = size
+    write_structures(tmp_path / "a.extxyz", [Atoms("H", cell=9 * np.eye(3), pbc=True), crystal])
+    with pytest.raises(DataError, match="structure 1"):
+        read_structures(tmp_path / "a.extxyz", check=False)
+
+
+def test_labels_under_a_prefix_and_results_of_a_calculator_are_not_mixed() -> None:
+    atoms = Atoms("H", info={"REF_energy": -1.0})
+    atoms.calc = SinglePointCalculator(atoms, energy=-5.0, forces=np.ones((1, 3)))
+    with pytest.raises(DataError, match=r"structure 0 has REF_energy, but forces .* rename it to REF_forces"):
+        from_atoms([atoms])
+    atoms.arrays["REF_forces"] = np.zeros((1, 3))
+    assert from_atoms([atoms]).values["forces"].tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize("numbers", [np.array([[1, 1]] * 3), np.array([1.6, 1]), np.array(["H", "H"])])
+def test_atomic_numbers_that_are_none_are_refused(tmp_path: Path, numbers: np.ndarray) -> None:
+    np.savez(tmp_path / "a.npz", R=np.zeros((3, 2, 3)), z=numbers, E=np.zeros(3))
+    with pytest.raises(DataError, match="atomic numbers must be whole numbers"):
+        read_structures(tmp_path / "a.npz", energy_unit="eV")
+
+
+def test_a_file_without_frames_and_a_single_structure_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", R=np.zeros((0, 1, 3)), z=np.ones(1, int), E=np.zeros(0))
+    with pytest.raises(DataError, match="T > 0"):
+        read_structures(tmp_path / "a.npz", energy_unit="eV")
+    with pytest.raises(TypeError, match=r"got one Atoms|Type-check"):
+        from_atoms(Atoms("H"))

@@ -35,6 +35,8 @@ CONFIG = LabelConfig("emt", Sampling(frames=1))
 def starts() -> list[Atoms]:
     found = [molecule(name) for name in NAMES]
     found[3].info["charge"] = 1
+    found[4].set_initial_magnetic_moments([0.5, 0.5, 1.0])
+    found[5].set_masses(np.linspace(1.0, 2.0, len(found[5])))
     return found
 
 

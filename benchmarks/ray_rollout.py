@@ -5,9 +5,11 @@
     store       frames of 100 atoms (4,800 bytes) written a second, in segments of 100, and bytes on disk over raw
     segment     CPU time of a run in this process over that of lie_sim.rollout, which keeps nothing
     ray         (--ray) time of two bare processes over that of two workers on Ray, segment by segment the same work,
-                interleaved, after a warm-up; idle time of a worker between two segments
+                interleaved, after a warm-up; idle time of a worker between two segments; and the same ratio for two
+                workers of joblib, which get whole chunks, and of Dask, which get segments, where they are installed
 
-    python benchmarks/ray_rollout.py [--ray] [--repeats 5] [--segment-seconds 2]
+    pip install --target DIR joblib distributed
+    PYTHONPATH=DIR python benchmarks/ray_rollout.py [--ray] [--repeats 5] [--segment-seconds 2]
 
 Without --ray two CPU minutes on one thread. With it two cores of their own are needed.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import io
 import math
 import statistics
@@ -158,15 +161,51 @@ def chain(folder: Path, chunk: int, segments: int) -> None:
         worker.run(chunk, number)
 
 
-def bare(run: Run, pool: ProcessPoolExecutor) -> float:
-    """Seconds of two processes that take chunks in turn."""
-    begun = time.perf_counter()
-    jobs = [
-        pool.submit(chain, run.folder, c, run.manifest.num_segments) for c in range(len(run.manifest.chunks))
-    ]
-    for job in jobs:
+def one(folder: Path, chunk: int, number: int, after: None = None) -> None:
+    """A segment, when the one before it is done."""
+    torch.set_num_threads(1)
+    Worker(folder).run(chunk, number)
+
+
+def chains(run: Run) -> list[tuple[Path, int, int]]:
+    """Arguments of :func:`chain` for every chunk."""
+    return [(run.folder, chunk, run.manifest.num_segments) for chunk in range(len(run.manifest.chunks))]
+
+
+def bare(run: Run, pool: ProcessPoolExecutor) -> None:
+    """Two processes that take chunks in turn."""
+    for job in [pool.submit(chain, *words) for words in chains(run)]:
         job.result()
-    return time.perf_counter() - begun
+
+
+def by_joblib(run: Run) -> None:
+    """Two workers that stay for the next call."""
+    joblib = importlib.import_module("joblib")
+    joblib.Parallel(n_jobs=2)(joblib.delayed(chain)(*words) for words in chains(run))
+
+
+def by_dask(run: Run, client: Any) -> None:
+    """Segments, each of which waits for the one before it."""
+    last = []
+    for folder, chunk, segments in chains(run):
+        done = None
+        for number in range(segments):
+            done = client.submit(one, folder, chunk, number, done, pure=False)
+        last.append(done)
+    client.gather(last)
+
+
+def rivals(stack: contextlib.ExitStack) -> dict[str, Callable[[Run], None]]:
+    """Who else is installed, with two workers each."""
+    found: dict[str, Callable[[Run], None]] = {}
+    if importlib.util.find_spec("joblib"):
+        found["joblib"] = by_joblib
+    if importlib.util.find_spec("distributed"):
+        dask = importlib.import_module("distributed")
+        options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
+        client = stack.enter_context(dask.Client(stack.enter_context(dask.LocalCluster(**options))))
+        found["dask"] = lambda run: by_dask(run, client)
+    return found
 
 
 def fresh(folder: Path, segment: int, steps: int, chunks: int) -> Run:
@@ -186,19 +225,26 @@ def on_ray(folder: Path, repeats: int, seconds: float) -> dict[str, float]:
         **RUN | {"steps": 10**9},
     )
     segment, steps = probe.manifest.segment_steps, 4 * probe.manifest.segment_steps
-    ratios, idle = [], list[float]()
-    context = get_context("spawn")
-    with cluster("local", workers=2), ProcessPoolExecutor(2, mp_context=context) as pool:
+    times, idle = dict[str, list[float]](), list[float]()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(cluster("local", workers=2))
+        pool = stack.enter_context(ProcessPoolExecutor(2, mp_context=get_context("spawn")))
+        ways = {"bare": lambda run: bare(run, pool), "ray": Run.finish, **rivals(stack)}
         for number in range(repeats + 1):
-            plain = bare(fresh(folder / f"bare{number}", segment, steps, 4), pool)
-            run = fresh(folder / f"ray{number}", segment, steps, 4)
-            begun = time.perf_counter()
-            run.finish()
-            if number > 0:  # the first is the warm-up
-                ratios.append(plain / (time.perf_counter() - begun))
-                idle += list(_idle(run))
+            for name, way in ways.items():
+                run = fresh(folder / f"{name}{number}", segment, steps, 4)
+                begun = time.perf_counter()
+                way(run)
+                if number > 0:  # the first is the warm-up
+                    times.setdefault(name, []).append(time.perf_counter() - begun)
+                    idle += list(_idle(run)) if name == "ray" else []
+    efficiency = {
+        name: statistics.median(plain / taken for plain, taken in zip(times["bare"], found, strict=True))
+        for name, found in times.items()
+    }
     return {
-        "efficiency_over_multiprocessing": statistics.median(ratios),
+        "efficiency_over_multiprocessing": efficiency.pop("ray"),
+        **{f"efficiency_{name}": value for name, value in efficiency.items() if name != "bare"},
         "gap_ms_median": 1e3 * statistics.median(idle),
         "segment_seconds": seconds,
     }

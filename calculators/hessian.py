@@ -85,9 +85,9 @@ class SecondDerivatives:
         """
         count = self._q.shape[1]
         chosen = list(range(count)) if atoms is None else list(atoms)
-        wrong = [atom for atom in chosen if not 0 <= atom < count]
+        wrong = [atom for atom in chosen if not -count <= atom < count]
         if wrong:
-            raise ValueError(f"there is no atom {wrong[0]}: the system has {count}, counted from 0")
+            raise ValueError(f"there is no atom {wrong[0]}: the system has {count}")
         places = (3 * torch.tensor(chosen, dtype=torch.long)[:, None] + torch.arange(3)).flatten()
         unit = torch.zeros(len(places), 3 * count, dtype=self._q.dtype, device=self._q.device)
         unit[torch.arange(len(places)), places] = 1.0

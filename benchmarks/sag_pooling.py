@@ -1,11 +1,11 @@
 """How well does self-attention pooling tell classes of graphs, beside random nodes and all nodes on the same layers?
 
 NCI1, PROTEINS and MUTAG, ten stratified folds and three seeds (of folds, weights and batches), both architectures of
-the SAGPool paper: three convolutions of 128 channels, half of the nodes kept, a readout by mean and maximum. "mean_pool"
-keeps all nodes, "random_k" as many as SAGPool at random; convolutions and readout are the same. One fold is for the
-test, the next one says when to stop (50 epochs without a lower loss), the others are learned from; the test part is
-looked at once. Figures are mean accuracies in percent: of NCI1 and MUTAG with the global architecture, of PROTEINS with
-the hierarchical one, as the paper is better; all others are in the details.
+the SAGPool paper: three convolutions of 128 channels, half of the nodes kept, a readout by mean and maximum.
+"mean_pool" keeps all nodes, "random_k" as many as SAGPool at random; convolutions and readout are the same. One fold is
+for the test, the next one says when to stop (50 epochs without a lower loss), the others are learned from; the test
+part is looked at once. Figures are mean accuracies in percent: of NCI1 and MUTAG with the global architecture, of
+PROTEINS with the hierarchical one, as the paper is better; all others are in the details.
 
 Where ours differs from the paper: equal scores are kept together, AdamW in place of Adam, at most 1,000 epochs,
 3 × 10 runs in place of 20 × 10.

@@ -2,14 +2,19 @@
 
 from lie_sim.pooling.graph_batch import GraphBatch
 from lie_sim.pooling.graph_layers import GRAPH_POOLS, GraphConvolution, GraphPool, read_out_graphs
+from lie_sim.pooling.sag_pool import POOL_MODES, PairScore, Pooled, SAGPool
 from lie_sim.pooling.soft_top_k import local_gate, soft_top_k
 from lie_sim.pooling.top_k import hard_top_k, kept_count
 
 __all__ = [
     "GRAPH_POOLS",
+    "POOL_MODES",
     "GraphBatch",
     "GraphConvolution",
     "GraphPool",
+    "PairScore",
+    "Pooled",
+    "SAGPool",
     "hard_top_k",
     "kept_count",
     "local_gate",

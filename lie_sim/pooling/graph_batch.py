@@ -97,9 +97,9 @@ class GraphBatch:
         """Largest value of each channel among the nodes of each graph; 0 for a graph without nodes."""
         if self.weights is not None:
             x = x * self.weights[:, None]
-        rows = self.graph[:, None].expand_as(x)
-        empty = x.new_zeros(self.num_graphs, x.shape[1])
-        return empty.scatter_reduce(0, rows, x, "amax", include_self=False)
+        # Not segment_reduce: where several nodes have the maximum its gradient is wrong (PyTorch 2.13).
+        every = torch.arange(len(x), device=x.device)
+        return functional.embedding_bag(every, x, row_offsets(self.sizes)[:-1], mode="max")
 
 
 def row_offsets(counts: Int[Tensor, " P"]) -> Int[Tensor, " P1"]:

@@ -78,6 +78,18 @@ def test_a_batch_is_its_graphs_one_by_one(mode: str) -> None:
         begin += size
 
 
+def test_the_gradient_of_a_maximum_goes_to_those_that_have_it_once() -> None:
+    graphs, _ = random_graphs([40, 30])
+    x = torch.randint(0, 3, (70, 128)).double().requires_grad_()
+    slopes = torch.randn(2, 256, dtype=torch.float64)[:, 128:]
+    found = graphs.max(x)
+    (gradient,) = torch.autograd.grad(found, x, slopes)
+    for graph, part in enumerate((slice(0, 40), slice(40, 70))):
+        assert torch.equal(found[graph], x[part].amax(0))
+        torch.testing.assert_close(gradient[part].sum(0), slopes[graph], rtol=EXACT, atol=EXACT)
+        assert not gradient[part][x[part] != found[graph]].any()
+
+
 def test_equal_nodes_are_kept_together() -> None:
     ring = torch.eye(6, dtype=torch.float64).roll(1, 0)
     graphs = graph_batch(torch.ones(6, 4, dtype=torch.float64), ring + ring.T, [6])

@@ -72,9 +72,8 @@ class GraphTask:
         """SHA-256 of graphs and parts."""
         graphs = self.data.graphs
         parts = {"train": self.train, "validation": self.validation, "labels": self.data.labels}
-        return tensors_digest(
-            {"x": graphs.x, "neighbours": graphs.neighbours, "graph": graphs.graph, **parts}
-        )
+        parts |= {"x": graphs.x, "neighbours": graphs.neighbours, "graph": graphs.graph}
+        return tensors_digest({name: tensor.contiguous() for name, tensor in parts.items()})
 
     def options(self) -> dict[str, Any]:
         """What changes the loss."""

@@ -56,6 +56,13 @@ def test_the_same_seed_gives_the_same_weights(rings: GraphSet) -> None:
     assert torch.equal(trained(), trained())
 
 
+def test_the_digest_tells_parts_apart_and_takes_every_stride(rings: GraphSet) -> None:
+    order = torch.arange(40)
+    even, odd = GraphTask(rings, train=order[::2], validation=order[:1]), order[1::2]
+    assert even.digest() == GraphTask(rings, train=order[::2].clone(), validation=order[:1]).digest()
+    assert even.digest() != GraphTask(rings, train=odd, validation=order[:1]).digest()
+
+
 def test_evaluation_leaves_the_mode_and_counts_right(rings: GraphSet) -> None:
     class Odd(torch.nn.Module):
         def forward(self, graphs: object) -> torch.Tensor:

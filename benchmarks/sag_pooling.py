@@ -61,10 +61,11 @@ class Part:
 
 
 def parts() -> Iterator[Part]:
-    """All runs; a seed is finished before the next one begins, so that an unfinished benchmark is balanced."""
+    """All runs: seed by seed, and of each first what the figures show, so that an unfinished benchmark is balanced."""
     for seed in range(SEEDS):
-        for dataset, shown in SHOWN.items():
-            for architecture in sorted(ARCHITECTURES, key=lambda name: name != shown):
+        for first in (True, False):
+            for dataset, shown in SHOWN.items():
+                (architecture,) = (name for name in ARCHITECTURES if (name == shown) == first)
                 for fold in range(FOLDS):
                     for pool in POOLS:
                         yield Part(seed, dataset, architecture, pool, fold)

@@ -73,7 +73,9 @@ class GraphTask:
         graphs = self.data.graphs
         parts = {"train": self.train, "validation": self.validation, "labels": self.data.labels}
         parts |= {"x": graphs.x, "neighbours": graphs.neighbours, "graph": graphs.graph}
-        return tensors_digest({name: tensor.contiguous() for name, tensor in parts.items()})
+        return tensors_digest(
+            {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in parts.items()}
+        )
 
     def options(self) -> dict[str, Any]:
         """What changes the loss."""

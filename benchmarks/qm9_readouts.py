@@ -1,7 +1,7 @@
 """How should the gap of a molecule be read off its atoms: attention, sum, mean, or the half that SAGPool keeps?
 
-The same network and recipe as ``lie-sim train qm9 --targets gap`` with 5,000 training molecules, the same CPU time on one
-core for each readout; the mean absolute error of the gap of test molecules in meV.
+The same network and recipe as ``lie-sim train qm9 --targets gap`` with 5,000 training molecules, the same CPU time on
+one core for each readout; the mean absolute error of the gap of test molecules in meV.
 
     python benchmarks/qm9_readouts.py --keep DIR                  # parts that are in DIR are not done again
     python benchmarks/qm9_readouts.py --keep DIR --only soft_sag  # one part

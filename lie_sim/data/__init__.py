@@ -15,6 +15,7 @@ from lie_sim.data.dataset import (
     save_dataset,
 )
 from lie_sim.data.derivatives import force_targets, hermite_weights
+from lie_sim.data.graphs import GraphSet, fold_split, read_tu, stratified_folds
 from lie_sim.data.molecules import Molecules
 from lie_sim.data.qm9 import qm9, qm9_splits
 from lie_sim.data.solar import solar_trajectories
@@ -25,9 +26,11 @@ __all__ = [
     "Constellations",
     "Dataset",
     "DatasetConfig",
+    "GraphSet",
     "Molecules",
     "Trajectories",
     "constellation_splits",
+    "fold_split",
     "force_targets",
     "generate_dataset",
     "generate_split",
@@ -37,6 +40,8 @@ __all__ = [
     "make_trajectories",
     "qm9",
     "qm9_splits",
+    "read_tu",
     "save_dataset",
     "solar_trajectories",
+    "stratified_folds",
 ]

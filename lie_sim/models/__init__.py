@@ -14,6 +14,7 @@ from lie_sim.models.base import (
 from lie_sim.models.config import LieTransformerConfig
 from lie_sim.models.derivatives import Evaluation, evaluate, property_jacobian
 from lie_sim.models.fully_connected import FullyConnected, FullyConnectedConfig
+from lie_sim.models.graph_classifier import GraphClassifier, GraphClassifierConfig
 from lie_sim.models.lie_transformer import LieTransformer, LieTransformerClassifier
 from lie_sim.models.presets import PAPER_PRESETS, paper_preset
 
@@ -25,6 +26,8 @@ __all__ = [
     "Evaluation",
     "FullyConnected",
     "FullyConnectedConfig",
+    "GraphClassifier",
+    "GraphClassifierConfig",
     "HeadConfig",
     "LieTransformer",
     "LieTransformerClassifier",

@@ -152,7 +152,7 @@ class AtomicPotential(EnergyModel):
         properties = self.heads(features, q, numbers, inside)
         if not self.has_energy:
             return torch.full(numbers.shape, torch.nan, dtype=torch.float64, device=q.device), properties
-        energies = network.read_energies(features.points, particles)
+        energies = network.read_energies(features, particles)
         return self._complete(energies, q, numbers, particles, neighbours), properties
 
     def _inside(self, particles: Particles) -> tuple[Tensor, Particles]:

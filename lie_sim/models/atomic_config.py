@@ -20,6 +20,8 @@ REFERENCES_PER_ELEMENT = {
 """Kinds of heads, and how many reference values of each element they take."""
 GEOMETRIC_KINDS = ("charges", "dipole", "polarizability", "spatial_extent")
 """Kinds that need directions or pairs, which moment attention has."""
+READOUTS = ("attention", "sum", "mean", "sag", "soft_sag")
+"""How the atoms of an "intensive" property are pooled."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class HeadConfig:
         mean: constant that is added, of "intensive".
         references: constants of each element, added for every atom: one of "extensive" and "polarizability" (its
             trace/3), two of "spatial_extent" (all factors of |r|² first, then all constants); empty means 0.
+        readout: of "intensive": "attention", "sum" or "mean" over the atoms, or the mean over the half of them that
+            self-attention pooling keeps, chosen hard ("sag": jumps as atoms move) or softly ("soft_sag": smooth).
 
     Example:
         >>> HeadConfig("intensive", mean=-6.5, scale=0.6).kind
@@ -43,12 +47,17 @@ class HeadConfig:
     scale: float = 1.0
     mean: float = 0.0
     references: tuple[float, ...] = ()
+    readout: str = "attention"
 
     def __post_init__(self) -> None:
         if self.kind not in REFERENCES_PER_ELEMENT:
             raise ValueError(
                 f"unknown kind of head {self.kind!r}; choose one of {', '.join(REFERENCES_PER_ELEMENT)}"
             )
+        if self.readout not in READOUTS:
+            raise ValueError(f"unknown readout {self.readout!r}; choose one of {', '.join(READOUTS)}")
+        if self.readout != "attention" and self.kind != "intensive":
+            raise ValueError(f"only an intensive property has a readout, not one of the kind {self.kind!r}")
         if not (self.scale > 0 and math.isfinite(self.scale)):
             raise ValueError(f"the scale of a head must be positive and finite, got {self.scale}")
         if not all(map(math.isfinite, (self.mean, *self.references))):

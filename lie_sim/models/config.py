@@ -12,7 +12,14 @@ READOUTS = ("sum", "mean", "max")
 HEADS = ("residual", "deep", "linear")
 NORMS = ("bounded", "none", "pre", "post")
 WEIGHTINGS = ("none", "masses")
-
+POOLS = ("none", "gate")
+_ONLY_PROPERTIES = ("hard", "soft", "sag", "soft_sag")
+_NO_ENERGY = (
+    "an energy cannot be pooled by {!r}: a hard choice makes it jump as particles move, so that no forces conserve "
+    "it, and the threshold of hard and soft top-k hangs on all particles, so that the energy of two systems far apart "
+    "is not the sum of theirs. Use pool='gate', which is smooth and local; 'sag' and 'soft_sag' are for heads of "
+    "intensive properties"
+)
 _CHOICES = {
     "lifting": LIFTINGS,
     "readout": READOUTS,
@@ -20,6 +27,7 @@ _CHOICES = {
     "norm": NORMS,
     "source_weight": WEIGHTINGS,
     "readout_weight": WEIGHTINGS,
+    "pool": POOLS,
 }
 _LEAST = dict.fromkeys(("num_attributes", "num_species", "num_frames", "num_moments", "content_features"), 0)
 _LEAST |= dict.fromkeys(
@@ -99,6 +107,8 @@ class LieTransformerConfig:
         source_weight: of a particle in what others see of it, "none" or "masses" (the equivalence principle): in the
             attention and in the sums over neighbours of soft frames and moments.
         readout_weight: of a particle's energy in the sum, "none" or "masses".
+        pool: "gate" multiplies each particle's energy by a smooth local weight that says how much it matters
+            (:class:`~lie_sim.pooling.PairScore`), "none" does not.
         length_scale: unit of length, in the unit of q.
         energy_scale: unit of energy.
         mass_mean: subtracted from the masses.
@@ -145,6 +155,7 @@ class LieTransformerConfig:
     readout: str = "sum"
     source_weight: str = "none"
     readout_weight: str = "none"
+    pool: str = "none"
     length_scale: float = 1.0
     energy_scale: float = 1.0
     mass_mean: float = 0.0
@@ -153,6 +164,8 @@ class LieTransformerConfig:
     attribute_std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.pool in _ONLY_PROPERTIES:
+            raise ValueError(_NO_ENERGY.format(self.pool))
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
             if value not in allowed:
@@ -160,6 +173,8 @@ class LieTransformerConfig:
         self._check_numbers()
         self._check_attribute_scales()
         self._check_lifting()
+        if self.pool != "none" and self.readout != "sum":
+            raise ValueError(f"pool={self.pool!r} weighs the terms of readout='sum', not {self.readout!r}")
 
     def _check_numbers(self) -> None:
         for name, least in _LEAST.items():

@@ -24,8 +24,8 @@ class HeadInputs:
 
     Args:
         f: invariant features, shape (B, N, C).
-        pairs: envelope and radial basis of the pairs; None if no head needs them.
-        moments: T of every particle, shape (B, N, P, m); likewise.
+        pairs: envelope and radial basis of the pairs of points.
+        moments: T of every particle, shape (B, N, P, m); None if no head needs them.
         vectors: r_ij = r_j − r_i in Å, shape (B, N, K, 3); likewise.
         offsets: r_i − c in Å, 0 for padding, shape (B, N, 3).
         numbers: atomic numbers, 0 for padding, shape (B, N).
@@ -35,7 +35,7 @@ class HeadInputs:
     """
 
     f: Float[Tensor, "B N C"]
-    pairs: PairGeometry | None
+    pairs: PairGeometry
     moments: Float[Tensor, "B N P m"] | None
     vectors: Float[Tensor, "B N K 3"] | None
     offsets: Float[Tensor, "B N 3"]
@@ -75,7 +75,7 @@ def head_inputs(
     total = particles.attributes[:, 0, 0] if charged and particles.attributes is not None else None
     return HeadInputs(
         f=features.points.unflatten(1, (q.shape[1], features.pairs.num_lifts)).mean(2),
-        pairs=features.pairs if geometric else None,
+        pairs=features.pairs,
         moments=features.moments,
         vectors=pair_vectors(q, features.neighbours) if geometric else None,
         offsets=torch.where(mask[..., None], q - centre, 0.0),

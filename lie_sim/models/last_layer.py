@@ -60,10 +60,11 @@ def require_linear_readout(potential: AtomicPotential) -> LieTransformer:
             "the last layer is known of a LieTransformer with an energy; use an ensemble for other models"
         )
     config = network.config
-    if config.readout != "sum" or config.readout_weight != "none":
+    found = (config.readout, config.readout_weight, config.pool)
+    if found != ("sum", "none", "none"):
         raise ValueError(
-            f"the last layer is used of models with readout 'sum' without weights, not {config.readout!r} and "
-            f"{config.readout_weight!r}; use an ensemble"
+            "the last layer is used of models with readout 'sum' without weights or pool, not with readout, "
+            f"readout_weight and pool {found}; use an ensemble"
         )
     return network
 

@@ -1,6 +1,6 @@
 """The LieTransformer as a potential energy.
 
-    E(q) = Σ_i ε_i,      ε_i = energy_scale · (w·f_i + MLP(f_i))
+    E(q) = Σ_i ε_i,      ε_i = energy_scale · (w·f_i + MLP(f_i))        with pool="gate" times σ(z_i), z_i of PairScore
 
 Reference: Hutchinson, Le Lan, Zaidi, Dupont, Teh, Kim, "LieTransformer: equivariant self-attention for Lie
 groups", ICML 2021, arXiv:2012.10885. Soft frames, gated values and the extensive readout are ours.
@@ -17,11 +17,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lie_sim.activations import silu
-from lie_sim.models.backbone import LieTransformerBackbone
+from lie_sim.models.backbone import Features, LieTransformerBackbone
 from lie_sim.models.base import EnergyModel, register_model
 from lie_sim.models.config import LieTransformerConfig
 from lie_sim.models.presets import paper_preset
 from lie_sim.neighbors import NeighbourMatrix, neighbour_matrix
+from lie_sim.pooling import PairScore, local_gate
 from lie_sim.state import Particles
 
 
@@ -124,6 +125,7 @@ class LieTransformer(EnergyModel):
         self.config = config
         self.backbone = LieTransformerBackbone(config)
         self.head = _HEADS[config.head](config.width, 1)
+        self.gate = PairScore(config.width) if config.pool == "gate" else None
         lifting = self.backbone.lifting
         self.equivariant_under = lifting.equivariant_under
         self.exact_symmetry = lifting.exact
@@ -150,15 +152,17 @@ class LieTransformer(EnergyModel):
         self, q: Float[Tensor, "B N d"], particles: Particles, neighbours: NeighbourMatrix | None = None
     ) -> Float[Tensor, "B N"]:
         """Per-particle energies (B, N); with a mean or max readout the total is shared out equally."""
-        return self.read_energies(self.backbone(q, particles, neighbours), particles)
+        return self.read_energies(self.backbone.features(q, particles, neighbours), particles)
 
-    def read_energies(self, f: Float[Tensor, "B M C"], particles: Particles) -> Float[Tensor, "B N"]:
+    def read_energies(self, features: Features, particles: Particles) -> Float[Tensor, "B N"]:
         """Per-particle energies from the features of the backbone."""
-        config, count = self.config, particles.num_particles
+        config, count, f = self.config, particles.num_particles, features.points
         lifts = self.backbone.lifting.num_lifts
         if config.readout == "sum":
             energies: Tensor = self.head(f).squeeze(-1)
             energies = energies.reshape(len(f), count, lifts).mean(-1) * config.energy_scale
+            if self.gate is not None:
+                energies = energies * local_gate(self.gate(f, features.pairs), temperature=1.0)
             if config.readout_weight == "masses":
                 energies = energies * particles.masses.to(energies.dtype)
             return energies if particles.mask is None else energies * particles.mask
@@ -175,6 +179,9 @@ class LieTransformerClassifier(nn.Module):
         config: the architecture; its ``readout`` pools the particles.
         num_outputs: how many numbers.
 
+    Raises:
+        ValueError: the configuration has a gate, which is for energies.
+
     Example:
         >>> model = LieTransformerClassifier(LieTransformerConfig(readout="mean"), num_outputs=4)
         >>> model(torch.randn(2, 5, 2), Particles(masses=torch.ones(2, 5))).shape
@@ -183,6 +190,8 @@ class LieTransformerClassifier(nn.Module):
 
     def __init__(self, config: LieTransformerConfig, num_outputs: int) -> None:
         super().__init__()
+        if config.pool != "none":
+            raise ValueError(f"pool={config.pool!r} is for energies: leave it 'none', the readout pools here")
         self.config, self.num_outputs = config, num_outputs
         self.backbone = LieTransformerBackbone(config)
         self.head = _HEADS[config.head](config.width, num_outputs)

@@ -56,7 +56,6 @@ class PairFlow(nn.Module):
     def forward(self, inputs: HeadInputs) -> Float[Tensor, "B N K"]:
         """t_ij or σ_ij; 0 for padding."""
         pairs = inputs.pairs
-        assert pairs is not None
         own: Tensor = self.atom(inputs.f)
         other = pairs.sources(own)
         a, b = own[:, :, None].chunk(2, dim=-1)

@@ -4,7 +4,8 @@ r"""Heads for numbers that do not grow with the molecule, and for sums over its 
     extensive   y = Σ_i (reference(Z_i) + scale · (w·f_i + MLP(f_i)))
 
 The attention of a few heads lets an orbital energy be that of the group which has the orbital; one head has equal
-weights and tells the mean. Sums are taken in float64, for total energies can be tens of thousands of eV.
+weights and tells the mean. Other readouts take for p the sum, the mean, or the mean over the atoms that
+:class:`~lie_sim.pooling.SAGPool` keeps. Sums are taken in float64, for total energies can be tens of thousands of eV.
 
 Shape letters: B batch, N particles, C channels, H pooling heads.
 """
@@ -18,8 +19,10 @@ from torch import Tensor, nn
 from lie_sim.activations import silu
 from lie_sim.models.atomic_config import LARGEST_ATOMIC_NUMBER, HeadConfig
 from lie_sim.models.head_inputs import HeadInputs
+from lie_sim.pooling import Pooled, SAGPool
 
 POOLING_HEADS = 4
+_SAG_MODES = {"sag": "hard", "soft_sag": "soft"}
 
 
 class AtomOutputs(nn.Module):
@@ -74,26 +77,44 @@ class IntensiveHead(nn.Module):
     """A number that does not grow with the molecule; see the module's equation.
 
     Args:
-        config: mean and scale.
+        config: mean, scale and readout.
         width: C.
     """
 
     def __init__(self, config: HeadConfig, width: int) -> None:
         super().__init__()
-        self.mean, self.scale = config.mean, config.scale
-        self.weigh = nn.Linear(width, POOLING_HEADS - 1)
+        self.mean, self.scale, self.readout = config.mean, config.scale, config.readout
+        if self.readout == "attention":
+            self.weigh = nn.Linear(width, POOLING_HEADS - 1)
+        elif self.readout in _SAG_MODES:
+            self.pool = SAGPool(width, mode=_SAG_MODES[self.readout])
         self.value = nn.Linear(width, width)
         self.read = AtomOutputs(width, 1)
 
     def forward(self, inputs: HeadInputs) -> Float[Tensor, " B"]:
         """The number of each molecule, float64."""
+        number: Tensor = self.read(self._pooled(inputs)[:, None])[:, 0, 0]
+        return self.mean + self.scale * number.double()
+
+    def _pooled(self, inputs: HeadInputs) -> Float[Tensor, "B C"]:
+        """What is read of each molecule."""
+        values: Tensor = self.value(inputs.f)
+        if self.readout == "attention":
+            return self._attended(inputs, values)
+        if self.readout in _SAG_MODES:
+            points = values.repeat_interleave(inputs.pairs.num_lifts, dim=1)
+            pooled: Pooled = self.pool(points, inputs.pairs, inputs.mask)
+            return pooled.mean()
+        total: Tensor = torch.where(inputs.mask[..., None], values, 0.0).sum(1)
+        return total if self.readout == "sum" else total / inputs.mask.sum(1, keepdim=True).clamp(min=1)
+
+    def _attended(self, inputs: HeadInputs, values: Tensor) -> Tensor:
         logits: Tensor = self.weigh(inputs.f)
         logits = torch.cat([torch.zeros_like(logits[..., :1]), logits], dim=-1)
         weights = logits.masked_fill(~inputs.mask[..., None], -torch.inf).softmax(1)
-        parts = self.value(inputs.f).unflatten(-1, (POOLING_HEADS, -1))
-        pooled = (weights[..., None] * parts).sum(1).flatten(-2)
-        number: Tensor = self.read(pooled[:, None])[:, 0, 0]
-        return self.mean + self.scale * number.double()
+        parts = values.unflatten(-1, (POOLING_HEADS, -1))
+        attended: Tensor = (weights[..., None] * parts).sum(1).flatten(-2)
+        return attended
 
 
 class ExtensiveHead(nn.Module):

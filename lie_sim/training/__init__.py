@@ -3,6 +3,7 @@
 from lie_sim.training.classification import ClassificationTask, LabelledSets
 from lie_sim.training.config import TrainingConfig, load_config, save_config
 from lie_sim.training.dynamics import DerivativeTask, RolloutTask, dynamics_task
+from lie_sim.training.graphs import GraphTask, evaluate_graphs, sag_pool_training
 from lie_sim.training.loop import TrainingResult, train
 from lie_sim.training.metrics import read_metrics
 from lie_sim.training.molecules import MoleculesTask
@@ -15,6 +16,7 @@ from lie_sim.training.tasks import Task
 __all__ = [
     "ClassificationTask",
     "DerivativeTask",
+    "GraphTask",
     "LabelledSets",
     "MoleculesTask",
     "PropertyTask",
@@ -25,6 +27,7 @@ __all__ = [
     "TrainingResult",
     "atomic_potential",
     "dynamics_task",
+    "evaluate_graphs",
     "fit_scales",
     "load_config",
     "named_target",
@@ -32,6 +35,7 @@ __all__ = [
     "property_model",
     "read_metrics",
     "reference_energies",
+    "sag_pool_training",
     "save_config",
     "train",
 ]

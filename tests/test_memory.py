@@ -17,8 +17,8 @@ def faults():
     begin = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones({PAGES} * 1024)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begin
-first, second = faults(), faults()
-print(second / max(first, 1))
+counts = [faults() for _ in range(5)]
+print(counts[-1] / max(counts[0], 1))
 """
 CALCULATOR = """
 from lie_sim.calculators import LieTransformerCalculator
@@ -29,7 +29,7 @@ COMMAND = "from lie_sim.cli.main import main; main(['info', 'organic-gfn2'])"
 
 
 def again(before: str, **environment: str) -> float:
-    """Page faults of a large tensor over those of the first one."""
+    """Page faults of the fifth large tensor over those of the first: a small block may lie in the place of the second."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FAULTS.format(before=before)],
         capture_output=True,
@@ -50,7 +50,7 @@ glibc = pytest.mark.skipif(
 
 @glibc
 @pytest.mark.parametrize("before", [CALCULATOR, COMMAND], ids=["calculator", "command"])
-def test_a_second_large_tensor_costs_no_page_faults(before: str) -> None:
+def test_a_large_tensor_costs_no_page_faults_again(before: str) -> None:
     assert again(before) < 0.1
 
 

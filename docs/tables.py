@@ -11,7 +11,16 @@ import json
 import re
 from pathlib import Path
 
-from result_tables import integrators, interruptions, learning, long_rollouts, molecules, properties, shipped
+from result_tables import (
+    integrators,
+    interruptions,
+    learning,
+    long_rollouts,
+    molecules,
+    pooling,
+    properties,
+    shipped,
+)
 from result_tables.cells import Blocks
 
 DOCS = Path(__file__).resolve().parent
@@ -26,6 +35,7 @@ BLOCKS: Blocks = (
     | molecules.BLOCKS
     | shipped.BLOCKS
     | properties.BLOCKS
+    | pooling.BLOCKS
 )
 """In the order of the page."""
 

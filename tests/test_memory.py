@@ -29,7 +29,7 @@ COMMAND = "from lie_sim.cli.main import main; main(['info', 'organic-gfn2'])"
 
 
 def again(before: str, **environment: str) -> float:
-    """Page faults of the fifth large tensor over those of the first: a small block may lie in the place of the second."""
+    """Page faults of the fifth large tensor over those of the first; a small block may be in the way of the second."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FAULTS.format(before=before)],
         capture_output=True,

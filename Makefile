@@ -44,7 +44,7 @@ imports: $(VENV)/.dev ## import direction
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.dev ## tests, doctests, README and examples
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations 15
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations 15
 
 docs: $(VENV)/.docs ## HTML documentation in docs/_build
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build

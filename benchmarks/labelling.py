@@ -7,8 +7,9 @@
     identical        1 if both files are the same, byte for byte
 
     python benchmarks/labelling.py [--structures 200] [--frames 20] [--calculator emt] [--repeats 5] [--kills 5]
+    python benchmarks/labelling.py --structures 500 --calculator gfn2 --names CH3CH2OH --repeats 3
 
-Two cores of their own are needed, for some minutes.
+Two cores of their own are needed, for some minutes; "gfn2" needs tblite, and ten.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Event, Thread
 
@@ -40,8 +42,8 @@ PATIENCE = 0.05
 """Seconds between two looks for a worker to kill."""
 
 
-def structures(count: int) -> list[Atoms]:
-    found = [molecule(NAMES[k % len(NAMES)]) for k in range(count)]
+def structures(count: int, names: Sequence[str]) -> list[Atoms]:
+    found = [molecule(names[k % len(names)]) for k in range(count)]
     for k, atoms in enumerate(found):
         atoms.rattle(0.02, seed=k)
     return found
@@ -102,11 +104,12 @@ def main() -> int:
     parser.add_argument("--structures", type=int, default=200)
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--calculator", default="emt")
+    parser.add_argument("--names", nargs="+", default=NAMES, help="molecules that ASE knows, in turn")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--dry-run", action="store_true", help="do not write the result")
     options = parser.parse_args()
-    starts = structures(options.structures)
+    starts = structures(options.structures, options.names)
     config = LabelConfig(options.calculator, Sampling(frames=options.frames))
     rates: dict[int, list[float]] = {workers: [] for workers in WORKERS}
     for _ in range(options.repeats):

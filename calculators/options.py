@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,8 @@ def checked_options(
         dtype = str(next(potential.parameters()).dtype).removeprefix("torch.")
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    if not 0 <= skin < float("inf"):
-        raise ValueError(f"skin must be a length in Å, not negative, got {skin}")
+    if not isinstance(skin, Real) or not 0 <= skin < float("inf"):
+        raise ValueError(f"skin must be a length in Å, not negative, got {skin!r}")
     for option, names_given in (("compute", compute), ("info_keys", info_keys)):
         if isinstance(names_given, str):
             raise ValueError(

@@ -21,7 +21,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ase.io
 import numpy as np
@@ -58,6 +58,7 @@ class Exploration:
         step_size: fs.
         temperature: K, of a Langevin thermostat.
         choose: frames to label, at most.
+        select: "uncertain" frames, or "random" ones, to see what the choice is worth.
         distinct: Å; frames that differ by less are alike.
         least: eV/Å; frames of which the ensemble is more certain are not labelled.
     """
@@ -68,6 +69,7 @@ class Exploration:
     step_size: float = 0.5
     temperature: float = 500.0
     choose: int = 32
+    select: Literal["uncertain", "random"] = "uncertain"
     distinct: float = 0.05
     least: float = 0.0
 
@@ -224,24 +226,32 @@ def _chosen(
         frames = [atoms for atoms in all_atoms(run) if atoms.info["time"] > 0]
         if not frames:
             raise DataError(f"every trajectory of {here} diverged at once: lower temperature or step_size")
-        scores = uncertainties(LieTransformerCalculator(models[0], ensemble=models[1:]), frames)
-        places = most_uncertain(
-            scores,
-            frames,
-            count=exploration.choose,
-            distinct=exploration.distinct,
-            least=exploration.least,
-        )
-        if not places:
-            raise DataError(
-                f"no frame of {here} is less certain than {exploration.least} eV/Å (the least certain has "
-                f"{scores.max():.2g}): the models are done, or raise the temperature"
-            )
+        if exploration.select == "random":
+            order = np.random.default_rng(split_seed(seed, "choice")).permutation(len(frames))
+            places = order[: exploration.choose].tolist()
+        else:
+            places = _least_certain(here, models, frames, exploration)
         text = io.StringIO()
         bare = [Atoms(x.numbers, x.positions, cell=x.cell, pbc=x.pbc) for x in (frames[k] for k in places)]
         ase.io.write(text, bare, format="extxyz")
         write_atomically(path, text.getvalue().encode())
     return list(ase.io.iread(path))
+
+
+def _least_certain(
+    here: Path, models: Sequence[Path], frames: Sequence[Atoms], exploration: Exploration
+) -> list[int]:
+    """Places of the frames about which the models differ most."""
+    scores = uncertainties(LieTransformerCalculator(models[0], ensemble=models[1:]), frames)
+    places = most_uncertain(
+        scores, frames, count=exploration.choose, distinct=exploration.distinct, least=exploration.least
+    )
+    if not places:
+        raise DataError(
+            f"no frame of {here} is less certain than {exploration.least} eV/Å (the least certain has "
+            f"{scores.max():.2g}): the models are done, or raise the temperature"
+        )
+    return places
 
 
 def _starts(data: Path, exploration: Exploration, seed: int) -> list[Atoms]:

@@ -45,14 +45,15 @@ class Schedule:
         self.failed: dict[int, str] = {}
         self.running: set[Task] = set()
         self._failures: dict[int, int] = {}
-        self._ready: list[tuple[int, int]] = []
+        self._next: dict[int, int] = {}
+        self._ready: list[tuple[int, int]] = []  # those of _next, and some that have been done since
         for chunk in range(len(present)):
             self._make_ready(chunk)
 
     @property
     def finished(self) -> bool:
         """Whether nothing runs and nothing is left to hand out."""
-        return not self.running and not self._ready
+        return not self.running and not self._next
 
     @property
     def missing(self) -> int:
@@ -61,17 +62,22 @@ class Schedule:
 
     def take(self) -> Task | None:
         """A segment to compute now; None if there is none."""
-        if not self._ready:
-            return None
-        number, chunk = heapq.heappop(self._ready)
-        task = Task(chunk, number)
-        self.running.add(task)
-        return task
+        while self._ready:
+            number, chunk = heapq.heappop(self._ready)
+            if self._next.get(chunk) == number:
+                del self._next[chunk]
+                task = Task(chunk, number)
+                self.running.add(task)
+                return task
+        return None
 
     def done(self, task: Task) -> None:
-        """A segment is there; told twice, the second time changes nothing."""
+        """A segment is there; told twice, the second time changes nothing.
+
+        It may be one that was not handed out: a worker that goes on in its chunk.
+        """
         self.present[task] = True
-        if task in self.running:
+        if task in self.running or self._next.get(task.chunk) == task.number:
             self._stop(task)
             self._failures.pop(task.chunk, None)
             self._make_ready(task.chunk)
@@ -93,12 +99,15 @@ class Schedule:
     def give_up(self, task: Task, error: str) -> None:
         """A segment failed for good, and with it the rest of its chunk."""
         self._stop(task)
+        self._next.pop(task.chunk, None)
         self.failed[task.chunk] = error
 
     def _stop(self, task: Task) -> None:
         self.running.discard(task)
 
     def _make_ready(self, chunk: int) -> None:
+        self._next.pop(chunk, None)
         missing = flatnonzero(~self.present[chunk])
         if len(missing) and chunk not in self.failed:
+            self._next[chunk] = int(missing[0])
             heapq.heappush(self._ready, (int(missing[0]), chunk))

@@ -167,7 +167,10 @@ class SegmentStore:
         return self.disk.move(path, kept)
 
     def scan(self, num_chunks: int, num_segments: int) -> np.ndarray:
-        """Which segments are there, shape (C, K); files whose length is not what their header says do not count."""
+        """Which segments are there, shape (C, K); files whose length is not what their header says do not count.
+
+        The header is not read where another file of the chunk that is sound is as long.
+        """
         present = np.zeros((num_chunks, num_segments), dtype=bool)
         for chunk in range(num_chunks):
             if self.packs.path(chunk).exists():
@@ -176,10 +179,15 @@ class SegmentStore:
                 entries = os.scandir(self.folder / "seg" / f"{chunk:06d}")
             except FileNotFoundError:
                 continue
+            sizes = set[int]()
             with entries:
                 for entry in entries:
-                    if _SEGMENT.fullmatch(entry.name) and int(entry.name[:6]) < num_segments:
-                        present[chunk, int(entry.name[:6])] |= has_its_length(entry.path)
+                    if not _SEGMENT.fullmatch(entry.name) or int(entry.name[:6]) >= num_segments:
+                        continue
+                    size = entry.stat().st_size
+                    if size in sizes or has_its_length(entry.path):
+                        sizes.add(size)
+                        present[chunk, int(entry.name[:6])] = True
         return present
 
     def quarantined(self) -> list[str]:

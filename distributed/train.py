@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import nn
 
 from lie_sim.distributed.cluster import environment
@@ -45,6 +46,7 @@ def train(
     *,
     run: str | Path,
     workers: int | tuple[int, int] = 0,
+    device: str = "cpu",
     progress: bool = True,
     **options: Any,
 ) -> TrainingResult:
@@ -54,6 +56,7 @@ def train(
         experiment: what :mod:`lie_sim.experiments` makes.
         run: the run directory; on a cluster one that all nodes see.
         workers: 0 for this process, a number, or the smallest and the largest.
+        device: where to compute, ``"cpu"`` or ``"cuda"``; a GPU for each worker. It may change when a run is resumed.
         progress: show progress bars.
         **options: of :class:`RayFit`, with workers.
 
@@ -70,8 +73,47 @@ def train(
     if workers == 0 and options:
         raise ValueError(f"without workers there is no use for {', '.join(sorted(options))}: give workers")
     if workers == 0:
-        return experiment.run(run, progress=progress)
-    return experiment.run(run, progress=progress, fit=RayFit(workers=workers, **options))
+        return experiment.run(run, progress=progress, fit=LocalFit(device))
+    return experiment.run(run, progress=progress, fit=RayFit(workers=workers, device=device, **options))
+
+
+@dataclass(frozen=True)
+class LocalFit:
+    """What :func:`lie_sim.training.train` does, on a device of this machine.
+
+    Args:
+        device: as PyTorch names it, such as ``"cuda:1"``.
+
+    Raises:
+        ValueError: there is no such device here.
+
+    Example:
+        >>> LocalFit("cpu")
+        LocalFit(device='cpu')
+    """
+
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"device must be one that PyTorch has here, got {self.device!r}: {reason}"
+            ) from error
+
+    def __call__(
+        self,
+        module: nn.Module,
+        task: Task,
+        config: TrainingConfig,
+        run_directory: str | Path,
+        *,
+        progress: bool = True,
+    ) -> TrainingResult:
+        """Train a module in a run directory, or go on with what is there."""
+        return train_here(module.to(self.device), task, config, run_directory, progress=progress)
 
 
 @dataclass(frozen=True, kw_only=True)

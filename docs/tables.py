@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from result_tables import (
+    clusters,
     integrators,
     interruptions,
     learning,
@@ -36,6 +37,7 @@ BLOCKS: Blocks = (
     | shipped.BLOCKS
     | properties.BLOCKS
     | pooling.BLOCKS
+    | clusters.BLOCKS
 )
 """In the order of the page."""
 

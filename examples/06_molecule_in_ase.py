@@ -49,7 +49,7 @@ def trained() -> LieTransformerCalculator:
     torch.manual_seed(0)
     model = atomic_potential(data, network=NETWORK, heads=property_heads(data[:350], targets))
     task = MoleculesTask(data[:350], data[350:], cutoff=model.cutoff, targets=targets)
-    train(model, task, replace(molecules_training(), max_steps=700, max_cpu_seconds=0.0), progress=False)
+    train(model, task, replace(molecules_training(), max_steps=500, max_cpu_seconds=0.0), progress=False)
     return LieTransformerCalculator(model, dtype="float64")
 
 
@@ -85,10 +85,10 @@ def dynamics(calculator: LieTransformerCalculator, start: Atoms) -> None:
     run.attach(
         lambda: (energies.append(atoms.get_total_energy()), kinetic.append(atoms.get_kinetic_energy()))
     )
-    run.run(800)
+    run.run(400)
     drift = 1000 * abs(np.polyfit(np.arange(len(energies)), energies, 1)[0]) * len(energies)
     print(
-        f"200 fs at constant energy: drift {drift:.4f} meV, kinetic energy {1000 * np.mean(kinetic):.0f} meV"
+        f"100 fs at constant energy: drift {drift:.4f} meV, kinetic energy {1000 * np.mean(kinetic):.0f} meV"
     )
     run = Bussi(atoms, 0.5 * units.fs, 300, 20 * units.fs, rng=np.random.default_rng(2))
     run.attach(lambda: temperatures.append(atoms.get_temperature()))

@@ -92,7 +92,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_rollout_runner import RUN, springs
 state, particles = springs(2)
-RUN.run(state, 20_000, particles=particles, save_every=5, directory=Path(sys.argv[1]))
+RUN.run(state, 6_000, particles=particles, save_every=5, directory=Path(sys.argv[1]))
 """
 
 
@@ -121,7 +121,7 @@ def test_killed_runs_end_with_the_same_frames(tmp_path: Path) -> None:
             break
     assert kills == 3
     state, particles = springs(2)
-    expected, _, _ = collect(RUN, state, particles, steps=20_000)
+    expected, _, _ = collect(RUN, state, particles, steps=6_000)
     assert torch.equal(StoredRollout(tmp_path / "killed").load().q, expected)
 
 

@@ -38,6 +38,7 @@ class LearnOptions:
         config: TOML file with options of the experiment; options given here override it.
         workers: processes of Ray that share every batch of a training, as of lie-sim train.
         address: of the Ray cluster they are on.
+        device: where to train, cpu or cuda.
         progress: show progress bars.
     """
 
@@ -53,6 +54,7 @@ class LearnOptions:
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     workers: Annotated[str, tyro.conf.arg(metavar="N")] = "0"
     address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS")] = None
+    device: str = "cpu"
     progress: bool = True
 
 
@@ -63,7 +65,7 @@ def learn(argv: Sequence[str]) -> None:
     options = parse(
         LearnOptions, argv, prog="lie-sim learn", default=LearnOptions(Path("runs/learn"), settings)
     )
-    where = Placement(options.workers, options.address)
+    where = Placement(options.workers, options.address, options.device)
     try:
         rounds = begin(
             MoleculesExperiment(options.settings),

@@ -1,4 +1,4 @@
-"""Where a command trains: the options ``--workers`` and ``--address``."""
+"""Where a command trains: the options ``--workers``, ``--address`` and ``--device``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Placement:
     Args:
         workers: their number, or the smallest and the largest as in ``2:8``; ``0`` for this process.
         address: of the cluster; None for this machine.
+        device: "cpu" or "cuda".
 
     Raises:
         UsageError: it is no number of workers, or an address without workers.
@@ -29,6 +30,7 @@ class Placement:
 
     workers: str = "0"
     address: str | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\d+(:\d+)?", self.workers):
@@ -46,12 +48,18 @@ class Placement:
     def options(self) -> dict[str, Any]:
         """As :func:`lie_sim.distributed.train` takes it; workers have as many threads as this process."""
         if self.here:
-            return {}
+            return {"device": self.device}
         smallest, _, largest = self.workers.partition(":")
         workers = (int(smallest), int(largest)) if largest else int(smallest)
-        return {"workers": workers, "address": self.address, "threads": torch.get_num_threads()}
+        return {
+            "workers": workers,
+            "address": self.address,
+            "device": self.device,
+            "threads": torch.get_num_threads(),
+        }
 
     def words(self) -> list[str]:
         """The options again."""
         where = [] if self.here else ["--workers", self.workers]
-        return where if self.address is None else [*where, "--address", self.address]
+        where += [] if self.address is None else ["--address", self.address]
+        return where + ([] if self.device == "cpu" else ["--device", self.device])

@@ -37,6 +37,7 @@ class TrainOptions:
         workers: processes of Ray that share every batch, or the smallest and the largest number (2:8); 0 for this
             process without Ray.
         address: of the Ray cluster, or auto; by default the workers are on this machine.
+        device: cpu or cuda; a GPU for each worker.
     """
 
     run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
@@ -46,6 +47,7 @@ class TrainOptions:
     restart: bool = False
     workers: Annotated[str, tyro.conf.arg(metavar="N")] = "0"
     address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS")] = None
+    device: str = "cpu"
 
 
 def train(argv: Sequence[str]) -> None:
@@ -59,7 +61,7 @@ def train(argv: Sequence[str]) -> None:
     defaults = TrainOptions(Path("runs", cls.name), experiment_settings(cls, argv[1:]))
     options = parse(TrainOptions, argv[1:], prog=f"lie-sim train {cls.name}", default=defaults)
     experiment, folder = cls(options.settings), options.run_dir
-    where = Placement(options.workers, options.address)
+    where = Placement(options.workers, options.address, options.device)
     if options.restart:
         remove_run(folder, experiment)
     check_same_options(folder, experiment)
@@ -72,12 +74,14 @@ def _resume(argv: Sequence[str]) -> None:
     finder.add_argument("--no-progress", action="store_true")
     finder.add_argument("--workers", default="0")
     finder.add_argument("--address")
+    finder.add_argument("--device", default="cpu")
     known, rest = finder.parse_known_args(list(argv))
     if len(rest) != 1 or rest[0].startswith("-"):
         raise UsageError(
-            "give one run directory: lie-sim train --resume RUN_DIR [--no-progress] [--workers N] [--address ADDRESS]"
+            "give one run directory: "
+            "lie-sim train --resume RUN_DIR [--no-progress] [--workers N] [--address ADDRESS] [--device DEVICE]"
         )
-    folder, where = Path(rest[0]), Placement(known.workers, known.address)
+    folder, where = Path(rest[0]), Placement(known.workers, known.address, known.device)
     _run(open_run(folder), folder, ["train", "--resume", *argv], progress=not known.no_progress, where=where)
 
 

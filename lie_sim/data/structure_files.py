@@ -44,6 +44,8 @@ _NPZ_NAMES = {
     "energy": ("E", "energies"),
     "forces": ("F", "forces"),
 }
+_ASYMMETRY = 1e-3
+"""Of a stress, relative: codes print few digits."""
 _FROM_RESULTS = ("energy", "forces", "stress", "dipole", "charges")
 
 
@@ -159,7 +161,7 @@ def _one(atoms: Atoms, number: int, prefix: str, source: str) -> Molecules:
         try:
             array = np.asarray(found, dtype=float)
             if name == "stress" and array.shape in ((3, 3), (9,)):
-                array = array.reshape(9)[[0, 4, 8, 5, 2, 1]]
+                array = _voigt(array.reshape(3, 3), f"{source}: stress of structure {number}")
         except (TypeError, ValueError) as error:
             raise DataError(f"{source}: {name} of structure {number} is no number: {found!r}") from error
         if array.shape != expected:
@@ -175,6 +177,13 @@ def _one(atoms: Atoms, number: int, prefix: str, source: str) -> Molecules:
         pbc=np.asarray(atoms.pbc, dtype=bool)[None],
         values=values,
     )
+
+
+def _voigt(stress: np.ndarray, where: str) -> np.ndarray:
+    """xx, yy, zz, yz, xz, xy."""
+    if np.nanmax(np.abs(stress - stress.T), initial=0) > _ASYMMETRY * np.nanmax(np.abs(stress), initial=0):
+        raise DataError(f"{where} is not symmetric, as a stress is: {stress.tolist()}")
+    return stress.reshape(9)[[0, 4, 8, 5, 2, 1]]
 
 
 def _value(atoms: Atoms, name: str, prefix: str) -> Any:
@@ -250,7 +259,10 @@ def _read_npz(path: Path, energy_unit: str | None, length_unit: str | None) -> M
 
 
 def _said(arrays: dict[str, np.ndarray], name: str) -> str | None:
-    return str(arrays[name]) if name in arrays else None
+    if name not in arrays:
+        return None
+    value = arrays[name].item() if arrays[name].size == 1 else arrays[name]
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _unit(path: Path, name: str | None, known: dict[str, float], option: str) -> float:

@@ -238,8 +238,9 @@ def test_what_is_impossible_is_said(calculator, potential) -> None:
         calculator.set(colour="red")
     with pytest.raises(ValueError, match="dtype must be one of float32, float64"):
         LieTransformerCalculator(potential, dtype="float16")
-    with pytest.raises(ValueError, match="skin must be a length"):
-        LieTransformerCalculator(potential, skin=-1.0)
+    for skin in (-1.0, float("nan"), "a"):
+        with pytest.raises(ValueError, match="skin must be a length"):
+            LieTransformerCalculator(potential, skin=skin)
     with pytest.raises(ValueError, match="compute: no property dipol"):
         LieTransformerCalculator(potential, compute=("dipol",))
     with pytest.raises(

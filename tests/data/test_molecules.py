@@ -98,13 +98,24 @@ def test_npz_of_md17_is_converted(tmp_path) -> None:
         assert np.allclose(found.values["energy"], energy * units.kcal / units.mol)
         assert np.allclose(found.values["forces"], forces.reshape(-1, 3) * 0.0433641, rtol=1e-6)
         assert found.sizes.tolist() == [3] * 5
-    np.savez(tmp_path / "b.npz", **arrays, e_unit="Hartree", r_unit="Bohr")
-    other = read_structures(tmp_path / "b.npz")
-    assert np.allclose(other.values["forces"], forces.reshape(-1, 3) * 51.42207, rtol=1e-6)
+    for energy_unit in ("Hartree", b"Hartree", ["Hartree"]):
+        np.savez(tmp_path / "b.npz", **arrays, e_unit=energy_unit, r_unit="Bohr")
+        other = read_structures(tmp_path / "b.npz")
+        assert np.allclose(other.values["forces"], forces.reshape(-1, 3) * 51.42207, rtol=1e-6)
     with pytest.raises(DataError, match="give energy_unit, one of eV, kcal/mol"):
         read_structures(tmp_path / "a.npz")
     with pytest.raises(DataError, match="unknown energy_unit 'cal'"):
         read_structures(tmp_path / "a.npz", energy_unit="cal")
+
+
+def test_a_stress_is_symmetric() -> None:
+    """Three rows of three are as good as six numbers; a rounded digit does no harm."""
+    crystal, stress = bulk("Cu"), np.array([[1.0, 0.6, 0.5], [0.6, 2.0, 0.4], [0.5, 0.4, 3.0]])
+    crystal.info["REF_stress"] = stress + 1e-4 * np.eye(3, k=1)
+    assert np.allclose(from_atoms([crystal]).values["stress"], [[1, 2, 3, 0.4, 0.5, 0.6]], atol=1e-3)
+    crystal.info["REF_stress"] = stress + np.eye(3, k=1)
+    with pytest.raises(DataError, match="stress of structure 0 is not symmetric"):
+        from_atoms([crystal])
 
 
 def test_what_cannot_be_right_is_named(tmp_path) -> None:

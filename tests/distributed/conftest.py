@@ -14,6 +14,13 @@ from lie_sim.distributed.cluster import LOCAL, cluster, environment, on_loopback
 OBJECT_STORE, NODES = 80 * 2**20, 2
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One process runs the tests of Ray, so that there is one cluster."""
+    for item in items:
+        if item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
 @pytest.fixture(scope="session")
 def machines() -> Iterator[Any]:
     """The nodes; nobody is connected."""

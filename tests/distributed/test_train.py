@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from lie_sim.distributed import RayFit, train
 from lie_sim.distributed.cluster import LOCAL, environment
 from lie_sim.distributed.export import MissingPackageError
+from lie_sim.distributed.train import LocalFit
 from lie_sim.distributed.with_ray import with_ray
 from lie_sim.errors import NonFiniteError
 from lie_sim.training import read_metrics
@@ -92,6 +93,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Tensor:
         ({"workers": 2, "threads": 0}, "threads must be at least 1, got 0"),
         ({"workers": 2, "retries": -1}, "retries must be at least 0"),
         ({"workers": 2, "device": "tpu"}, "device must be 'cpu' or 'cuda'"),
+        ({"device": "gpu"}, "device must be one that PyTorch has here, got 'gpu'"),
     ],
 )
 def test_impossible_options(options: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -103,6 +105,18 @@ def test_without_workers_it_is_the_local_loop(tmp_path: Path) -> None:
     train(Experiment(), run=tmp_path / "a")
     train_here(model(), Line(), CONFIG, tmp_path / "b", progress=False)
     assert torch.equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+def test_the_local_loop_gets_the_module_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device without storage stands for a GPU."""
+    devices = list[str]()
+
+    def fit(module: nn.Module, *_: Any, **__: Any) -> None:
+        devices.extend(p.device.type for p in module.parameters())
+
+    monkeypatch.setattr("lie_sim.distributed.train.train_here", fit)
+    LocalFit("meta")(model(), Line(), CONFIG, "unused")
+    assert set(devices) == {"meta"}
 
 
 def test_ray_is_imported_after_its_environment_is_set(monkeypatch: pytest.MonkeyPatch) -> None:

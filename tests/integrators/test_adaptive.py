@@ -318,8 +318,8 @@ def test_times_of_a_float32_run_are_kept_in_double() -> None:
 def test_gradients_through_odeint(door: Any, pair_potential: EnergyModel) -> None:
     """State, times, first step and a weight, against finite differences and each other."""
     weight = next(iter(pair_potential.parameters()))
-    H = Hamiltonian(pair_potential).bind(Particles(masses=torch.tensor([[1.0, 2.0, 1.5]]).double()))
-    q, p = torch.randn(2, 1, 3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64).unbind()
+    H = Hamiltonian(pair_potential).bind(Particles(masses=torch.tensor([[1.0, 2.0]]).double()))
+    q, p = torch.randn(2, 1, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64).unbind()
 
     def run(q: Tensor, t: Tensor, step: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         found: tuple[Tensor, Tensor] = door(
@@ -327,7 +327,7 @@ def test_gradients_through_odeint(door: Any, pair_potential: EnergyModel) -> Non
         )
         return found
 
-    t = torch.tensor([0.1, 0.17, 0.3], dtype=torch.float64)
+    t = torch.tensor([0.1, 0.17, 0.25], dtype=torch.float64)
     inputs = [x.requires_grad_(True) for x in (q, t, torch.tensor([0.06], dtype=torch.float64))]
     assert torch.autograd.gradcheck(run, [*inputs, weight])
     assert torch.autograd.gradgradcheck(

@@ -153,7 +153,7 @@ def test_fixed_point_returns_to_the_same_bits_after_many_steps() -> None:
     odeint(Chaos(), (q, p), t, options={"step_size": 0.1, "fixed_point": True}, **run)[0].sum().backward()
 
 
-def test_fixed_point_returns_to_the_same_bits_after_twenty_thousand_steps() -> None:
+def test_fixed_point_returns_to_the_same_bits_after_five_thousand_steps() -> None:
     """A hundred thousand are in benchmarks/reversible.py; backward raises unless the start is met exactly."""
 
     class Quartic:
@@ -164,7 +164,7 @@ def test_fixed_point_returns_to_the_same_bits_after_twenty_thousand_steps() -> N
             return p
 
     q = torch.full((1, 1, 1), 0.7, dtype=torch.float64, requires_grad=True)
-    t = torch.tensor([0.0, 2e3], dtype=torch.float64)
+    t = torch.tensor([0.0, 500.0], dtype=torch.float64)
     run = {"method": "leapfrog", "adjoint": "reversible"}
     options = {"step_size": 0.1, "fixed_point": True}
     odeint(Quartic(), (q, torch.zeros_like(q)), t, options=options, **run)[0].sum().backward()

@@ -1,9 +1,9 @@
 """What is it worth to label what an ensemble is least certain of, and not frames at random?
 
 Ethanol with GFN2-xTB labels. Each run begins with a few frames at 300 K and twice explores at 500 K and labels, as
-``lie-sim learn`` does; the models of the last round are tested on forces at 700 K, where no label was made. Runs differ in
-the seed of start and training, and in how the frames to label are chosen out of the trajectories: by the ensemble, or
-at random. Everything else is equal: the first models and trajectories are the same to the bit, labels and steps of
+``lie-sim learn`` does; the models of the last round are tested on forces at 700 K, where no label was made. Runs differ
+in the seed of start and training, and in how the frames to label are chosen out of the trajectories: by the ensemble,
+or at random. Everything else is equal: the first models and trajectories are the same to the bit, labels and steps of
 training the same in number.
 
     force_mae_S           meV/Å, mean over seeds; S is uncertain, random or start (the models of the first round)

@@ -43,7 +43,7 @@ def trained(systems: list[Atoms]) -> LieTransformerCalculator:
     torch.manual_seed(0)
     model = atomic_potential(data, network=NETWORK)
     task = MoleculesTask(data, data[:20], cutoff=model.cutoff)
-    train(model, task, replace(molecules_training(), max_steps=250, max_cpu_seconds=0.0), progress=False)
+    train(model, task, replace(molecules_training(), max_steps=350, max_cpu_seconds=0.0), progress=False)
     return LieTransformerCalculator(model, dtype="float64")
 
 

@@ -114,7 +114,7 @@ def test_the_local_loop_gets_the_module_on_the_device(monkeypatch: pytest.Monkey
     def fit(module: nn.Module, *_: Any, **__: Any) -> None:
         devices.extend(p.device.type for p in module.parameters())
 
-    monkeypatch.setattr("lie_sim.distributed.train.train_here", fit)
+    monkeypatch.setattr(sys.modules["lie_sim.distributed.train"], "train_here", fit)
     LocalFit("meta")(model(), Line(), CONFIG, "unused")
     assert set(devices) == {"meta"}
 

@@ -264,7 +264,7 @@ def errors(
     for group in padded.groups(_ATOMS_AT_ONCE):
         batch = padded.batch(group)
         made = predict(module, batch, cutoff=cutoff, forces=with_forces)
-        found["energy"][group] = (made["energy"] - batch["energy"]).cpu().numpy()
+        found["energy"][group.numpy()] = (made["energy"] - batch["energy"]).cpu().numpy()
         if with_forces:
             off = (made["forces"] - batch["forces"]).double().cpu().numpy()
             for row, k in enumerate(group.tolist()):

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -111,11 +111,13 @@ def test_the_local_loop_gets_the_module_on_the_device(monkeypatch: pytest.Monkey
     """A device without storage stands for a GPU."""
     devices = list[str]()
 
-    def fit(module: nn.Module, *_: Any, **__: Any) -> None:
+    def fit(module: nn.Module, *_: Any, **__: Any) -> NoReturn:
         devices.extend(p.device.type for p in module.parameters())
+        raise InterruptedError
 
     monkeypatch.setattr(sys.modules["lie_sim.distributed.train"], "train_here", fit)
-    LocalFit("meta")(model(), Line(), CONFIG, "unused")
+    with pytest.raises(InterruptedError):
+        LocalFit("meta")(model(), Line(), CONFIG, "unused")
     assert set(devices) == {"meta"}
 
 

@@ -56,7 +56,10 @@ def test_from_a_file_to_a_calculator(file, tmp_path) -> None:
     experiment = MoleculesExperiment(config(file))
     untrained = experiment.build()
     test = experiment.splits["test"]
-    before = summary(errors(untrained, test, cutoff=untrained.cutoff, inputs=()), test)
+    off = errors(untrained, test, cutoff=untrained.cutoff, inputs=())
+    before = summary(off, test)
+    alone = errors(untrained, test[:1], cutoff=untrained.cutoff, inputs=())["energy"]
+    assert alone == pytest.approx(off["energy"][:1])
     experiment.run(tmp_path / "run", progress=False)
     found = open_run(tmp_path / "run").evaluate_run(tmp_path / "run", progress=False)
     assert found.results["force_mae"] < before["force_mae"]

@@ -29,12 +29,14 @@ class Job:
         digest: of its manifest.
         on_gpu: whether a task needs a GPU.
         threads: processors of a task.
+        segments: of a chunk.
         run: the manifest, where trajectories are computed.
     """
 
     digest: str
     on_gpu: bool
     threads: int
+    segments: int = 1
     run: Manifest | None = None
 
 
@@ -47,7 +49,13 @@ def job_of(location: str | Path) -> Job:
     if _has_labels(location):
         return Job(LabelManifest.load(Path(location)).digest, on_gpu=False, threads=1)
     manifest = open_store(location).manifest()
-    return Job(manifest.digest, manifest.device.startswith("cuda"), manifest.threads, manifest)
+    return Job(
+        manifest.digest,
+        on_gpu=manifest.device.startswith("cuda"),
+        threads=manifest.threads,
+        segments=manifest.num_segments,
+        run=manifest,
+    )
 
 
 def worker_of(location: str | Path) -> AnyWorker:

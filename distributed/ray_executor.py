@@ -1,9 +1,12 @@
 """Segments as plain Ray tasks: bounded, idempotent, tried again by Ray when a worker or a node dies.
 
-    task(location, chunk, number) → a few words      max_retries = −1: a dead process is Ray's matter, an error is ours
+    task(location, chunk, number) → a few words of each segment      max_retries = −1: a dead process is Ray's matter,
+                                                                     an error is ours
 
 States and frames do not cross the wire: workers read and write the store. Two tasks a worker are kept with Ray, so that
-none waits for the driver. A worker loads the model once.
+none waits for the driver. A task goes on with the segments that follow for some seconds, as Ray takes milliseconds from
+one task to the next; each is committed when it is done, so a kill costs one segment all the same. A worker loads the
+model once.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from lie_sim.errors import LieSimError
 
 DEPTH = 2
 """Tasks a worker, one of which waits: its idle time between segments is then Ray's alone."""
+STRETCH = 5.0
+"""Seconds after which a task begins no further segment."""
 _RECOUNT = 5.0
 """Seconds after which the processors of a cluster are counted again."""
 
@@ -48,9 +53,10 @@ class RayExecutor:
         job = job_of(location)
         self._location = str(location.resolve()) if isinstance(location, Path) else location
         self._digest, self._workers = job.digest, workers
+        self._segments = job.segments
         self._resource, self._each = ("GPU", 1) if job.on_gpu else ("CPU", job.threads)
         needs = {"num_gpus": 1} if job.on_gpu else {"num_cpus": job.threads}
-        self._remote = ray.remote(run_segment).options(max_retries=-1, name="segment", **needs)
+        self._remote = ray.remote(run_segments).options(max_retries=-1, name="segment", **needs)
         self._metrics = None if job.run is None else RayMetrics(Path(self._location).name, job.run)
         self._tasks: dict[Any, Task] = {}
         self._counted, self._capacity = -1.0, DEPTH
@@ -67,14 +73,15 @@ class RayExecutor:
 
     def submit(self, task: Task) -> None:
         """Give a task to Ray."""
-        self._tasks[self._remote.remote(self._location, self._digest, *task)] = task
+        words = (self._location, self._digest, *task, self._segments, STRETCH)
+        self._tasks[self._remote.remote(*words)] = task
 
     def wait(self) -> list[Result]:
         """All results that are there, at least one."""
         pending = list(self._tasks)
         ready, _ = ray.wait(pending, num_returns=1)
         ready, _ = ray.wait(pending, num_returns=len(pending), timeout=0)
-        return [(self._tasks.pop(each), _result(each)) for each in ready]
+        return [result for each in ready for result in _results(self._tasks.pop(each), each)]
 
     def tell(self, event: str, **facts: Any) -> None:
         """Metrics of Ray."""
@@ -88,8 +95,22 @@ class RayExecutor:
         self._tasks.clear()
 
 
-def run_segment(location: str, digest: str, chunk: int, number: int) -> Report | Exception:
-    """What a worker does; errors are returned, as those that are raised would be Ray's."""
+def run_segments(
+    location: str, digest: str, chunk: int, number: int, segments: int, stretch: float
+) -> list[Report | Exception]:
+    """What a worker does: a segment and those that follow, until time is up or one is not there in the end.
+
+    Errors are returned, as those that are raised would be Ray's.
+    """
+    begun, found = time.perf_counter(), list[Report | Exception]()
+    while not found or (number + len(found) < segments and time.perf_counter() < begun + stretch):
+        found.append(_one(location, digest, chunk, number + len(found)))
+        if isinstance(found[-1], Exception) or found[-1].outcome == "lost":
+            break
+    return found
+
+
+def _one(location: str, digest: str, chunk: int, number: int) -> Report | Exception:
     try:
         key = (location, digest)
         if key not in _workers:
@@ -100,9 +121,10 @@ def run_segment(location: str, digest: str, chunk: int, number: int) -> Report |
         return error
 
 
-def _result(reference: Any) -> Report | Exception:
+def _results(task: Task, reference: Any) -> list[Result]:
+    """Of a task and those that follow it in its chunk."""
     try:
-        found: Report | Exception = ray.get(reference)
+        found: list[Report | Exception] = ray.get(reference)
     except ray.exceptions.RayError as error:
-        return WorkerLostError(str(error))
-    return found
+        found = [WorkerLostError(str(error))]
+    return [(Task(task.chunk, task.number + k), each) for k, each in enumerate(found)]

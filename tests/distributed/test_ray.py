@@ -48,6 +48,7 @@ from lie_sim.systems import Springs
 system = Springs(num_particles=3)
 ensemble = system.sample(8, generator=torch.Generator().manual_seed(0))
 with cluster(sys.argv[1]):
+    sys.modules["lie_sim.distributed.ray_executor"].STRETCH = 0.0  # tasks of one segment
     simulate(system, ensemble, store=sys.argv[2], steps=600, dt=0.01, save_every=5, chunk=2, segment=100, method="csvr")
 """
 
@@ -74,6 +75,25 @@ def computed(run: Run) -> int:
     return sum(entry["event"] in ("new", "duplicate") for entry in events(run.folder))
 
 
+@pytest.fixture
+def short_tasks(monkeypatch: pytest.MonkeyPatch, nodes: Any) -> None:
+    """Of one segment each, so that the driver hears of each of them."""
+    monkeypatch.setattr(sys.modules["lie_sim.distributed.ray_executor"], "STRETCH", 0.0)
+
+
+def test_a_task_goes_on_in_its_chunk_until_time_is_up(nodes: Any, tmp_path: Path) -> None:
+    run_segments = sys.modules["lie_sim.distributed.ray_executor"].run_segments
+    run = begun(tmp_path)
+    where = (str(run.folder), run.manifest.digest, 1)
+    assert [each.outcome for each in run_segments(*where, 0, SEGMENTS, 0.0)] == ["new"]
+    assert [each.outcome for each in run_segments(*where, 0, SEGMENTS, 60.0)] == ["present"] + 5 * ["new"]
+    assert [
+        each.outcome for each in run_segments(str(run.folder), run.manifest.digest, 0, 3, SEGMENTS, 60.0)
+    ] == ["lost"]
+    damaged = run_segments(str(tmp_path / "nowhere"), "", 0, 0, SEGMENTS, 60.0)
+    assert [isinstance(each, Exception) for each in damaged] == [True]
+
+
 def test_a_run_on_ray_is_the_serial_one(nodes: Any, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     run = begun(tmp_path)
     run.finish()
@@ -82,7 +102,7 @@ def test_a_run_on_ray_is_the_serial_one(nodes: Any, undisturbed: dict[str, bytes
 
 
 def test_workers_are_killed_at_twenty_random_moments(
-    nodes: Any, undisturbed: dict[str, bytes], tmp_path: Path
+    short_tasks: None, nodes: Any, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     dice, kills, runs = random.Random(0), 0, 0
     while kills < 20:
@@ -100,7 +120,7 @@ def test_workers_are_killed_at_twenty_random_moments(
 
 
 def test_a_node_is_removed_and_another_one_comes(
-    nodes: Any, undisturbed: dict[str, bytes], tmp_path: Path
+    short_tasks: None, nodes: Any, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     run = begun(tmp_path)
     for number, _ in enumerate(run.work()):

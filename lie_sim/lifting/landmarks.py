@@ -72,14 +72,7 @@ class LandmarkLift(nn.Module):
             q: positions in units of the model's length scale, shape (B, N, d).
             particles: their mask is used.
             scalars: what is known of each particle, shape (B, N, S).
-
-        Raises:
-            ValueError: the particles are in a periodic cell.
         """
-        if particles.cell is not None:
-            raise ValueError(
-                "landmarks are means of positions, which a periodic cell does not have: use attention='local' there"
-            )
         exists = torch.ones_like(q[..., :1]) if particles.mask is None else particles.mask[..., None].to(q)
         known = compress(scalars)
         scores = self.first(torch.cat([_shells(q, exists), known], dim=-1))

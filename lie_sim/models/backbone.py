@@ -18,7 +18,7 @@ from lie_sim.attention import InducedLieAttention, LieSelfAttention, MomentAtten
 from lie_sim.lifting import HaarLift, LandmarkLift, PairGeometry, compress
 from lie_sim.models.config import LieTransformerConfig
 from lie_sim.models.geometry import build_landmarks, build_lifting, find_neighbours
-from lie_sim.models.inputs import check_neighbours, check_particles, encode_species
+from lie_sim.models.inputs import check_neighbours, check_open_space, check_particles, encode_species
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.state import Particles
 
@@ -246,6 +246,8 @@ class LieTransformerBackbone(nn.Module):
         """As :meth:`forward`, with the moments of every particle and the pairs, which heads for properties read."""
         config = self.config
         check_particles(q, particles, dim=config.dim, weight=self.embed.weight)
+        if self.landmarks is not None:
+            check_open_space(particles, neighbours)
         if neighbours is None:
             neighbours = find_neighbours(q, particles, config)
         if neighbours is not None:

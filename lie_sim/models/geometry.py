@@ -11,7 +11,7 @@ from torch import Tensor
 from lie_sim.groups import LieGroup, group
 from lie_sim.lifting import FiniteLift, FrameLift, HaarLift, LandmarkLift, Lifting, MomentLift
 from lie_sim.models.config import LieTransformerConfig
-from lie_sim.models.inputs import can_be_read
+from lie_sim.models.inputs import being_traced
 from lie_sim.neighbors import NeighbourMatrix, neighbour_matrix
 from lie_sim.pairs import open_neighbour_matrix
 from lie_sim.state import Particles
@@ -84,6 +84,6 @@ def find_neighbours(
         return None
     if particles.cell is not None:
         return neighbour_matrix(q.detach(), particles, cutoff=config.cutoff)
-    if config.attention == "full" or not can_be_read(q):
+    if config.attention == "full" or being_traced():
         return None
     return open_neighbour_matrix(q, particles.mask, cutoff=config.cutoff)

@@ -16,6 +16,7 @@ from result_tables import (
     interruptions,
     learning,
     long_rollouts,
+    low_rank,
     molecules,
     pooling,
     properties,
@@ -36,6 +37,7 @@ BLOCKS: Blocks = (
     | shipped.BLOCKS
     | properties.BLOCKS
     | pooling.BLOCKS
+    | low_rank.BLOCKS
 )
 """In the order of the page."""
 

@@ -40,6 +40,8 @@ _SMALLEST = 1e-4
 """Added to squared lengths that are divided by, in units of the length scale squared."""
 _WIDTHS = (0.5, 1.0, 2.0, 4.0)
 """Of the radial functions of a landmark, in units of the reach."""
+_APART = 6.0
+"""Factor of the scores before learning: landmarks that begin at one place are slow to part."""
 _NOWHERE = -1e30
 """Logarithm of the share of a particle that does not exist."""
 
@@ -62,6 +64,9 @@ class LandmarkLift(nn.Module):
         self.first = nn.Linear(_SHELLS + num_scalars, num_landmarks)
         self.second = nn.Linear(num_landmarks * self.radial_size + num_scalars, num_landmarks)
         self.components = DirectionMoments(dim)
+        with torch.no_grad():
+            self.first.weight *= _APART
+            self.second.weight *= _APART
 
     def forward(
         self, q: Float[Tensor, "B N d"], particles: Particles, scalars: Float[Tensor, "B N S"]

@@ -20,6 +20,7 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from lie_sim.models import AtomicPotential
+from lie_sim.models.inputs import WHY_OPEN_SPACE
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.pairs import ALL_PAIRS_UP_TO, Pairs, SkinnedPairs, find_pairs, neighbour_matrix_of
 from lie_sim.state import Particles
@@ -71,7 +72,7 @@ def structures(
 
     Raises:
         InputError: a position, the cell or a global input is not finite, two atoms coincide, an element is unknown, a
-            global input is no number, or a lattice is degenerate or far too small.
+            global input is no number, a lattice is degenerate or far too small, or there is one and landmarks too.
 
     Example:
         >>> from ase.build import molecule
@@ -122,6 +123,8 @@ def _check(atoms: Atoms, potential: AtomicPotential) -> None:
     cell = np.asarray(atoms.cell)
     if not np.isfinite(cell).all():
         raise InputError(f"the cell is not finite: {cell.tolist()}")
+    if potential.needs_open_space and atoms.pbc.any():
+        raise InputError(f"atoms.pbc is {atoms.pbc.tolist()}, but {WHY_OPEN_SPACE}")
     _refuse_tiny_cell(atoms, potential.cutoff)
     unknown = sorted(set(atoms.numbers.tolist()) - set(potential.config.elements))
     if unknown:

@@ -17,6 +17,7 @@ from result_tables import (
     interruptions,
     learning,
     long_rollouts,
+    low_rank,
     molecules,
     pooling,
     properties,
@@ -38,6 +39,7 @@ BLOCKS: Blocks = (
     | properties.BLOCKS
     | pooling.BLOCKS
     | clusters.BLOCKS
+    | low_rank.BLOCKS
 )
 """In the order of the page."""
 

@@ -16,11 +16,12 @@ Reference: Verlet, Phys. Rev. 159 (1967) 98; vesin, https://github.com/luthaf/ve
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from vesin import NeighborList
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from lie_sim.neighbors import NeighbourMatrix
 
@@ -74,6 +75,8 @@ def find_pairs(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff:
         >>> found.i.tolist(), found.j.tolist()
         ([0, 1], [1, 0])
     """
+    from vesin import NeighborList  # loads ASE, which a simulation of bodies does not need
+
     if not (cutoff > 0 and math.isfinite(cutoff)):
         raise ValueError(f"cutoff must be a positive length, got {cutoff}")
     if len(positions) == 0:
@@ -209,3 +212,38 @@ def neighbour_matrix_of(
         shift=torch.from_numpy(shift).to(dtype) if crossing else None,
         cutoff=cutoff,
     )
+
+
+def open_neighbour_matrix(
+    q: Float[Tensor, "B N d"], mask: Bool[Tensor, "B N"] | None, *, cutoff: float
+) -> NeighbourMatrix:
+    """As :func:`lie_sim.neighbors.neighbour_matrix` without a cell, in time N; positions go through the CPU.
+
+    Args:
+        q: positions, shape (B, N, d) with d at most 3.
+        mask: which particles exist; None means all of them.
+        cutoff: largest distance of a pair, positive, in the unit of q.
+
+    Raises:
+        ValueError: the cutoff is not positive, a position is not finite, or there are more than three dimensions.
+
+    Example:
+        >>> open_neighbour_matrix(torch.tensor([[[0.0], [1.0], [3.0]]]), None, cutoff=1.5).mask.sum(-1)
+        tensor([[1, 1, 0]])
+    """
+    batch, count, dim = q.shape
+    if dim > 3:
+        raise ValueError(f"neighbours are searched in at most 3 dimensions, got positions with {dim}")
+    places = np.zeros((batch, count, 3))
+    places[..., :dim] = q.detach().cpu().numpy()
+    exists = np.ones((batch, count), bool) if mask is None else mask.cpu().numpy()
+    if not np.isfinite(places[exists]).all():
+        raise ValueError("neighbours are searched among finite positions; some are NaN or infinite")
+    nowhere, open_ = np.zeros((3, 3)), np.zeros(3, bool)
+    found = []
+    for system, present in zip(places, exists, strict=True):
+        numbers = np.flatnonzero(present)
+        pairs = find_pairs(system[numbers], nowhere, open_, cutoff)
+        found.append(replace(pairs, i=numbers[pairs.i], j=numbers[pairs.j]))
+    matrix = neighbour_matrix_of(found, batch * [count], batch * [nowhere], cutoff=cutoff, dtype=q.dtype)
+    return replace(matrix, index=matrix.index.to(q.device), mask=matrix.mask.to(q.device))

@@ -10,7 +10,7 @@ from ase.neighborlist import primitive_neighbor_list
 
 import lie_sim.pairs
 from lie_sim.neighbors import neighbour_matrix
-from lie_sim.pairs import SkinnedPairs, find_pairs, neighbour_matrix_of
+from lie_sim.pairs import SkinnedPairs, find_pairs, neighbour_matrix_of, open_neighbour_matrix
 from lie_sim.state import Particles
 
 ROUND_OFF = 1e-12
@@ -127,3 +127,21 @@ def test_a_search_within_a_search_leaves_a_list_that_fits_its_start(monkeypatch:
     monkeypatch.setattr(lie_sim.pairs, "find_pairs", interrupted)
     for x, count in ((far, 0), (near, 2), (far, 0)):
         assert len(pairs.find(x, box, pbc)[1].i) == count
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_open_lists_are_those_of_the_plain_search(dim):
+    torch.manual_seed(0)
+    q = torch.rand(3, 12, dim, dtype=torch.float64)
+    mask = torch.rand(3, 12) < 0.8
+    known = Particles(masses=torch.ones(3, 12, dtype=torch.float64), mask=mask)
+    plain, found = neighbour_matrix(q, known, cutoff=0.4), open_neighbour_matrix(q, mask, cutoff=0.4)
+    assert torch.equal(found.mask.sum(-1), plain.mask.sum(-1))
+    for matrix in (plain, found):
+        matrix.index.masked_fill_(~matrix.mask, 99)
+    assert torch.equal(found.index.sort(-1).values, plain.index.sort(-1).values)
+
+
+def test_open_lists_have_three_dimensions_at_most():
+    with pytest.raises(ValueError, match="at most 3 dimensions"):
+        open_neighbour_matrix(torch.zeros(1, 2, 4), None, cutoff=1.0)

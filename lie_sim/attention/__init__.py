@@ -1,5 +1,6 @@
 """Self-attention whose weights depend on relative poses, with the paper's kernels by name."""
 
+from lie_sim.attention.induced import WHY_NO_LINFORMER, InducedLieAttention
 from lie_sim.attention.kernels import COMBINATIONS, CONTENT_KERNELS, LOCATION_KERNELS
 from lie_sim.attention.moments import MomentAttention
 from lie_sim.attention.normalisation import NORMALISATIONS, attention_weights
@@ -10,7 +11,9 @@ __all__ = [
     "CONTENT_KERNELS",
     "LOCATION_KERNELS",
     "NORMALISATIONS",
+    "WHY_NO_LINFORMER",
     "AttentionConfig",
+    "InducedLieAttention",
     "LieSelfAttention",
     "MomentAttention",
     "attention_weights",

@@ -1,9 +1,17 @@
 """Liftings: from positions to points of a group and their relative poses."""
 
-from lie_sim.lifting.base import Lifting, PairGeometry, gather_points, pair_mask, pair_vectors
+from lie_sim.lifting.base import (
+    LandmarkGeometry,
+    Lifting,
+    PairGeometry,
+    gather_points,
+    pair_mask,
+    pair_vectors,
+)
 from lie_sim.lifting.finite import FiniteLift
 from lie_sim.lifting.frame import FrameLift
 from lie_sim.lifting.haar import HaarLift
+from lie_sim.lifting.landmarks import LandmarkLift
 from lie_sim.lifting.moments import MomentLift, component_orders
 from lie_sim.lifting.radial import RADIAL_BASES, RadialBasis, compress, smooth_cutoff
 
@@ -12,6 +20,8 @@ __all__ = [
     "FiniteLift",
     "FrameLift",
     "HaarLift",
+    "LandmarkGeometry",
+    "LandmarkLift",
     "Lifting",
     "MomentLift",
     "PairGeometry",

@@ -5,7 +5,8 @@ points by its *location* a_ij, a function of the relative pose u_i⁻¹u_j. Ever
 the geometry through a_ij only, so the model is exactly as invariant as a_ij is.
 
 Shape letters: B batch, N particles, L lifts per particle, M = N·L points, K neighbours of a point,
-d space dimension, A location dimension, C channels, P components of a direction.
+d space dimension, A location dimension, C channels, P components of a direction,
+k landmarks, R radial functions.
 
 Reference: Hutchinson et al., "LieTransformer: equivariant self-attention for Lie groups", ICML 2021,
 arXiv:2012.10885, section 3.
@@ -24,6 +25,29 @@ from lie_sim.state import Particles
 
 
 @dataclass(frozen=True)
+class LandmarkGeometry:
+    """What the attention layers know of landmarks (:mod:`lie_sim.lifting.landmarks`).
+
+    Args:
+        shares: how much of each point belongs to each landmark, summing to 1 for a point that exists and to 0 for
+            padding, shape (B, M, k).
+        location: radial functions of the distance of point and landmark, shape (B, M, k, R).
+        directions: scalar, vector and matrix of the direction from point to landmark, shape (B, M, k, P).
+    """
+
+    shares: Float[Tensor, "B M k"]
+    location: Float[Tensor, "B M k R"]
+    directions: Float[Tensor, "B M k P"]
+
+    def for_lifts(self, num_lifts: int) -> LandmarkGeometry:
+        """The same where each particle is lifted to that many points, shapes (B, N·L, …)."""
+        if num_lifts == 1:
+            return self
+        parts = (self.shares, self.location, self.directions)
+        return LandmarkGeometry(*(part.repeat_interleave(num_lifts, dim=1) for part in parts))
+
+
+@dataclass(frozen=True)
 class PairGeometry:
     """All that the attention layers know of the geometry.
 
@@ -33,6 +57,7 @@ class PairGeometry:
         index: source point of each pair, shape (B, M, K); None for all pairs, where K = M.
         num_lifts: L, the number of points made from each particle.
         directions: scalar, vector and matrix of the direction of each pair, shape (B, M, K, P), for moment attention.
+        landmarks: what stands for the particles far away, for induced attention.
     """
 
     location: Float[Tensor, "B M K A"]
@@ -40,6 +65,7 @@ class PairGeometry:
     index: Int[Tensor, "B M K"] | None
     num_lifts: int
     directions: Float[Tensor, "B M K P"] | None = None
+    landmarks: LandmarkGeometry | None = None
 
     def sources(self, f: Float[Tensor, "B M C"]) -> Float[Tensor, "B M_or_1 K C"]:
         """Features of the source of each pair; for all pairs a broadcastable view of shape (B, 1, M, C)."""

@@ -47,6 +47,29 @@ def component_orders(dim: int) -> Float[Tensor, "3 P"]:
     return torch.nn.functional.one_hot(order, 3).T.to(torch.get_default_dtype())
 
 
+class DirectionMoments(nn.Module):
+    """Y as a product of two affine maps.
+
+    Args:
+        dim: space dimension d.
+    """
+
+    ones: Tensor
+    roots: Tensor
+    constants: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        for name, value in zip(("ones", "roots", "constants"), component_maps(dim), strict=True):
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, unit: Float[Tensor, "*s d"]) -> Float[Tensor, "*s P"]:
+        """Y of vectors no longer than 1."""
+        first = torch.add(self.ones[0], self.roots, alpha=math.sqrt(2))
+        left: Tensor = nn.functional.linear(unit, first, self.constants[0])
+        return left * nn.functional.linear(unit, self.ones[1], self.constants[1])
+
+
 class MomentLift(Lifting):
     """One lift per particle; the elements themselves are made by the attention blocks.
 
@@ -57,10 +80,6 @@ class MomentLift(Lifting):
         num_radial: size of a basis that has one.
         softening: ε of the Coulomb basis.
     """
-
-    ones: Tensor
-    roots: Tensor
-    constants: Tensor
 
     def __init__(
         self,
@@ -76,8 +95,7 @@ class MomentLift(Lifting):
         self.radial = RadialBasis(radial, size=num_radial, cutoff=cutoff, softening=softening)
         self.location_dim = self.radial.size
         self.equivariant_under = f"E({dim})"
-        for name, value in zip(("ones", "roots", "constants"), component_maps(dim), strict=True):
-            self.register_buffer(name, value, persistent=False)
+        self.components = DirectionMoments(dim)
 
     def forward(
         self,
@@ -97,14 +115,8 @@ class MomentLift(Lifting):
             envelope=envelope,
             index=None if neighbours is None else neighbours.index,
             num_lifts=1,
-            directions=self._components(r * torch.rsqrt(r2 + _SOFTENING**2)[..., None]),
+            directions=self.components(r * torch.rsqrt(r2 + _SOFTENING**2)[..., None]),
         )
-
-    def _components(self, unit: Tensor) -> Tensor:
-        """Y(r̂), shape (B, N, K, P), as a product of two affine maps of r̂."""
-        first = torch.add(self.ones[0], self.roots, alpha=math.sqrt(2))
-        left: Tensor = nn.functional.linear(unit, first, self.constants[0])
-        return left * nn.functional.linear(unit, self.ones[1], self.constants[1])
 
 
 def component_maps(dim: int) -> tuple[Float[Tensor, "2 P d"], Float[Tensor, "P d"], Float[Tensor, "2 P"]]:

@@ -78,6 +78,7 @@ class AtomicPotential(EnergyModel):
             assert isinstance(self.network, LieTransformer)
             self.heads = PropertyHeads(config, self.network.config)
         self.equivariant_under = self.network.equivariant_under
+        self.needs_open_space = self.network.needs_open_space
         self.cutoff = float(getattr(self.network.config, "cutoff", 0.0))
         if self.cutoff and max(config.repulsion_radii, default=0.0) * 2 > self.cutoff:
             raise ValueError(f"repulsion_radii reach further than the cutoff {self.cutoff} of the network")

@@ -14,12 +14,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lie_sim.activations import silu
-from lie_sim.attention import LieSelfAttention, MomentAttention
-from lie_sim.groups import LieGroup, group
-from lie_sim.lifting import FiniteLift, FrameLift, HaarLift, Lifting, MomentLift, PairGeometry, compress
+from lie_sim.attention import InducedLieAttention, LieSelfAttention, MomentAttention
+from lie_sim.lifting import HaarLift, LandmarkLift, PairGeometry, compress
 from lie_sim.models.config import LieTransformerConfig
-from lie_sim.models.inputs import check_neighbours, check_particles, encode_species
-from lie_sim.neighbors import NeighbourMatrix, neighbour_matrix
+from lie_sim.models.geometry import build_landmarks, build_lifting, find_neighbours
+from lie_sim.models.inputs import check_neighbours, check_open_space, check_particles, encode_species
+from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.state import Particles
 
 
@@ -38,50 +38,6 @@ class Features:
     pairs: PairGeometry
     moments: Float[Tensor, "B N P m"] | None = None
     neighbours: NeighbourMatrix | None = None
-
-
-def _group_of(config: LieTransformerConfig) -> LieGroup:
-    chosen = group(config.group)
-    if chosen.space_dim != config.dim:
-        raise ValueError(f"{chosen.name} acts in {chosen.space_dim} dimensions, but dim={config.dim}")
-    return chosen
-
-
-def build_lifting(config: LieTransformerConfig) -> Lifting:
-    """The lifting that the configuration names."""
-    cutoff = config.cutoff / config.length_scale or None
-    if config.lifting == "haar":
-        return HaarLift(
-            _group_of(config),
-            num_lifts=config.num_lifts,
-            seed=config.lift_seed,
-            pose=config.pose or None,
-            squash=config.squash or None,
-        )
-    if config.lifting == "finite":
-        return FiniteLift(_group_of(config), code=config.element_code, cutoff=cutoff)
-    if config.lifting == "moments":
-        return MomentLift(
-            config.dim,
-            cutoff=cutoff,
-            radial=config.radial,
-            num_radial=config.num_radial,
-            softening=config.softening / config.length_scale,
-        )
-    return FrameLift(
-        config.dim,
-        num_scalars=config.num_scalars,
-        num_frames=config.num_frames,
-        num_moments=config.num_moments,
-        cutoff=cutoff,
-        radial=config.radial,
-        num_radial=config.num_radial,
-        softening=config.softening / config.length_scale,
-        hidden=config.kernel_hidden,
-        chirality=config.chirality,
-        scale=config.mean_neighbours,
-        weigh_by_mass=config.source_weight == "masses",
-    )
 
 
 class FeedForward(nn.Module):
@@ -115,13 +71,38 @@ def _norm_layer(config: LieTransformerConfig) -> nn.Module:
     return Bound() if config.norm == "bounded" else nn.Identity()
 
 
-class AttentionBlock(nn.Module):
+class _FarAttention(nn.Module):
+    """Adds induced attention to an attention over pairs, if the configuration says so."""
+
+    def __init__(self, config: LieTransformerConfig) -> None:
+        super().__init__()
+        self.induced: InducedLieAttention | None = None
+        if config.attention == "induced":
+            self.induced = InducedLieAttention(
+                config.dim,
+                width=config.width,
+                num_heads=config.num_heads,
+                location_dim=LandmarkLift.radial_size,
+                hidden=config.kernel_hidden,
+                mean_neighbours=config.mean_neighbours,
+            )
+
+    def with_far(self, near: Tensor, f: Tensor, pairs: PairGeometry) -> Tensor:
+        """The change that the pairs make, and that of the landmarks."""
+        if self.induced is None:
+            return near
+        assert pairs.landmarks is not None
+        far: Tensor = self.induced(f, pairs.landmarks)
+        return near + far
+
+
+class AttentionBlock(_FarAttention):
     """Attention and feed-forward, each a residual branch with the chosen normalisation."""
 
     def __init__(self, config: LieTransformerConfig, location_dim: int) -> None:
-        super().__init__()
+        super().__init__(config)
         self.norm = config.norm
-        self.attention = LieSelfAttention(config.attention(), location_dim)
+        self.attention = LieSelfAttention(config.pair_attention(), location_dim)
         self.feed_forward = FeedForward(config.width, final_activation=config.paper_blocks)
         self.norm_attention = _norm_layer(config)
         self.norm_feed_forward = _norm_layer(config)
@@ -130,14 +111,12 @@ class AttentionBlock(nn.Module):
         self, f: Float[Tensor, "B M C"], pairs: PairGeometry, compressed: Float[Tensor, "B M K A"]
     ) -> Float[Tensor, "B M C"]:
         """One block."""
-        change: Tensor
-        if self.norm == "post":
-            f = f + self.norm_attention(self.attention(f, pairs, compressed))
-            change = self.norm_feed_forward(self.feed_forward(f))
-        else:
-            f = f + self.attention(self.norm_attention(f), pairs, compressed)
-            change = self.feed_forward(self.norm_feed_forward(f))
-        return f + change
+        post = self.norm == "post"
+        inner = f if post else self.norm_attention(f)
+        change: Tensor = self.with_far(self.attention(inner, pairs, compressed), inner, pairs)
+        f = f + (self.norm_attention(change) if post else change)
+        change = self.feed_forward(f if post else self.norm_feed_forward(f))
+        return f + (self.norm_feed_forward(change) if post else change)
 
 
 def bounded_moments(moments: Float[Tensor, "B N P m"]) -> Float[Tensor, "B N P m"]:
@@ -146,11 +125,11 @@ def bounded_moments(moments: Float[Tensor, "B N P m"]) -> Float[Tensor, "B N P m
     return moments * torch.rsqrt(1 + size)
 
 
-class MomentBlock(nn.Module):
+class MomentBlock(_FarAttention):
     """As :class:`AttentionBlock`, of moment attention; it also refines the moments of every particle."""
 
     def __init__(self, config: LieTransformerConfig, location_dim: int, *, first: bool, last: bool) -> None:
-        super().__init__()
+        super().__init__(config)
         self.norm = config.norm
         self.attention = MomentAttention(
             config.dim,
@@ -175,7 +154,9 @@ class MomentBlock(nn.Module):
     ) -> tuple[Float[Tensor, "B N C"], Float[Tensor, "B N P m"] | None]:
         """One block."""
         post = self.norm == "post"
-        change, extra = self.attention(f if post else self.norm_attention(f), moments, pairs, steering)
+        inner = f if post else self.norm_attention(f)
+        near, extra = self.attention(inner, moments, pairs, steering)
+        change = self.with_far(near, inner, pairs)
         f = f + (self.norm_attention(change) if post else change)
         inner = f if post else self.norm_feed_forward(f)
         change = self.feed_forward(inner)
@@ -200,6 +181,7 @@ class LieTransformerBackbone(nn.Module):
         super().__init__()
         self.config = config
         self.lifting = build_lifting(config)
+        self.landmarks = build_landmarks(config)
         self.embed = nn.Linear(config.num_scalars, config.width)
         self.blocks = nn.ModuleList(self._block(number) for number in range(config.num_layers))
         mean = config.attribute_mean or (0.0,) * config.num_attributes
@@ -248,8 +230,8 @@ class LieTransformerBackbone(nn.Module):
     ) -> Float[Tensor, "B M C"]:
         """Invariant features of every lifted point, shape (B, N·L, C).
 
-        Without neighbours all pairs interact; in a cell, those within the cutoff, found anew at every call: exact
-        for particles that move, and dearer than a list that is passed.
+        Without neighbours all pairs interact; in a cell, or unless ``attention`` is "full", those within the cutoff,
+        found anew at every call: exact for particles that move, and dearer than a list that is passed.
 
         On the CPU an unknown species is refused; on another device it makes the features of that system NaN.
 
@@ -264,8 +246,10 @@ class LieTransformerBackbone(nn.Module):
         """As :meth:`forward`, with the moments of every particle and the pairs, which heads for properties read."""
         config = self.config
         check_particles(q, particles, dim=config.dim, weight=self.embed.weight)
-        if neighbours is None and config.cutoff and particles.cell is not None:
-            neighbours = neighbour_matrix(q.detach(), particles, cutoff=config.cutoff)
+        if self.landmarks is not None:
+            check_open_space(particles, neighbours)
+        if neighbours is None:
+            neighbours = find_neighbours(q, particles, config)
         if neighbours is not None:
             images_need_a_cutoff = not isinstance(self.lifting, HaarLift)  # which refuses every list
             check_neighbours(neighbours, q, cutoff=config.cutoff, needs_cutoff=images_need_a_cutoff)
@@ -274,6 +258,9 @@ class LieTransformerBackbone(nn.Module):
         if config.centre:
             q = self._centred(q, particles)
         pairs = self.lifting(q / config.length_scale, particles, scaled, scalars)
+        if self.landmarks is not None:
+            landmarks = self.landmarks(q / config.length_scale, particles, scalars)
+            pairs = replace(pairs, landmarks=landmarks.for_lifts(pairs.num_lifts))
         if config.source_weight == "masses":
             pairs = self._weigh_sources(pairs, particles)
         f: Tensor = self.embed(scalars)
@@ -300,5 +287,8 @@ class LieTransformerBackbone(nn.Module):
         masses = particles.masses.to(pairs.envelope.dtype)[..., None].repeat_interleave(
             pairs.num_lifts, dim=1
         )
+        landmarks = pairs.landmarks
+        if landmarks is not None:
+            landmarks = replace(landmarks, shares=landmarks.shares * masses)
         source = pairs.sources(masses).squeeze(-1)
-        return replace(pairs, envelope=pairs.envelope * source)
+        return replace(pairs, envelope=pairs.envelope * source, landmarks=landmarks)

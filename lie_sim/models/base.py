@@ -28,12 +28,14 @@ class EnergyModel(nn.Module):
     Attributes:
         name: the registry key.
         equivariant_under: the symmetry that holds exactly, such as ``"E(3)"`` or ``"T(2)"``; tests check it.
+        needs_open_space: periodic systems are refused.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type]
     config: Any
     equivariant_under: str
+    needs_open_space: bool = False
 
     def forward(
         self, q: Float[Tensor, "B N d"], particles: Particles, neighbours: NeighbourMatrix | None = None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lie_sim.attention import AttentionConfig
+from lie_sim.attention import WHY_NO_LINFORMER, AttentionConfig
 
+ATTENTIONS = ("full", "local", "induced")
 LIFTINGS = ("frame", "moments", "haar", "finite")
 READOUTS = ("sum", "mean", "max")
 HEADS = ("residual", "deep", "linear")
@@ -21,6 +22,7 @@ _NO_ENERGY = (
     "intensive properties"
 )
 _CHOICES = {
+    "attention": ATTENTIONS,
     "lifting": LIFTINGS,
     "readout": READOUTS,
     "head": HEADS,
@@ -31,7 +33,8 @@ _CHOICES = {
 }
 _LEAST = dict.fromkeys(("num_attributes", "num_species", "num_frames", "num_moments", "content_features"), 0)
 _LEAST |= dict.fromkeys(
-    ("dim", "num_lifts", "num_radial", "width", "num_heads", "num_layers", "kernel_hidden"), 1
+    ("dim", "num_lifts", "num_radial", "width", "num_heads", "num_layers", "kernel_hidden", "num_landmarks"),
+    1,
 )
 _POSITIVE = ("length_scale", "energy_scale", "mass_std", "mean_neighbours")
 _NOT_NEGATIVE = ("cutoff", "squash", "softening", "epsilon")
@@ -83,7 +86,11 @@ class LieTransformerConfig:
         radial: functions of the distance, "polynomial", "gaussian", "bessel" or "coulomb".
         num_radial: size of the gaussian or bessel basis.
         softening: ε of the coulomb basis, in units of ``length_scale``.
-        cutoff: distance where interactions end, in the unit of q; 0 for none.
+        cutoff: distance where interactions end, in the unit of q; 0 for none. With "induced" attention that of pairs.
+        attention: who is attended to. "full": all particles, or those listed if a list is given; a cutoff weighs the
+            pairs. "local": the particles within the cutoff, found in time N without a list. "induced": those, and all
+            particles through landmarks, in time N (:mod:`lie_sim.attention.induced`); not size-extensive, no cells.
+        num_landmarks: k of "induced" attention; the error falls and time and memory grow with it.
         width: channels C, a multiple of ``num_heads``.
         num_heads: attention heads H.
         num_layers: attention blocks.
@@ -137,6 +144,8 @@ class LieTransformerConfig:
     num_radial: int = 16
     softening: float = 1e-3
     cutoff: float = 0.0
+    attention: str = "full"
+    num_landmarks: int = 16
     width: int = 32
     num_heads: int = 8
     num_layers: int = 2
@@ -166,6 +175,8 @@ class LieTransformerConfig:
     def __post_init__(self) -> None:
         if self.pool in _ONLY_PROPERTIES:
             raise ValueError(_NO_ENERGY.format(self.pool))
+        if self.attention == "linformer":
+            raise ValueError(WHY_NO_LINFORMER)
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
             if value not in allowed:
@@ -173,6 +184,7 @@ class LieTransformerConfig:
         self._check_numbers()
         self._check_attribute_scales()
         self._check_lifting()
+        self._check_attention()
         if self.pool != "none" and self.readout != "sum":
             raise ValueError(f"pool={self.pool!r} weighs the terms of readout='sum', not {self.readout!r}")
 
@@ -227,13 +239,25 @@ class LieTransformerConfig:
                     f"leave it {default!r}, not {value!r}"
                 )
 
+    def _check_attention(self) -> None:
+        if self.attention != "full" and not self.cutoff:
+            raise ValueError(
+                f"attention={self.attention!r} attends to the particles within the cutoff: give cutoff > 0"
+            )
+        default = type(self).num_landmarks
+        if self.attention != "induced" and self.num_landmarks != default:
+            raise ValueError(
+                f"num_landmarks is for attention='induced' and would have no effect with {self.attention!r}: "
+                f"leave it {default}, not {self.num_landmarks}"
+            )
+
     @property
     def num_scalars(self) -> int:
         """Numbers known of each particle: mass, attributes, one-hot species; a constant 1 where nothing is."""
         return int(self.use_masses) + self.num_attributes + self.num_species or 1
 
-    def attention(self) -> AttentionConfig:
-        """Options of the attention layers."""
+    def pair_attention(self) -> AttentionConfig:
+        """Options of the attention over pairs."""
         return AttentionConfig(
             width=self.width,
             num_heads=self.num_heads,

@@ -87,6 +87,24 @@ def check_neighbours(
         )
 
 
+WHY_OPEN_SPACE = (
+    "attention='induced' makes landmarks of means of positions, which a periodic cell does not have: use "
+    "attention='local' there"
+)
+
+
+def check_open_space(particles: Particles, neighbours: NeighbourMatrix | None) -> None:
+    """Refuse what is periodic.
+
+    Raises:
+        ValueError: there is a cell, or (on the CPU, where a look at the values is free) a pair that crosses its border.
+    """
+    shift = None if neighbours is None else neighbours.shift
+    crossing = shift is not None and can_be_read(shift) and bool(shift.any())
+    if particles.cell is not None or crossing:
+        raise ValueError(WHY_OPEN_SPACE)
+
+
 def encode_species(
     species: Int[Tensor, "B N"], count: int, *, dtype: torch.dtype
 ) -> Float[Tensor, "B N species"]:
@@ -123,8 +141,18 @@ def can_be_read(values: Tensor) -> bool:
         >>> can_be_read(torch.zeros(1))
         True
     """
+    return values.device.type == "cpu" and not being_traced()
+
+
+def being_traced() -> bool:
+    """Whether operations are being recorded for a compiler, so that tensors have no values yet.
+
+    Example:
+        >>> being_traced()
+        False
+    """
     tracing = sys.modules.get("torch.fx.experimental.proxy_tensor")
-    return values.device.type == "cpu" and (tracing is None or tracing.get_proxy_mode() is None)
+    return tracing is not None and tracing.get_proxy_mode() is not None
 
 
 def _one_hot(species: Tensor, count: int, dtype: torch.dtype) -> Tensor:

@@ -129,6 +129,7 @@ class LieTransformer(EnergyModel):
         lifting = self.backbone.lifting
         self.equivariant_under = lifting.equivariant_under
         self.exact_symmetry = lifting.exact
+        self.needs_open_space = config.attention == "induced"
 
     @classmethod
     def default(cls, **options: Any) -> LieTransformer:

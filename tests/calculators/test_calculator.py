@@ -287,3 +287,14 @@ def test_hessian_of_a_crystal_uses_its_periodic_images(calculator) -> None:
     matrix = calculator.get_hessian(atoms)
     uniform = np.tile(np.eye(3), (len(atoms), 1))
     assert np.abs(matrix @ uniform).max() < 1e-10, "a shift of everything costs no force"
+
+
+def test_landmarks_are_for_molecules_only(random_potential) -> None:
+    calculator = LieTransformerCalculator(random_potential(network={"attention": "induced", "cutoff": 3.0}))
+    atoms = molecule("CH3CH2OH", calculator=calculator)
+    numerical = calculate_numerical_forces(atoms, eps=2e-5)
+    assert np.abs(atoms.get_forces() - numerical).max() <= FORCE_ERROR * np.abs(numerical).max()
+    metal = bulk("Al", cubic=True)
+    metal.calc = calculator
+    with pytest.raises(InputError, match="use attention='local'"):
+        metal.get_potential_energy()

@@ -137,6 +137,17 @@ def test_restart_with_impossible_options_keeps_the_run(
     assert {path.relative_to(folder) for path in folder.rglob("*")} == before
 
 
+def test_attention_is_chosen_by_name(tiny: list[str], tmp_path: Path, lie_sim: Run) -> None:
+    choice = ("--model.attention", "induced", "--model.cutoff", 1.5, "--model.num-landmarks", 3)
+    done = lie_sim("train", "springs", tmp_path / "run", *tiny, *choice)
+    assert (done.code, done.err) == (0, "")
+    config = load_model(tmp_path / "run" / "model").potential.config
+    assert (config.attention, config.num_landmarks) == ("induced", 3)
+    refused = lie_sim("train", "springs", tmp_path / "other", *tiny, "--model.attention", "linformer")
+    assert refused.code == 2
+    assert "refused on particles" in refused.err
+
+
 def test_demo_restart_removes_the_demonstration_and_nothing_else(
     springs_run: Path, tmp_path: Path, lie_sim: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,69 @@
+"""The benchmark of low rank: its parts run, are resumed, and give the figures that they should."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def low_rank(script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = script("low_rank")
+    for name, value in {"BODIES": 20, "TESTS": 1, "REPEATS": 1, "ROLLOUT_STEPS": 1}.items():
+        monkeypatch.setattr(module, name, value)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("name", "quantity"),
+    [
+        ("cost-full-20", "cpu_s"),
+        ("rollout-induced-30", "peak_gib"),
+        ("learn-local", "error"),
+        ("clumps-induced-2", "error"),
+    ],
+)
+def test_every_kind_of_part_runs(low_rank: ModuleType, name: str, quantity: str) -> None:
+    assert low_rank.run(name, argparse.Namespace(steps=2, rate=1e-2))[quantity] > 0
+
+
+def test_parts_that_are_there_are_not_done_again_and_are_recorded(
+    low_rank: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        done.append(command[command.index("--part") + 1])
+        return subprocess.CompletedProcess(command, 0, stdout=json.dumps({"error": 0.5}))
+
+    monkeypatch.setattr(low_rank.subprocess, "run", run)
+    asked = ["--keep", str(tmp_path)]
+    low_rank.main([*asked, "--only", "learn-local"])
+    (tmp_path / "learn-local.json").write_text('{"error": 1.0}')
+    low_rank.main([*asked, "--only", "learn-*"])
+    assert done == ["learn-local", "learn-induced-16", "learn-full", "learn-induced-1", "learn-induced-4"]
+    written: dict[str, Any] = {}
+    monkeypatch.setattr(low_rank, "record", lambda name, figures, **_: written.update(figures))
+    low_rank.main([*asked, "--record"])
+    assert (written["gain_over_cutoff"], written["force_rmse_over_full"]) == (2.0, 1.0)
+    assert len(done) == 5
+
+
+def test_exponents_are_slopes_and_the_largest_system_is_extrapolated(low_rank: ModuleType) -> None:
+    kept = {f"cost-full-{size}": {"cpu_s": 1e-6 * size**2, "gib": 1.0} for size in (500, 1000, 2000)}
+    kept |= {
+        f"cost-induced-{size}": {"cpu_s": 1e-4 * size, "gib": 1e-3 * size}
+        for size in (1000, 2000, 4000, 8000, 16000)
+    }
+    found = low_rank.figures(kept)
+    assert found["full_exponent_time"] == pytest.approx(2)
+    assert found["exponent_memory"] == pytest.approx(1)
+    assert found["speedup_16k"] == pytest.approx(160)
+    assert "force_rmse_over_full" not in found

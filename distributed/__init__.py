@@ -6,7 +6,7 @@ if not __name__.startswith("lie_sim."):
 from lie_sim.distributed.active import Exploration, Round, learn
 from lie_sim.distributed.cluster import Cluster, ClusterError, cluster
 from lie_sim.distributed.compact import compact
-from lie_sim.distributed.export import MissingPackageError, export
+from lie_sim.distributed.export import export
 from lie_sim.distributed.label import LabelRun, label
 from lie_sim.distributed.run import FailedChunksError, Run, Segment, Status
 from lie_sim.distributed.serve import Served, serve
@@ -16,6 +16,7 @@ from lie_sim.distributed.train import RayFit, train
 from lie_sim.distributed.trajectory import Trajectory
 from lie_sim.distributed.tune import Trial, tune
 from lie_sim.distributed.verify import Findings, verify
+from lie_sim.errors import MissingPackageError
 
 __all__ = [
     "Cluster",

@@ -21,7 +21,7 @@ from pathlib import Path
 from lie_sim.distributed.export_atoms import to_ase, to_h5md
 from lie_sim.distributed.export_tables import to_parquet, to_zarr
 from lie_sim.distributed.run import Run
-from lie_sim.errors import LieSimError
+from lie_sim.errors import MissingPackageError
 
 Write = Callable[[Run, Path, Sequence[int]], None]
 FORMATS: dict[str, tuple[Write, tuple[str, ...]]] = {
@@ -32,10 +32,6 @@ FORMATS: dict[str, tuple[Write, tuple[str, ...]]] = {
     "traj": (lambda run, path, chosen: to_ase(run, path, chosen, "traj"), ()),
 }
 """Name to what writes it, and the packages that needs."""
-
-
-class MissingPackageError(LieSimError, ImportError):
-    """A format needs a package that is not installed; the message says how to install it."""
 
 
 def export(run: Run, target: str | Path, *, format: str, trajectories: Sequence[int] | None = None) -> Path:

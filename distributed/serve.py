@@ -27,8 +27,8 @@ from lie_sim.calculators import LieTransformerCalculator
 from lie_sim.calculators.options import Source
 from lie_sim.calculators.wire import Facts, Request
 from lie_sim.distributed.cluster import ClusterError, cluster
-from lie_sim.distributed.export import MissingPackageError
 from lie_sim.distributed.service import Outcome, Service, facts_of, outcomes
+from lie_sim.errors import MissingPackageError
 
 NAME = "lie_sim"
 """Of the application in Ray Serve."""

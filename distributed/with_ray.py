@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from lie_sim.distributed.cluster import cluster
-from lie_sim.distributed.export import MissingPackageError
+from lie_sim.errors import MissingPackageError
 
 
 @contextmanager

@@ -25,6 +25,10 @@ class DataError(LieSimError):
     """A dataset file is missing, damaged, or does not hold what its manifest declares."""
 
 
+class MissingPackageError(LieSimError, ImportError):
+    """Something needs an optional package that is not installed; the message says how to install it."""
+
+
 class NonFiniteError(LieSimError):
     """A loss, an energy or a force became NaN or infinite; the message says where and what to do."""
 

@@ -2,7 +2,8 @@
 
 What comes from a file is checked key by key against the annotations of the dataclass: an unknown key or a
 value of another type is an error that names the key. Integers are accepted where a float is asked for, and
-nothing else is converted; ``true`` is not a number.
+nothing else is converted; ``true`` is not a number. Where one of several dataclasses may stand, it is the one
+that knows most of the keys, and the first of equals.
 """
 
 from __future__ import annotations
@@ -113,6 +114,10 @@ def _read(kind: Any, value: Any, source: str, key: str) -> Any:
 
 
 def _read_union(choices: tuple[Any, ...], value: Any, source: str, key: str) -> Any:
+    tables = [choice for choice in choices if is_dataclass(choice)]
+    if tables and isinstance(value, Mapping):
+        fits = max(tables, key=lambda table: sum(field.name in value for field in fields(table)))
+        return _read(fits, value, source, key)
     for choice in choices:
         try:
             return _read(choice, value, source, key)

@@ -170,7 +170,9 @@ def test_dependencies_to_run_are_those_that_the_package_imports() -> None:
     assert len(files) > 50
     imported = {name for path in files for name in imports(path)} - {"lie_sim"} - set(sys.stdlib_module_names)
     extras, by_fsspec = pyproject()["project"]["optional-dependencies"], {"s3fs"}
-    optional = {re.split(r"[<>=]", text)[0] for text in extras["export"] + extras["s3"]} - by_fsspec
+    optional = {
+        re.split(r"[<>=]", text)[0] for text in extras["export"] + extras["s3"] + extras["se3"]
+    } - by_fsspec
     assert (imported | read_as_data) - optional == needed
     assert optional < imported
 

@@ -107,6 +107,10 @@ def test_no_other_part_loads_ray(everything: dict[str, Any]) -> None:
     assert not everything["ray_loaded"], "something outside lie_sim.distributed and lie_sim.cli imports Ray"
 
 
+def test_optional_packages_wait_for_their_use(everything: dict[str, Any]) -> None:
+    assert not {"e3nn", "zarr", "h5py", "s3fs", "tblite", "torch_sim"} & set(everything["loaded"])
+
+
 @in_checkout
 @pytest.mark.parametrize("part", PARTS)
 def test_link_is_relative_and_points_to_the_root_folder(part: str) -> None:

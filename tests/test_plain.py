@@ -31,6 +31,38 @@ class Outer:
             raise ValueError("name must not be bad")
 
 
+@dataclass(frozen=True)
+class Other:
+    numbers: tuple[float, ...] = ()
+    size: int = 3
+
+
+@dataclass(frozen=True)
+class Either:
+    part: Inner | Other = Inner()
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ({}, Inner()),
+        ({"numbers": [3.0]}, Inner((3.0,))),
+        ({"size": 4}, Other(size=4)),
+        ({"numbers": [3.0], "size": 4}, Other((3.0,), 4)),
+    ],
+)
+def test_of_several_dataclasses_it_is_the_one_that_knows_most_keys(
+    table: dict[str, Any], expected: Any
+) -> None:
+    assert from_plain(Either, {"part": table}, source="test") == Either(expected)
+    assert from_plain(Either, to_plain(Either(expected)), source="test") == Either(expected)
+
+
+def test_a_mistake_in_one_of_several_is_told_of_that_one() -> None:
+    with pytest.raises(ConfigError, match=r"test: part\.size must be int, got str 'x'"):
+        from_plain(Either, {"part": {"size": "x"}}, source="test")
+
+
 def test_round_trip() -> None:
     value = Outer("x", Inner((3.0,), (2, "b")), "b", options={"k": [1, {"z": 2}]}, flag=True)
     plain = to_plain(value)

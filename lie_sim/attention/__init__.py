@@ -5,10 +5,12 @@ from lie_sim.attention.kernels import COMBINATIONS, CONTENT_KERNELS, LOCATION_KE
 from lie_sim.attention.moments import MomentAttention
 from lie_sim.attention.normalisation import NORMALISATIONS, attention_weights
 from lie_sim.attention.self_attention import AttentionConfig, LieSelfAttention
+from lie_sim.attention.steerable import KERNELS, SteerableAttention
 
 __all__ = [
     "COMBINATIONS",
     "CONTENT_KERNELS",
+    "KERNELS",
     "LOCATION_KERNELS",
     "NORMALISATIONS",
     "WHY_NO_LINFORMER",
@@ -16,5 +18,6 @@ __all__ = [
     "InducedLieAttention",
     "LieSelfAttention",
     "MomentAttention",
+    "SteerableAttention",
     "attention_weights",
 ]

@@ -35,15 +35,22 @@ class InfoOptions:
 
 @dataclass(frozen=True)
 class ConfigOptions:
-    """Print the default options of an experiment as TOML, for lie-sim train --config."""
+    """Print the default options of an experiment as TOML, for lie-sim train --config.
+
+    Args:
+        model: the model, lie_transformer or se3_transformer, where the experiment has a choice.
+    """
+
+    model: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
 
 
 def config(argv: Sequence[str]) -> None:
     """Print the defaults of an experiment."""
     cls = named_experiment(argv, command="config")
     if cls is not None:
-        parse(ConfigOptions, argv[1:], prog=f"lie-sim config {cls.name}")
-        print(tomli_w.dumps(to_plain(cls.Config())), end="")
+        model = parse(ConfigOptions, argv[1:], prog=f"lie-sim config {cls.name}").model
+        options = cls.with_model(cls.Config(), model) if model else cls.Config()
+        print(tomli_w.dumps(to_plain(options)), end="")
 
 
 def info(argv: Sequence[str]) -> None:

@@ -36,6 +36,7 @@ class LearnOptions:
         seed: of everything random but the training.
         label_workers: processes that label.
         config: TOML file with options of the experiment; options given here override it.
+        model: the network, lie_transformer or se3_transformer, as of lie-sim train.
         workers: processes of Ray that share every batch of a training, as of lie-sim train.
         address: of the Ray cluster they are on.
         device: where to train, cpu or cuda.
@@ -52,6 +53,7 @@ class LearnOptions:
     seed: int = 0
     label_workers: int = 1
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    model: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
     workers: Annotated[str, tyro.conf.arg(metavar="N")] = "0"
     address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS")] = None
     device: str = "cpu"

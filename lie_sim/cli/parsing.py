@@ -75,9 +75,9 @@ def parse(cls: type[T], argv: Sequence[str], *, prog: str, default: T | None = N
 
 
 def _run_tyro(cls: type[T], argv: Sequence[str], prog: str, default: T | None) -> tuple[T, list[str]]:
-    if default is None:
-        return tyro.cli(cls, prog=prog, args=list(argv), return_unknown_args=True)
-    return tyro.cli(cls, prog=prog, args=list(argv), default=default, return_unknown_args=True)
+    given: dict[str, Any] = {} if default is None else {"default": default}
+    plain = (tyro.conf.AvoidSubcommands,)  # of a choice of dataclasses, the options of the default
+    return tyro.cli(cls, prog=prog, args=list(argv), return_unknown_args=True, config=plain, **given)
 
 
 def option_names(options: Any, prefix: str = "") -> list[str]:

@@ -32,6 +32,8 @@ class TrainOptions:
         run_dir: where the run is kept.
         settings: the experiment.
         config: TOML file with options (lie-sim config prints one); options given here override it.
+        model: the model, lie_transformer or se3_transformer, where the experiment has a choice; its options are those
+            of --model.… in the help of the same command with it.
         progress: show progress bars.
         restart: remove the run that is in the directory, and begin again.
         workers: processes of Ray that share every batch, or the smallest and the largest number (2:8); 0 for this
@@ -43,6 +45,7 @@ class TrainOptions:
     run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
     settings: Inlined[object]
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    model: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
     progress: bool = True
     restart: bool = False
     workers: Annotated[str, tyro.conf.arg(metavar="N")] = "0"
@@ -132,11 +135,19 @@ def resumable(folder: Path, words: Sequence[str], *, where: Sequence[str] = ()) 
 
 
 def experiment_settings(cls: type[Experiment[Any]], argv: Sequence[str]) -> object:
-    """The experiment's defaults, from the file of ``--config`` if it is given."""
+    """The experiment's defaults, from the file of ``--config`` and with the model of ``--model`` if they are given.
+
+    A file with options of that model keeps them.
+    """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config", nargs="?")
-    path = finder.parse_known_args(list(argv))[0].config
-    return cls.Config() if path is None else read_settings(Path(path), cls)
+    finder.add_argument("--model", nargs="?")
+    found = finder.parse_known_args(list(argv))[0]
+    settings: Any = cls.Config() if found.config is None else read_settings(Path(found.config), cls)
+    if found.model is None:
+        return settings
+    other = cls.with_model(settings, found.model)
+    return settings if type(settings.model) is type(other.model) else other
 
 
 def read_settings(path: Path, cls: type[Experiment[Any]]) -> object:

@@ -32,6 +32,7 @@ class TuneOptions:
         scheduler: asha stops trials that are behind others; random none.
         seed: of the values.
         config: TOML file with options of the experiment; options given here override it.
+        model: the model, lie_transformer or se3_transformer, as of lie-sim train.
         address: of the Ray cluster, or auto; by default the trials run on this machine.
         workers: trials at a time; by default as many as there are processors.
         progress: show a progress bar.
@@ -44,6 +45,7 @@ class TuneOptions:
     scheduler: Literal["asha", "random"] = "asha"
     seed: int = 0
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    model: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
     address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS")] = None
     workers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     progress: bool = True

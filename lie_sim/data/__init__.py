@@ -1,5 +1,6 @@
 """Datasets of trajectories and of molecules: making them, keeping them on disk, and targets derived from them."""
 
+from lie_sim.data.charged import benchmark_error, charged_trajectories, linear_motion
 from lie_sim.data.constellations import (
     ConstellationConfig,
     Constellations,
@@ -29,12 +30,15 @@ __all__ = [
     "GraphSet",
     "Molecules",
     "Trajectories",
+    "benchmark_error",
+    "charged_trajectories",
     "constellation_splits",
     "fold_split",
     "force_targets",
     "generate_dataset",
     "generate_split",
     "hermite_weights",
+    "linear_motion",
     "load_dataset",
     "make_constellations",
     "make_trajectories",

@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import tomllib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -61,10 +61,15 @@ class Experiment(ABC, Generic[C]):
 
     Args:
         config: the options, with a field ``training``.
+
+    Attributes:
+        models: registry names of the models that it can be run with, the first by default, and what makes their
+            options; empty if there is no choice.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type]
+    models: ClassVar[Mapping[str, Callable[[], Any]]] = {}
 
     def __init__(self, config: C) -> None:
         self.config = config
@@ -75,6 +80,19 @@ class Experiment(ABC, Generic[C]):
         training = self.config.training  # type: ignore[attr-defined]
         assert isinstance(training, TrainingConfig)
         return training
+
+    @classmethod
+    def with_model(cls, config: C, name: str) -> C:
+        """Options with another model, of which the experiment's defaults are taken.
+
+        Raises:
+            ConfigError: the experiment cannot be run with it.
+        """
+        if name not in cls.models:
+            choice = f"choose one of {', '.join(cls.models)}" if cls.models else "its model cannot be chosen"
+            raise ConfigError(f"{cls.name} has no model {name!r}: {choice}")
+        changed: C = replace(config, model=cls.models[name]())  # type: ignore[type-var]
+        return changed
 
     @abstractmethod
     def build(self) -> nn.Module:

@@ -21,9 +21,10 @@ from lie_sim.data.molecules import Molecules
 from lie_sim.errors import ConfigError
 from lie_sim.experiments.base import Evaluation, Experiment, register_experiment
 from lie_sim.experiments.dynamics_options import DynamicsOptions
+from lie_sim.experiments.model_choice import ModelConfig
 from lie_sim.experiments.molecules_split import Split, drawn, kept
-from lie_sim.models import AtomicPotential, LieTransformerConfig
-from lie_sim.models.atomic import DEFAULT_NETWORK
+from lie_sim.models import AtomicPotential, LieTransformerConfig, SE3TransformerConfig, model_class_of
+from lie_sim.models.atomic import DEFAULT_NETWORKS
 from lie_sim.plain import to_plain
 from lie_sim.report import ReportData
 from lie_sim.training import (
@@ -47,7 +48,12 @@ METRICS = {"force_mae": "force MAE (eV/Å)", "energy_atom_mae": "energy MAE (eV/
 
 def molecules_model() -> LieTransformerConfig:
     """Two blocks of moment attention."""
-    return LieTransformerConfig(**DEFAULT_NETWORK)
+    return LieTransformerConfig(**DEFAULT_NETWORKS["lie_transformer"])
+
+
+def molecules_se3_model() -> SE3TransformerConfig:
+    """Two blocks of features up to degree 2."""
+    return SE3TransformerConfig(**DEFAULT_NETWORKS["se3_transformer"])
 
 
 def molecules_training() -> TrainingConfig:
@@ -105,7 +111,7 @@ class MoleculesConfig:
     properties: tuple[str, ...] = ()
     property_weight: float = 1.0
     dynamics: DynamicsOptions = field(default_factory=DynamicsOptions)
-    model: LieTransformerConfig = field(default_factory=molecules_model)
+    model: ModelConfig = field(default_factory=molecules_model)
     training: TrainingConfig = field(default_factory=molecules_training)
 
     def __post_init__(self) -> None:
@@ -123,6 +129,7 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
 
     name = "molecules"
     Config = MoleculesConfig
+    models: ClassVar = {"lie_transformer": molecules_model, "se3_transformer": molecules_se3_model}
     evaluation_only: ClassVar[frozenset[str]] = frozenset(
         {"num_test", *(f"dynamics.{entry.name}" for entry in fields(DynamicsOptions))}
     )
@@ -175,12 +182,13 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
     def build(self) -> AtomicPotential:
         """An untrained potential for the elements and energies of the training data."""
         torch.manual_seed(self.training.seed)
-        network = network_options(self.config.model)
+        architecture, network = model_class_of(self.config.model).name, network_options(self.config.model)
         if self.config.model.energy_scale == 1.0:
             del network["energy_scale"]  # that of the data
         train = self.splits["train"]
         found = property_heads(train, self.targets)
-        return atomic_potential(train, network=network, inputs=self.config.inputs, heads=found)
+        options = {"architecture": architecture, "network": network, "inputs": self.config.inputs}
+        return atomic_potential(train, heads=found, **options)
 
     def task(self) -> MoleculesTask:
         """Energies, forces and stresses."""
@@ -245,7 +253,7 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
         return facts
 
 
-def network_options(model: LieTransformerConfig) -> dict[str, Any]:
+def network_options(model: ModelConfig) -> dict[str, Any]:
     """Options of the network of a potential, without those that follow from the data."""
     return {key: value for key, value in to_plain(model).items() if key not in _FROM_THE_DATA}
 

@@ -28,9 +28,10 @@ from lie_sim.experiments.dynamics import (
     energy_note,
     score_rollout,
 )
+from lie_sim.experiments.model_choice import ModelConfig
 from lie_sim.experiments.symmetry import before_and_after
 from lie_sim.hamiltonian import Hamiltonian
-from lie_sim.models import EnergyModel, LieTransformer, LieTransformerConfig
+from lie_sim.models import EnergyModel, LieTransformerConfig, SE3TransformerConfig, model_class_of
 from lie_sim.report import EquivarianceRow, ReportData, Table, TrajectoryView
 from lie_sim.state import Particles
 from lie_sim.systems import Springs
@@ -53,6 +54,11 @@ def springs_model() -> LieTransformerConfig:
         kernel_hidden=32,
         norm="none",
     )
+
+
+def springs_se3_model() -> SE3TransformerConfig:
+    """Two blocks over vectors of the plane."""
+    return SE3TransformerConfig(dim=2, num_attributes=1, num_layers=2, lmax=1, width=16, num_heads=4)
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ class SpringsConfig:
     num_test: int = 500
     long_steps: int = 100
     data_seed: int = 0
-    model: LieTransformerConfig = field(default_factory=springs_model)
+    model: ModelConfig = field(default_factory=springs_model)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
@@ -110,6 +116,7 @@ class SpringsExperiment(Experiment[SpringsConfig]):
 
     name = "springs"
     Config = SpringsConfig
+    models: ClassVar = {"lie_transformer": springs_model, "se3_transformer": springs_se3_model}
     evaluation_only: ClassVar[frozenset[str]] = frozenset({"num_test", "long_steps"})
     """Options that training and its data do not depend on; they may change in a run that is there."""
 
@@ -151,7 +158,8 @@ class SpringsExperiment(Experiment[SpringsConfig]):
         torch.manual_seed(self.config.training.seed)
         data = self.train_chunks
         slopes = momentum_slopes(data.p, data.dt) if self.config.noise else None
-        hamiltonian = Hamiltonian(LieTransformer(fit_scales(self.config.model, data, slopes)))
+        model = fit_scales(self.config.model, data, slopes)
+        hamiltonian = Hamiltonian(model_class_of(model)(model))
         return self._started(hamiltonian) if self.config.start_from else hamiltonian
 
     def _started(self, hamiltonian: Hamiltonian) -> Hamiltonian:
@@ -179,6 +187,7 @@ class SpringsExperiment(Experiment[SpringsConfig]):
             "diverged_share": long.diverged_share,
         }
         horizon = long_truth.dt * (self.config.train_points - 1)
+        learned = type(module.potential).__name__
         views = trajectory_views(long_truth, long, train_horizon=horizon)
         report = ReportData(
             title="Springs",
@@ -192,7 +201,7 @@ class SpringsExperiment(Experiment[SpringsConfig]):
             trajectories=views,
             first_trajectory=len(views) // 2,
             error_curves={
-                "LieTransformer": curve(long.error.times, long.error.mean),
+                learned: curve(long.error.times, long.error.mean),
                 "free motion": curve(long.error.times, free.error.mean),
             },
             energy_curves=energy_curves(Springs(), long_truth, long, score_rollout(Springs(), long_truth)),
@@ -200,7 +209,7 @@ class SpringsExperiment(Experiment[SpringsConfig]):
             comparison=Table(
                 columns=["model", "5-point MSE", f"{self.config.long_steps}-step MSE", "diverged"],
                 rows=[
-                    ["LieTransformer", short.mean, long.mean, long.diverged_share],
+                    [learned, short.mean, long.mean, long.diverged_share],
                     ["free motion", free_motion_scores(self.chunks("test", POINTS)).mean, free.mean, 0.0],
                 ],
             ),

@@ -11,25 +11,30 @@ from lie_sim.lifting.base import (
 from lie_sim.lifting.finite import FiniteLift
 from lie_sim.lifting.frame import FrameLift
 from lie_sim.lifting.haar import HaarLift
+from lie_sim.lifting.irreps import PARITIES, HarmonicLift, SphericalHarmonics, representations
 from lie_sim.lifting.landmarks import LandmarkLift
 from lie_sim.lifting.moments import MomentLift, component_orders
 from lie_sim.lifting.radial import RADIAL_BASES, RadialBasis, compress, smooth_cutoff
 
 __all__ = [
+    "PARITIES",
     "RADIAL_BASES",
     "FiniteLift",
     "FrameLift",
     "HaarLift",
+    "HarmonicLift",
     "LandmarkGeometry",
     "LandmarkLift",
     "Lifting",
     "MomentLift",
     "PairGeometry",
     "RadialBasis",
+    "SphericalHarmonics",
     "component_orders",
     "compress",
     "gather_points",
     "pair_mask",
     "pair_vectors",
+    "representations",
     "smooth_cutoff",
 ]

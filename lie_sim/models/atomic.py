@@ -109,9 +109,11 @@ class AtomicPotential(EnergyModel):
 
         Args:
             elements: atomic numbers.
-            options: other fields of :class:`AtomicConfig`; ``network`` overrides single options of the network.
+            options: other fields of :class:`AtomicConfig`; ``network`` overrides single options of the network, for
+                which every ``architecture`` has defaults of its own (:data:`DEFAULT_NETWORKS`).
         """
-        network = DEFAULT_NETWORK | dict(options.pop("network", {}))
+        architecture = options.get("architecture", "lie_transformer")
+        network = DEFAULT_NETWORKS.get(architecture, {}) | dict(options.pop("network", {}))
         return cls(AtomicConfig(elements=tuple(sorted(set(elements))), network=network, **options))
 
     def forward(
@@ -214,18 +216,32 @@ class AtomicPotential(EnergyModel):
         return torch.where(exists > 0, pairs, 0.0).sum(-1) / 2
 
 
-DEFAULT_NETWORK: dict[str, Any] = {
-    "dim": 3,
-    "use_masses": False,
-    "lifting": "moments",
-    "num_moments": 16,
-    "radial": "bessel",
-    "num_radial": 16,
-    "cutoff": 6.0,
-    "width": 64,
-    "num_heads": 32,
-    "num_layers": 2,
-    "kernel_hidden": 64,
-    "mean_neighbours": 4.0,
+DEFAULT_NETWORKS: dict[str, dict[str, Any]] = {
+    "lie_transformer": {
+        "dim": 3,
+        "use_masses": False,
+        "lifting": "moments",
+        "num_moments": 16,
+        "radial": "bessel",
+        "num_radial": 16,
+        "cutoff": 6.0,
+        "width": 64,
+        "num_heads": 32,
+        "num_layers": 2,
+        "kernel_hidden": 64,
+        "mean_neighbours": 4.0,
+    },
+    "se3_transformer": {
+        "dim": 3,
+        "use_masses": False,
+        "lmax": 2,
+        "radial": "bessel",
+        "num_radial": 16,
+        "cutoff": 5.0,
+        "width": 32,
+        "num_heads": 4,
+        "num_layers": 2,
+        "kernel_hidden": 32,
+    },
 }
-"""The LieTransformer that :meth:`AtomicPotential.default` makes."""
+"""Networks that :meth:`AtomicPotential.default` makes, by architecture."""

@@ -18,7 +18,8 @@ from lie_sim.attention import InducedLieAttention, LieSelfAttention, MomentAtten
 from lie_sim.lifting import HaarLift, LandmarkLift, PairGeometry, compress
 from lie_sim.models.config import LieTransformerConfig
 from lie_sim.models.geometry import build_landmarks, build_lifting, find_neighbours
-from lie_sim.models.inputs import check_neighbours, check_open_space, check_particles, encode_species
+from lie_sim.models.inputs import check_neighbours, check_open_space, check_particles
+from lie_sim.models.scalars import ParticleScalars
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.state import Particles
 
@@ -174,20 +175,14 @@ class LieTransformerBackbone(nn.Module):
         config: the architecture.
     """
 
-    attribute_mean: Tensor
-    attribute_std: Tensor
-
     def __init__(self, config: LieTransformerConfig) -> None:
         super().__init__()
         self.config = config
+        self.scalars = ParticleScalars(config)
         self.lifting = build_lifting(config)
         self.landmarks = build_landmarks(config)
         self.embed = nn.Linear(config.num_scalars, config.width)
         self.blocks = nn.ModuleList(self._block(number) for number in range(config.num_layers))
-        mean = config.attribute_mean or (0.0,) * config.num_attributes
-        std = config.attribute_std or (1.0,) * config.num_attributes
-        self.register_buffer("attribute_mean", torch.tensor(mean), persistent=False)
-        self.register_buffer("attribute_std", torch.tensor(std), persistent=False)
 
     def _block(self, number: int) -> nn.Module:
         config, location_dim = self.config, self.lifting.location_dim
@@ -195,29 +190,6 @@ class LieTransformerBackbone(nn.Module):
             last = number == config.num_layers - 1 and not config.keep_moments
             return MomentBlock(config, location_dim, first=number == 0, last=last)
         return AttentionBlock(config, location_dim)
-
-    def scalars(self, particles: Particles, like: Tensor) -> Float[Tensor, "B N S"]:
-        """Standardised mass, attributes and one-hot species; a constant 1 where nothing is known."""
-        config = self.config
-        parts = []
-        if config.use_masses:
-            parts.append(((particles.masses - config.mass_mean) / config.mass_std)[..., None])
-        if config.num_attributes:
-            if particles.attributes is None or particles.attributes.shape[-1] != config.num_attributes:
-                got = "None" if particles.attributes is None else f"{particles.attributes.shape[-1]}"
-                raise ValueError(
-                    f"this model needs {config.num_attributes} attributes per particle, got {got}"
-                )
-            parts.append((particles.attributes - self.attribute_mean) / self.attribute_std)
-        if config.num_species:
-            if particles.species is None:
-                raise ValueError(
-                    f"this model needs particles.species (0 to {config.num_species - 1}), which is None"
-                )
-            parts.append(encode_species(particles.species, config.num_species, dtype=like.dtype))
-        if not parts:
-            parts.append(torch.ones_like(particles.masses)[..., None])
-        return torch.cat([part.to(like.dtype) for part in parts], dim=-1)
 
     def _centred(self, q: Tensor, particles: Particles) -> Tensor:
         if particles.mask is None:

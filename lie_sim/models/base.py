@@ -94,6 +94,18 @@ def model_class(name: str) -> type[EnergyModel]:
     return _REGISTRY[name]
 
 
+def model_class_of(config: Any) -> type[EnergyModel]:
+    """The class that a configuration is for.
+
+    Raises:
+        TypeError: it is that of no model.
+    """
+    for cls in _REGISTRY.values():
+        if type(config) is cls.Config:
+            return cls
+    raise TypeError(f"{type(config).__name__} is the configuration of none of {', '.join(model_names())}")
+
+
 def build_model(name: str, config: dict[str, Any]) -> EnergyModel:
     """Make an untrained model from its registry name and its configuration as plain values.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from lie_sim.attention import WHY_NO_LINFORMER, AttentionConfig
+from lie_sim.models.config_checks import require_choices, require_numbers, require_standards
 
 ATTENTIONS = ("full", "local", "induced")
 LIFTINGS = ("frame", "moments", "haar", "finite")
@@ -39,21 +39,6 @@ _LEAST |= dict.fromkeys(
 _POSITIVE = ("length_scale", "energy_scale", "mass_std", "mean_neighbours")
 _NOT_NEGATIVE = ("cutoff", "squash", "softening", "epsilon")
 _ONLY_HAAR = {"num_lifts": 1, "squash": 0.0, "pose": ""}
-
-
-def require_positive(name: str, value: float) -> None:
-    """Refuse a scale that cannot be divided by.
-
-    Raises:
-        ValueError: the value is 0, negative, infinite or NaN.
-
-    Example:
-        >>> require_positive("length_scale", float("nan"))
-        Traceback (most recent call last):
-        ValueError: length_scale must be positive and finite, got nan
-    """
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
 @dataclass(frozen=True)
@@ -177,39 +162,13 @@ class LieTransformerConfig:
             raise ValueError(_NO_ENERGY.format(self.pool))
         if self.attention == "linformer":
             raise ValueError(WHY_NO_LINFORMER)
-        for name, allowed in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(allowed)}")
-        self._check_numbers()
-        self._check_attribute_scales()
+        require_choices(self, _CHOICES)
+        require_numbers(self, least=_LEAST, positive=_POSITIVE, not_negative=_NOT_NEGATIVE)
+        require_standards(self)
         self._check_lifting()
         self._check_attention()
         if self.pool != "none" and self.readout != "sum":
             raise ValueError(f"pool={self.pool!r} weighs the terms of readout='sum', not {self.readout!r}")
-
-    def _check_numbers(self) -> None:
-        for name, least in _LEAST.items():
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for name in _POSITIVE:
-            require_positive(name, getattr(self, name))
-        for name in _NOT_NEGATIVE:
-            value = getattr(self, name)
-            if not (value >= 0 and math.isfinite(value)):
-                raise ValueError(f"{name} must be finite and not negative, got {value}")
-        if not math.isfinite(self.mass_mean):
-            raise ValueError(f"mass_mean must be finite, got {self.mass_mean}")
-
-    def _check_attribute_scales(self) -> None:
-        for name in ("attribute_mean", "attribute_std"):
-            value = getattr(self, name)
-            if value and len(value) != self.num_attributes:
-                raise ValueError(f"{name} has {len(value)} values for num_attributes={self.num_attributes}")
-            if not all(map(math.isfinite, value)):
-                raise ValueError(f"{name} must be finite, got {value}")
-        for number, value in enumerate(self.attribute_std):
-            require_positive(f"attribute_std[{number}]", value)
 
     def _check_lifting(self) -> None:
         if self.lifting in ("frame", "moments") and self.group:

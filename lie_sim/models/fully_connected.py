@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lie_sim.activations import SiLU
 from lie_sim.models.base import EnergyModel, register_model
-from lie_sim.models.config import require_positive
+from lie_sim.models.config_checks import require_positive
 from lie_sim.models.inputs import check_particles
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.state import Particles

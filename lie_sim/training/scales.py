@@ -5,7 +5,8 @@ energy_scale = σ(F) · length_scale,      masses and attributes standardised,  
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -13,19 +14,20 @@ from torch import Tensor
 
 from lie_sim.data.derivatives import force_targets
 from lie_sim.data.trajectories import Trajectories
-from lie_sim.models.config import LieTransformerConfig
+from lie_sim.models import LieTransformerConfig, SE3TransformerConfig
 
+Config = TypeVar("Config", bound=LieTransformerConfig | SE3TransformerConfig)
 _FEW = 1000  # systems that are enough to count neighbours
 
 
 def fit_scales(
-    config: LieTransformerConfig,
+    config: Config,
     trajectories: Trajectories,
     targets: Float[Tensor, "S L N d"] | None = None,
     *,
     fit_length: bool = False,
-) -> LieTransformerConfig:
-    """Fill in the scales of a configuration.
+) -> Config:
+    """Fill in the scales that a configuration has.
 
     Args:
         config: an architecture; its scales are replaced.
@@ -55,14 +57,17 @@ def fit_scales(
     everywhere = exists[:, None].expand(targets.shape[:3])
     length = _length(trajectories, exists) if fit_length else config.length_scale
     masses = particles.masses[exists]
-    fitted = replace(
-        config,
-        length_scale=length,
-        energy_scale=_positive(_specific(targets, trajectories, config)[everywhere].std()) * length,
-        mass_mean=float(masses.mean()),
-        mass_std=_positive(masses.std()),
-        mean_neighbours=_mean_neighbours(trajectories, exists, config.cutoff),
-    )
+    by_mass = isinstance(config, LieTransformerConfig) and config.readout_weight == "masses"
+    scales: dict[str, Any] = {
+        "length_scale": length,
+        "energy_scale": _positive(_specific(targets, trajectories, by_mass=by_mass)[everywhere].std())
+        * length,
+        "mass_mean": float(masses.mean()),
+        "mass_std": _positive(masses.std()),
+        "mean_neighbours": _mean_neighbours(trajectories, exists, config.cutoff),
+    }
+    known = {field.name for field in fields(config)}
+    fitted = replace(config, **{name: value for name, value in scales.items() if name in known})
     if not config.num_attributes or particles.attributes is None:
         return fitted
     attributes = particles.attributes[exists]
@@ -73,9 +78,9 @@ def fit_scales(
     return replace(fitted, attribute_mean=tuple(means), attribute_std=tuple(deviations))
 
 
-def _specific(targets: Tensor, trajectories: Trajectories, config: LieTransformerConfig) -> Tensor:
+def _specific(targets: Tensor, trajectories: Trajectories, *, by_mass: bool) -> Tensor:
     """Forces, or accelerations for a model whose energies are weighted by the masses."""
-    if config.readout_weight != "masses":
+    if not by_mass:
         return targets
     return targets / trajectories.particles.masses[:, None, :, None]
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from ase.calculators.emt import EMT
 
 from lie_sim.calculators import LieTransformerCalculator
+from lie_sim.models import AtomicPotential
 from lie_sim.testing import CalculatorConformance
 
 CHIRAL = {"lifting": "frame", "radial": "gaussian", "num_frames": 3, "num_moments": 0, "chirality": True}
@@ -22,6 +24,22 @@ class TestLieTransformer(CalculatorConformance):
 
     def make_calculator(self) -> LieTransformerCalculator:
         return LieTransformerCalculator(self._potential)
+
+
+class TestSE3Transformer(TestLieTransformer):
+    """The same of another network."""
+
+    @pytest.fixture(autouse=True)
+    def _model(self) -> None:
+        pytest.importorskip("e3nn")
+        torch.manual_seed(0)
+        network = {"width": 8, "num_heads": 2, "kernel_hidden": 16, "cutoff": 4.0}
+        self._potential = AtomicPotential.default(
+            elements=(1, 6, 8, 13), architecture="se3_transformer", network=network
+        ).double()
+        with torch.no_grad():  # the branches that begin at zero
+            for parameter in self._potential.parameters():
+                parameter.add_(0.1 * torch.randn(parameter.shape))
 
 
 class TestChiral(TestLieTransformer):

@@ -21,10 +21,9 @@ from torch import Tensor, nn
 
 from lie_sim.distributed import RayFit, train
 from lie_sim.distributed.cluster import LOCAL, environment
-from lie_sim.distributed.export import MissingPackageError
 from lie_sim.distributed.train import LocalFit
 from lie_sim.distributed.with_ray import with_ray
-from lie_sim.errors import NonFiniteError
+from lie_sim.errors import MissingPackageError, NonFiniteError
 from lie_sim.training import read_metrics
 from lie_sim.training import train as train_here
 from lie_sim.training.world import World

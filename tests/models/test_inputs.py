@@ -121,7 +121,7 @@ def test_species_away_from_the_cpu_are_never_taken_for_others():
 
 
 def test_an_unknown_species_makes_the_energy_of_its_system_nan(monkeypatch):
-    monkeypatch.setattr("lie_sim.models.backbone.encode_species", _encode_unchecked)
+    monkeypatch.setattr("lie_sim.models.scalars.encode_species", _encode_unchecked)
     q, particles = system()
     model = LieTransformer.default(num_species=2)
     energy = model.energy(q, replace(particles, species=torch.tensor([[0, 1, 2], [0, 1, 1]])))

@@ -1,0 +1,213 @@
+r"""Pairs whose directions are spherical harmonics: irreducible representations of O(3), with the constants of e3nn.
+
+    Y^{l+1}(u) = c_l (Y^l(u) ⊗ u)^{l+1},     Y⁰ = 1,     u = r / √(r² + ε²)
+
+(a ⊗ b)^l is the part of degree l of the product, by Clebsch-Gordan coefficients, and |Y^l(u)|² = 2l + 1 for unit u.
+Every Y^l is a homogeneous polynomial of u, hence smooth where two particles meet.
+
+Representations are named as in e3nn: "0e" numbers, "1o" vectors, "1e" axial vectors, "2e" traceless symmetric matrices;
+e is even and o odd under inversion. Components are in the order of e3nn, where those of a vector are x, y, z.
+
+Shape letters: B batch, N particles, K neighbours, d space dimension, S = (lmax + 1)² components of all Y, C channels.
+Reference: Geiger, Smidt, "e3nn: Euclidean neural networks", 2022, arXiv:2207.09453.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lie_sim.errors import MissingPackageError
+from lie_sim.lifting.base import Lifting, PairGeometry, pair_mask, pair_vectors
+from lie_sim.lifting.radial import RadialBasis, smooth_cutoff
+from lie_sim.neighbors import NeighbourMatrix
+from lie_sim.state import Particles
+
+PARITIES = ("natural", "both", "none")
+_SOFTENING = 0.1
+"""ε of u, in units of the length scale."""
+_ANY_DIRECTION = (0.36, 0.48, 0.8)
+
+
+def irreps() -> Any:
+    """The module ``e3nn.o3``.
+
+    Raises:
+        MissingPackageError: e3nn is not installed.
+    """
+    try:
+        from e3nn import o3
+    except ImportError as error:
+        raise MissingPackageError(
+            f"representations of O(3) need the package e3nn ({error}): pip install 'lie_sim[se3]'"
+        ) from error
+    return o3
+
+
+def representations(lmax: int, parity: str) -> tuple[str, ...]:
+    """Names of the representations up to a degree.
+
+    Args:
+        lmax: largest degree.
+        parity: "natural" (that of the spherical harmonics), "both" of each degree, or "none" (rotations only: all are
+            called even).
+
+    Example:
+        >>> representations(2, "natural"), representations(1, "both"), representations(1, "none")
+        (('0e', '1o', '2e'), ('0e', '0o', '1o', '1e'), ('0e', '1e'))
+    """
+    if parity not in PARITIES:
+        raise ValueError(f"unknown parity {parity!r}; choose one of {', '.join(PARITIES)}")
+    names: list[str] = []
+    for degree in range(lmax + 1):
+        natural = "oe" if degree % 2 else "eo"
+        kept = {"natural": natural[0], "both": natural, "none": "e"}[parity]
+        names += [f"{degree}{letter}" for letter in kept]
+    return tuple(names)
+
+
+def vector_representation(parity: str) -> str:
+    """Name of the representation of positions and velocities.
+
+    Example:
+        >>> vector_representation("natural"), vector_representation("none")
+        ('1o', '1e')
+    """
+    return "1e" if parity == "none" else "1o"
+
+
+def dimension(representation: str) -> int:
+    """2l + 1.
+
+    Example:
+        >>> dimension("2e")
+        5
+    """
+    return 2 * int(representation[:-1]) + 1
+
+
+class Exact(nn.Module):
+    """A constant that stays in float64 when its module is converted, for √2 rounded to float32 breaks a symmetry.
+
+    Args:
+        value: the constant.
+
+    Example:
+        >>> root = Exact(torch.tensor(2.0, dtype=torch.float64).sqrt()).float()
+        >>> float(root(torch.zeros(1, dtype=torch.float64))) == 2**0.5
+        True
+    """
+
+    value: Tensor
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("value", value.double(), persistent=False)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Exact:
+        value = self.value
+        super()._apply(fn, recurse)
+        self.value = value.to(self.value.device)
+        return self
+
+    def forward(self, like: Tensor) -> Tensor:
+        """The constant in the dtype of another tensor."""
+        return self.value.to(like.dtype)
+
+
+class SphericalHarmonics(nn.Module):
+    """All Y^l up to a degree; see the module's equation.
+
+    Args:
+        lmax: largest degree.
+
+    Raises:
+        MissingPackageError: e3nn is not installed.
+    """
+
+    def __init__(self, lmax: int) -> None:
+        super().__init__()
+        o3, direction = irreps(), torch.tensor(_ANY_DIRECTION, dtype=torch.float64)
+        last = torch.ones(1, dtype=torch.float64)
+        steps = []
+        for degree in range(lmax):
+            step = o3.wigner_3j(degree, 1, degree + 1, dtype=torch.float64)
+            found = torch.einsum("a,b,abc->c", last, direction, step)
+            last = o3.spherical_harmonics(degree + 1, direction, normalize=False, normalization="component")
+            steps.append(Exact(step.flatten(0, 1) * ((found @ last) / (found @ found))))
+        self.steps = nn.ModuleList(steps)
+
+    def forward(self, u: Float[Tensor, "*s 3"]) -> Float[Tensor, "*s S"]:
+        """Y⁰, Y¹, … of every vector."""
+        degrees = [torch.ones_like(u[..., :1])]
+        for step in self.steps:
+            degrees.append((degrees[-1][..., None] * u[..., None, :]).flatten(-2) @ step(u))
+        return torch.cat(degrees, dim=-1)
+
+
+class HarmonicLift(Lifting):
+    """Distances and spherical harmonics of all pairs; in the plane, those of the plane z = 0.
+
+    Args:
+        dim: space dimension d, 2 or 3.
+        lmax: largest degree.
+        cutoff: distance at which a pair's weight vanishes (C²); None for none.
+        radial: name of the radial basis.
+        num_radial: size of a basis that has one.
+        softening: ε of the Coulomb basis.
+
+    Raises:
+        MissingPackageError: e3nn is not installed.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        lmax: int,
+        cutoff: float | None = None,
+        radial: str = "bessel",
+        num_radial: int = 16,
+        softening: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        self.dim, self.cutoff = dim, cutoff
+        self.radial = RadialBasis(radial, size=num_radial, cutoff=cutoff, softening=softening)
+        self.harmonics = SphericalHarmonics(lmax)
+        self.location_dim = self.radial.size
+        self.equivariant_under = f"E({dim})"
+
+    def forward(
+        self,
+        q: Float[Tensor, "B N d"],
+        particles: Particles,
+        neighbours: NeighbourMatrix | None,
+        scalars: Float[Tensor, "B N S"],
+    ) -> PairGeometry:
+        """Distances and directions of all pairs; see :class:`Lifting`."""
+        r = pair_vectors(q, neighbours)
+        r2 = r.square().sum(-1)
+        envelope = pair_mask(q, particles, neighbours, include_self=False)
+        if self.cutoff is not None:
+            envelope = envelope * smooth_cutoff(torch.sqrt(r2 + 1e-12), self.cutoff)
+        unit = in_space(r * torch.rsqrt(r2 + _SOFTENING**2)[..., None])
+        return PairGeometry(
+            location=self.radial(r2),
+            envelope=envelope,
+            index=None if neighbours is None else neighbours.index,
+            num_lifts=1,
+            directions=self.harmonics(unit),
+        )
+
+
+def in_space(x: Float[Tensor, "*s d"]) -> Float[Tensor, "*s 3"]:
+    """A vector of the line or the plane as one of space.
+
+    Example:
+        >>> in_space(torch.tensor([1.0, 2.0]))
+        tensor([1., 2., 0.])
+    """
+    return nn.functional.pad(x, (0, 3 - x.shape[-1]))

@@ -73,7 +73,8 @@ def train(
     if workers == 0 and options:
         raise ValueError(f"without workers there is no use for {', '.join(sorted(options))}: give workers")
     if workers == 0:
-        return experiment.run(run, progress=progress, fit=LocalFit(device))
+        here = {} if device == "cpu" else {"fit": LocalFit(device)}
+        return experiment.run(run, progress=progress, **here)
     return experiment.run(run, progress=progress, fit=RayFit(workers=workers, device=device, **options))
 
 

@@ -64,11 +64,11 @@ def ray_rollout(result: Result) -> str:
         "driver_ms_per_segment": "processor time of the driver for a segment, without Ray, ms",
         "segments_per_s": "segments a second that it could serve",
         "frames_per_s": "frames of 100 atoms stored a second",
-        "bytes_over_raw": "bytes on disk over those of the numbers",
         "scan_cpu_s": "processor time to find 100,000 segments, s",
         "stored_over_plain": "processor time of a stored run over that of one that keeps nothing",
     }
     rows += [[label, number(figures.get(key))] for key, label in rest.items()]
+    rows.append(["bytes on disk over those of the numbers", f"{figures['bytes_over_raw']:.3f}"])
     return table(["", f"segments of {figures.get('segment_seconds', 2):g} s"], rows) + source(result)
 
 
@@ -111,13 +111,13 @@ BLOCKS: Blocks = {
             {
                 "labels_per_s_1": "labels a second, one worker",
                 "labels_per_s_2": "two workers",
-                "scaling": "the ratio",
+                "scaling": "two workers, of one",
                 "kills": "workers killed in a further run",
                 "lost": "labels lost",
                 "doubled": "labels doubled",
                 "identical": "file equal to that of one process, byte for byte",
             },
-            share=("identical",),
+            share=("scaling", "identical"),
         ),
     ),
     "active_learning": ("active_learning", active_learning),

@@ -91,7 +91,8 @@ class Experiment(ABC, Generic[C]):
         if name not in cls.models:
             choice = f"choose one of {', '.join(cls.models)}" if cls.models else "its model cannot be chosen"
             raise ConfigError(f"{cls.name} has no model {name!r}: {choice}")
-        changed: C = replace(config, model=cls.models[name]())  # type: ignore[type-var]
+        options: Any = config
+        changed: C = replace(options, model=cls.models[name]())
         return changed
 
     @abstractmethod

@@ -21,14 +21,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lie_sim.errors import MissingPackageError
-from lie_sim.lifting.base import Lifting, PairGeometry, pair_mask, pair_vectors
-from lie_sim.lifting.radial import RadialBasis, smooth_cutoff
-from lie_sim.neighbors import NeighbourMatrix
-from lie_sim.state import Particles
+from lie_sim.lifting.moments import DirectionLift
 
 PARITIES = ("natural", "both", "none")
-_SOFTENING = 0.1
-"""ε of u, in units of the length scale."""
 _ANY_DIRECTION = (0.36, 0.48, 0.8)
 
 
@@ -148,59 +143,28 @@ class SphericalHarmonics(nn.Module):
         return torch.cat(degrees, dim=-1)
 
 
-class HarmonicLift(Lifting):
+class HarmonicLift(DirectionLift):
     """Distances and spherical harmonics of all pairs; in the plane, those of the plane z = 0.
 
     Args:
         dim: space dimension d, 2 or 3.
         lmax: largest degree.
-        cutoff: distance at which a pair's weight vanishes (C²); None for none.
-        radial: name of the radial basis.
-        num_radial: size of a basis that has one.
-        softening: ε of the Coulomb basis.
+        **options: of :class:`~lie_sim.lifting.moments.DirectionLift`.
 
     Raises:
         MissingPackageError: e3nn is not installed.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        *,
-        lmax: int,
-        cutoff: float | None = None,
-        radial: str = "bessel",
-        num_radial: int = 16,
-        softening: float = 1e-3,
-    ) -> None:
-        super().__init__()
-        self.dim, self.cutoff = dim, cutoff
-        self.radial = RadialBasis(radial, size=num_radial, cutoff=cutoff, softening=softening)
-        self.harmonics = SphericalHarmonics(lmax)
-        self.location_dim = self.radial.size
-        self.equivariant_under = f"E({dim})"
+    def __init__(self, dim: int, *, lmax: int, **options: Any) -> None:
+        super().__init__(dim, nn.Sequential(InSpace(), SphericalHarmonics(lmax)), **options)
 
-    def forward(
-        self,
-        q: Float[Tensor, "B N d"],
-        particles: Particles,
-        neighbours: NeighbourMatrix | None,
-        scalars: Float[Tensor, "B N S"],
-    ) -> PairGeometry:
-        """Distances and directions of all pairs; see :class:`Lifting`."""
-        r = pair_vectors(q, neighbours)
-        r2 = r.square().sum(-1)
-        envelope = pair_mask(q, particles, neighbours, include_self=False)
-        if self.cutoff is not None:
-            envelope = envelope * smooth_cutoff(torch.sqrt(r2 + 1e-12), self.cutoff)
-        unit = in_space(r * torch.rsqrt(r2 + _SOFTENING**2)[..., None])
-        return PairGeometry(
-            location=self.radial(r2),
-            envelope=envelope,
-            index=None if neighbours is None else neighbours.index,
-            num_lifts=1,
-            directions=self.harmonics(unit),
-        )
+
+class InSpace(nn.Module):
+    """:func:`in_space` as a layer."""
+
+    def forward(self, x: Float[Tensor, "*s d"]) -> Float[Tensor, "*s 3"]:
+        """Of every vector."""
+        return in_space(x)
 
 
 def in_space(x: Float[Tensor, "*s d"]) -> Float[Tensor, "*s 3"]:

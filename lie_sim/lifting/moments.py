@@ -20,6 +20,7 @@ Shape letters: B batch, N particles, K neighbours, d space dimension, P componen
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -70,11 +71,12 @@ class DirectionMoments(nn.Module):
         return left * nn.functional.linear(unit, self.ones[1], self.constants[1])
 
 
-class MomentLift(Lifting):
-    """One lift per particle; the elements themselves are made by the attention blocks.
+class DirectionLift(Lifting):
+    """Distances of all pairs, and functions of their directions.
 
     Args:
         dim: space dimension d.
+        directions: from r̂, shape (…, d), to the functions.
         cutoff: distance at which a pair's weight vanishes (C²); None for none.
         radial: name of the radial basis.
         num_radial: size of a basis that has one.
@@ -84,6 +86,7 @@ class MomentLift(Lifting):
     def __init__(
         self,
         dim: int,
+        directions: nn.Module,
         *,
         cutoff: float | None = None,
         radial: str = "bessel",
@@ -95,7 +98,7 @@ class MomentLift(Lifting):
         self.radial = RadialBasis(radial, size=num_radial, cutoff=cutoff, softening=softening)
         self.location_dim = self.radial.size
         self.equivariant_under = f"E({dim})"
-        self.components = DirectionMoments(dim)
+        self.directions = directions
 
     def forward(
         self,
@@ -115,8 +118,20 @@ class MomentLift(Lifting):
             envelope=envelope,
             index=None if neighbours is None else neighbours.index,
             num_lifts=1,
-            directions=self.components(r * torch.rsqrt(r2 + _SOFTENING**2)[..., None]),
+            directions=self.directions(r * torch.rsqrt(r2 + _SOFTENING**2)[..., None]),
         )
+
+
+class MomentLift(DirectionLift):
+    """One lift per particle; the elements themselves are made by the attention blocks.
+
+    Args:
+        dim: space dimension d.
+        **options: of :class:`DirectionLift`.
+    """
+
+    def __init__(self, dim: int, **options: Any) -> None:
+        super().__init__(dim, DirectionMoments(dim), **options)
 
 
 def component_maps(dim: int) -> tuple[Float[Tensor, "2 P d"], Float[Tensor, "P d"], Float[Tensor, "2 P"]]:

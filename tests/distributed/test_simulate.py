@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,33 @@ def test_a_full_disk_is_tried_again_and_then_reported(tmp_path: Path) -> None:
     assert [*(tmp_path / "tmp").iterdir()] == []
     disk.full = False
     run.finish()
+    assert torch.equal(loaded(run), rolled(springs()).q)
+
+
+def test_a_task_may_go_on_in_its_chunk(tmp_path: Path) -> None:
+    """Results of segments that nobody asked for are taken; one that fails on the way is tried again."""
+    run = simulate(SYSTEM, springs(), store=tmp_path, wait=False, **OPTIONS)
+    chunks, segments = run.present().shape
+    asked, failures = list[Task](), [OSError("no space left for once")]
+
+    class Eager(SerialExecutor):
+        def submit(self, task: Task) -> None:
+            asked.append(task)
+            super().submit(task)
+
+        def wait(self) -> list[Any]:
+            first, found = self._tasks[0], list[Any]()
+            for number in range(first.number, segments):
+                if number == 1 and failures:
+                    self._tasks.clear()
+                    return [*found, (Task(first.chunk, number), failures.pop())]
+                self._tasks = deque([Task(first.chunk, number)])
+                found += super().wait()
+            return found
+
+    done = list(drive(Schedule(run.present()), Eager(tmp_path), sleep=lambda seconds: None))
+    assert sorted(done) == [Task(chunk, number) for chunk in range(chunks) for number in range(segments)]
+    assert sorted(asked) == sorted([Task(chunk, 0) for chunk in range(chunks)] + [Task(0, 1)])
     assert torch.equal(loaded(run), rolled(springs()).q)
 
 

@@ -16,7 +16,7 @@ ROUND_OFF = {torch.float32: 1e-6, torch.float64: 2e-15}
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_products_are_powers_of_the_scalar_product(dim: int, dtype: torch.dtype) -> None:
     """Also for a lift that was made in float32 and converted: √2 must not be kept in single precision."""
-    lift = MomentLift(dim, cutoff=2.0).to(dtype).components
+    lift = MomentLift(dim, cutoff=2.0).to(dtype).directions
     a, b = torch.randn(2, 50, 1, 1, dim, generator=torch.Generator().manual_seed(0)).to(dtype)
     both = lift(a) * lift(b)
     product, size = (a * b).sum(-1), a.norm(dim=-1) * b.norm(dim=-1)

@@ -11,8 +11,6 @@ undisturbed run, to the bit; with another number they follow the same batches an
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -194,9 +192,7 @@ class RayFit:
 
 @contextmanager
 def _stoppable(folder: Path) -> Iterator[None]:
-    """Turn Ctrl-C into a message; Ray's own answer to it is to end this process, and it stays in place."""
-    here = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGINT) if here else None
+    """Turn Ctrl-C into a message; Ray's own answer to it is to end this process."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
@@ -207,6 +203,3 @@ def _stoppable(folder: Path) -> Iterator[None]:
             f"training stopped; the newest checkpoint is of step {step}. "
             f"To resume, start the same run again with the run directory {folder}"
         ) from None
-    finally:
-        if here:
-            signal.signal(signal.SIGINT, before)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -16,7 +18,8 @@ from lie_sim.errors import MissingPackageError
 def with_ray(module: str, address: str | None, *, processors: int | None) -> Iterator[Any]:
     """A module of this package, and Ray connected inside the block.
 
-    Ray decides on which addresses to listen when it is imported, so its environment must be there first.
+    Ray decides on which addresses to listen when it is imported, so its environment must be there first. Its training
+    and its searches leave their own answers to signals behind; those from before are there again after the block.
 
     Args:
         module: name in this package.
@@ -28,7 +31,7 @@ def with_ray(module: str, address: str | None, *, processors: int | None) -> Ite
         ClusterError: Ray cannot be reached.
     """
     ray = sys.modules.get("ray")
-    with ExitStack() as stack:
+    with _signals_kept(), ExitStack() as stack:
         if address is not None or ray is None or not ray.is_initialized():
             stack.enter_context(cluster(address or "local", workers=processors))
         try:
@@ -38,3 +41,15 @@ def with_ray(module: str, address: str | None, *, processors: int | None) -> Ite
                 f"training and searches on Ray need its parts for them ({error}): pip install 'lie_sim[train]'"
             ) from error
         yield found
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Answer Ctrl-C after the block as before it; only the main thread may say how."""
+    here = threading.current_thread() is threading.main_thread()
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGUSR1)} if here else {}
+    try:
+        yield
+    finally:
+        for each, answer in before.items():
+            signal.signal(each, answer)

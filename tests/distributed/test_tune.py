@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,7 +118,9 @@ def test_a_search_finds_the_best_and_goes_on(nodes: Any, tmp_path: Path) -> None
     pytest.importorskip("ray.tune", exc_type=ImportError)
     folder, experiment = tmp_path / "search", LineExperiment(LineConfig())
     space = RATES | {"bad": "choice:false,true"}
+    ctrl_c = signal.getsignal(signal.SIGINT)
     found = tune(experiment, space, samples=3, folder=folder, scheduler="random", progress=False, seed=0)
+    assert signal.getsignal(signal.SIGINT) is ctrl_c
     states = {trial.number: (trial.values["bad"], trial.state) for trial in found}
     assert set(states.values()) == {(False, "finished"), (True, "failed")}
     best = found[0]

@@ -28,6 +28,7 @@ ROUND_OFF = 1e-13
 
 @pytest.fixture(autouse=True)
 def registered():
+    unregister_torchdiffeq()  # whatever ran before in this process
     before = dict(SOLVERS)
     added = register_torchdiffeq()
     yield added

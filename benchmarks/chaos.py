@@ -4,8 +4,8 @@ A small cluster runs on this machine: a head and two nodes of one processor each
 computes a run of springs in segments of about ``--segment-seconds``. At random moments (seeded, exponential, seconds in
 the mean: ``--pause``)
 
-    worker      a process that computes segments of this run dies by SIGKILL; it is found in events.jsonl, and only
-                killed if its command line begins with ray::
+    worker      a process that computes a segment dies by SIGKILL: one that calls itself ray::segment and is a child
+                of this cluster
     driver      the driver dies by SIGKILL, and another one is started
     two         another driver is started beside the one that runs
     node        a node is removed, and another one added
@@ -16,8 +16,8 @@ workers were killed as asked, or the time is up.
 
     python benchmarks/chaos.py [--kills 200] [--minutes 30] [--seed 0]
 
-A segment is wasted if a worker was killed while it computed, or found another one's result when it was done. A worker
-is known once it has computed a segment; a new one needs seconds to start, so 200 kills take half an hour on two cores.
+A segment is wasted if a worker was killed while it computed, or found another one's result when it was done. A new
+worker needs seconds to start, so 200 kills take a while.
 """
 
 from __future__ import annotations
@@ -92,12 +92,20 @@ def command_line(process: int) -> str:
         return ""
 
 
-def workers(folder: Path) -> dict[int, str]:
-    """Processes of Ray that computed segments of a run and are still there, with what they do."""
-    told = {entry["worker"] for entry in events(folder) if entry.get("worker")}
-    found = {int(name.rsplit(":", 1)[1]) for name in told}
-    lines = {process: command_line(process) for process in found}
-    return {process: line for process, line in lines.items() if line.startswith("ray::")}
+def computing(session: str) -> list[int]:
+    """Processes that compute a segment at this moment, of the cluster whose files are in the folder ``session``."""
+    found = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    busy = [process for process in found if command_line(process).startswith("ray::segment")]
+    return [process for process in busy if session in command_line(parent(process))]
+
+
+def parent(process: int) -> int:
+    """Its parent, 0 if it is not there any more."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0
+    return int(status.split("PPid:")[1].split()[0])
 
 
 class Chaos:
@@ -144,13 +152,11 @@ class Chaos:
         self.drivers.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
 
     def worker(self, run: Run) -> bool:
-        found = workers(run.folder)
+        found = computing(self.nodes.head_node.get_session_dir_path())
         if not found:
             return False
-        chosen = self.dice.choice(sorted(found))
-        self.counts["computing"] += not found[chosen].startswith("ray::IDLE")
         try:
-            os.kill(chosen, signal.SIGKILL)
+            os.kill(self.dice.choice(sorted(found)), signal.SIGKILL)
         except ProcessLookupError:
             return False
         return True
@@ -290,7 +296,7 @@ def main() -> int:
         "frames_missing": totals["missing"],
         "frames_doubled": totals["doubled"],
         "bit_identical": float(totals["differing"] == 0 == totals["quarantined"]),
-        "segments_wasted": counts["computing"] + totals["duplicates"],
+        "segments_wasted": counts["worker"] + totals["duplicates"],
     }
     for key, value in figures.items():
         print(f"{key:20} {value:,.0f}")

@@ -2,6 +2,9 @@
 
     labels_per_s_N   frames labelled a second by N workers, after a warm-up; median of interleaved repeats
     scaling          labels_per_s_2 over labels_per_s_1
+    bare_per_s_N     the same by N bare processes, each with its part of the structures; without store or Ray
+    bare_scaling     bare_per_s_2 over bare_per_s_1: what two processes of this machine give
+    efficiency       labels_per_s_2 over bare_per_s_2
     kills            workers killed by SIGKILL during a further run with two
     lost, doubled    frames that its file lacks, or has twice, beside the file of one process; both must be 0
     identical        1 if both files are the same, byte for byte
@@ -22,10 +25,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from threading import Event, Thread
 
 import ase.io
+import torch
 from ase import Atoms
 from ase.build import molecule
 from record import record
@@ -57,6 +63,33 @@ def rate(starts: list[Atoms], config: LabelConfig, workers: int) -> float:
         run = label(starts, config, store=Path(folder, "store"), chunk=CHUNK)
         seconds = time.perf_counter() - begun
         return run.export(Path(folder, "labels.extxyz")).frames / seconds
+
+
+def bare_rate(starts: list[Atoms], config: LabelConfig, workers: int) -> float:
+    """Frames a second of processes that know nothing of each other."""
+    parts = [starts[k::workers] for k in range(workers)]
+    with (
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        list(
+            pool.map(
+                label_part,
+                [Path(folder, f"warm{k}.extxyz") for k in range(workers)],
+                [starts[:2]] * workers,
+                [config] * workers,
+            )
+        )
+        begun = time.perf_counter()
+        paths = [Path(folder, f"{k}.extxyz") for k in range(workers)]
+        frames = list(pool.map(label_part, paths, parts, [config] * workers))
+        return sum(frames) / (time.perf_counter() - begun)
+
+
+def label_part(path: Path, starts: list[Atoms], config: LabelConfig) -> int:
+    """Number of frames."""
+    torch.set_num_threads(1)
+    return label_file(path, starts, config).frames
 
 
 def kill_workers(folder: Path, kills: int, stop: Event, killed: list[int]) -> None:
@@ -112,17 +145,25 @@ def main() -> int:
     starts = structures(options.structures, options.names)
     config = LabelConfig(options.calculator, Sampling(frames=options.frames))
     rates: dict[int, list[float]] = {workers: [] for workers in WORKERS}
+    bare: dict[int, list[float]] = {workers: [] for workers in WORKERS}
     for _ in range(options.repeats):
         for workers in WORKERS:
             rates[workers].append(rate(starts, config, workers))
-            print(f"{workers} workers: {rates[workers][-1]:.1f} labels/s", flush=True)
+            bare[workers].append(bare_rate(starts, config, workers))
+            print(
+                f"{workers} workers: {rates[workers][-1]:.1f} labels/s, bare {bare[workers][-1]:.1f}",
+                flush=True,
+            )
     figures = {f"labels_per_s_{workers}": statistics.median(found) for workers, found in rates.items()}
+    figures |= {f"bare_per_s_{workers}": statistics.median(found) for workers, found in bare.items()}
     figures["scaling"] = figures["labels_per_s_2"] / figures["labels_per_s_1"]
+    figures["bare_scaling"] = figures["bare_per_s_2"] / figures["bare_per_s_1"]
+    figures["efficiency"] = figures["labels_per_s_2"] / figures["bare_per_s_2"]
     figures |= disturbed(starts, config, options.kills)
     for name, value in figures.items():
         print(f"{name:16} {value:.4g}")
     if not options.dry_run:
-        record("labelling", figures, threads=1, details={"rates": rates})
+        record("labelling", figures, threads=1, details={"rates": rates, "bare": bare})
     return 0 if figures["identical"] else 1
 
 

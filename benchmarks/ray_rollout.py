@@ -238,6 +238,7 @@ def on_ray(folder: Path, repeats: int, seconds: float) -> dict[str, float]:
                 if number > 0:  # the first is the warm-up
                     times.setdefault(name, []).append(time.perf_counter() - begun)
                     idle += list(_idle(run)) if name == "ray" else []
+            print({name: [round(taken, 1) for taken in found] for name, found in times.items()}, flush=True)
     efficiency = {
         name: statistics.median(plain / taken for plain, taken in zip(times["bare"], found, strict=True))
         for name, found in times.items()

@@ -1,0 +1,273 @@
+"""Where are five charged particles ten frames later? The published N-body task, by learned Hamiltonians and others.
+
+Standard split: 3,000 systems to train, 2,000 to choose the weights, 2,000 to test; positions and velocities at frame
+30, positions at frame 40; nothing between is seen. Adam with warm-up and cosine, batches of 100, the same CPU seconds
+for every model and seed.
+
+    lie_transformer        Hamiltonian with a LieTransformer, ``STEPS`` leapfrog steps from frame to frame
+    lie_without_attention  the same with weights that do not depend on the particles
+    se3_hamiltonian        Hamiltonian with an SE3Transformer, the same steps
+    se3_transformer        displacements from the vector head of an SE3Transformer
+    set_transformer        displacements from attention between coordinates, without symmetry
+
+    mse_NAME         mean square error of the positions, mean over the seeds
+    best_mse         of the best of all
+    ms_per_force_…   CPU time of the forces, or of the displacements, of one system, in a batch of 100; no gradient
+    turned_NAME      how many times larger the error is on tests that are turned at random, where all systems of
+                     training are turned so that the first velocity points along x
+    mse_linear       of q + τ v with the τ that fits the training systems
+
+    python benchmarks/charged_nbody.py --keep DIR                     # parts in DIR are not done again
+    python benchmarks/charged_nbody.py --keep DIR --only 'lie_*-0'    # some parts
+    python benchmarks/charged_nbody.py --keep DIR --record            # writes what is there
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import torch
+from record import record
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lie_sim.data.charged import CHARGED_SPLITS, FIRST_FRAME, LAST_FRAME, charged_trajectories
+from lie_sim.data.storage import load_tensors, save_tensors
+from lie_sim.files import write_atomically
+from lie_sim.groups import group
+from lie_sim.hamiltonian import Hamiltonian
+from lie_sim.integrators import odeint
+from lie_sim.models import (
+    LieTransformer,
+    LieTransformerConfig,
+    SE3Transformer,
+    SE3TransformerConfig,
+    SE3TransformerDynamics,
+)
+from lie_sim.state import Particles
+from lie_sim.training import TrainingConfig, train
+from lie_sim.training.tasks import Batch, TensorTask, select
+
+SEEDS = (0, 1, 2)
+TIME, STEPS, BATCH, REPEATS = 1.0, 20, 100, 5
+COULOMB: dict[str, Any] = {"num_attributes": 1, "use_masses": False, "radial": "coulomb", "softening": 0.1}
+LIE = LieTransformerConfig(
+    dim=3, num_layers=1, width=32, num_heads=4, kernel_hidden=32, norm="none", **COULOMB
+)
+SE3 = SE3TransformerConfig(lmax=1, width=16, num_layers=2, **COULOMB)
+RATES = {"set_transformer": 1e-3}
+RATE = 3e-3
+
+
+class SetTransformer(nn.Module):
+    """Displacements from attention between coordinates, velocities and charges as they are."""
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(
+            width, 4, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.embed, self.read = nn.Linear(7, width), nn.Linear(width, 3)
+        self.blocks = nn.TransformerEncoder(layer, 4, enable_nested_tensor=False)
+
+    def forward(self, q: Tensor, v: Tensor, charges: Tensor) -> Tensor:
+        """Shape (B, N, 3) of positions, velocities and displacements, (B, N, 1) of charges."""
+        found: Tensor = self.read(self.blocks(self.embed(torch.cat([q, v, charges], dim=-1))))
+        return found
+
+
+def build(name: str) -> nn.Module:
+    """An untrained model."""
+    if name == "lie_transformer":
+        return Hamiltonian(LieTransformer(LIE))
+    if name == "lie_without_attention":
+        same: dict[str, Any] = {"content": "none", "location": "none", "normalisation": "constant"}
+        return Hamiltonian(LieTransformer(LieTransformerConfig(**{**vars(LIE), **same})))
+    if name == "se3_hamiltonian":
+        return Hamiltonian(SE3Transformer(SE3))
+    if name == "se3_transformer":
+        return SE3TransformerDynamics(SE3TransformerConfig(**{**vars(SE3), "lmax": 2, "num_layers": 4}))
+    return SetTransformer()
+
+
+MODELS = ("lie_transformer", "se3_transformer", "lie_without_attention", "set_transformer", "se3_hamiltonian")
+TURNED = ("lie_transformer", "set_transformer")
+
+
+def predicted(module: nn.Module, batch: Batch) -> Tensor:
+    """Positions at the last frame, shape (B, N, 3)."""
+    q, v, charges = batch["q"], batch["v"], batch["charges"]
+    particles = Particles(masses=torch.ones_like(charges[..., 0]), attributes=charges)
+    if isinstance(module, Hamiltonian):
+        bound, times = module.bind(particles), torch.tensor([0.0, TIME], dtype=torch.float64)
+        steps: dict[str, Any] = {"method": "leapfrog", "options": {"step_size": TIME / STEPS}}
+        return odeint(bound, (q, v), times, adjoint="reversible", **steps)[0][-1]
+    if isinstance(module, SE3TransformerDynamics):
+        moved: Tensor = module(q, v, particles)[0]
+        return q + v + moved
+    return q + v + module(q, v, charges)
+
+
+class Later(TensorTask):
+    """Positions at the last frame from the state at the first."""
+
+    def loss(self, module: nn.Module, batch: Batch) -> Tensor:
+        """Mean square error of the positions."""
+        return (predicted(module, batch) - batch["end"]).square().mean()
+
+    @torch.no_grad()
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """The loss on all validation data."""
+        return {"validation_loss": self.error(module, self._validation)}
+
+    def error(self, module: nn.Module, data: Batch) -> float:
+        """The loss on any data, of which there are a multiple of ``BATCH``."""
+        starts = range(0, len(data["q"]), BATCH)
+        parts = [float(self.loss(module, select(data, slice(k, k + BATCH))).detach()) for k in starts]
+        return statistics.fmean(parts)
+
+
+def data(keep: Path, split: str) -> Batch:
+    """States at the first frame, positions at the last, charges; made once."""
+    path = keep / f"{split}.safetensors"
+    if not path.exists():
+        made = charged_trajectories(split, num_frames=LAST_FRAME + 1)
+        assert made.particles.attributes is not None
+        tensors = {"q": made.q[:, FIRST_FRAME], "v": made.p[:, FIRST_FRAME], "end": made.q[:, LAST_FRAME]}
+        save_tensors(path, tensors | {"charges": made.particles.attributes}, {}, kind="charged")
+    return {name: tensor.float() for name, tensor in load_tensors(path, kind="charged")[0].items()}
+
+
+def turned(batch: Batch, *, seed: int | None) -> Batch:
+    """Every system by a rotation of its own; by that which turns its first velocity along x where there is no seed."""
+    if seed is None:
+        x = nn.functional.normalize(batch["v"][:, 0], dim=-1)
+        other = nn.functional.normalize(torch.cross(x, batch["v"][:, 1], dim=-1), dim=-1)
+        matrices = torch.stack([x, other, torch.cross(x, other, dim=-1)], dim=1)
+    else:
+        matrices = group("SO(3)").random((len(batch["q"]),), seed, dtype=torch.float32)
+    return batch | {name: batch[name] @ matrices.mT for name in ("q", "v", "end")}
+
+
+def ms_per_force(module: nn.Module, batch: Batch) -> float:
+    """CPU milliseconds of one system in a batch."""
+    charges, seconds = batch["charges"], []
+    particles = Particles(masses=torch.ones_like(charges[..., 0]), attributes=charges)
+    for _ in range(REPEATS + 1):
+        start = time.process_time()
+        if isinstance(module, Hamiltonian):
+            module.force(batch["q"], particles)
+        else:
+            with torch.no_grad():
+                predicted(module, batch)
+        seconds.append(time.process_time() - start)
+    return 1e3 * statistics.median(seconds[1:]) / len(charges)
+
+
+def run(part: str, options: argparse.Namespace) -> dict[str, float]:
+    """Train and test one model."""
+    name, seed, *upright = part.split("-")
+    train_data, validation, test = (data(options.keep, split) for split in CHARGED_SPLITS)
+    away = turned(test, seed=int(seed))
+    if upright:
+        train_data, validation, test = (turned(part, seed=None) for part in (train_data, validation, test))
+    training = TrainingConfig(
+        batch_size=BATCH,
+        max_steps=0,
+        max_cpu_seconds=options.budget,
+        learning_rate=RATES.get(name, RATE),
+        validate_every=options.validate_every,
+        seed=int(seed),
+    )
+    torch.manual_seed(int(seed))
+    task = Later(train_data, validation)
+    found = train(build(name), task, training, options.keep / "runs" / part)
+    module = found.module.requires_grad_(False)
+    return {
+        "mse": task.error(module, test),
+        "mse_turned": task.error(module, away),
+        "validation": found.best_metric,
+        "steps": found.steps,
+        "cpu_s": found.cpu_seconds,
+        "ms_per_force": ms_per_force(module, select(test, slice(0, BATCH))),
+        "parameters": sum(p.numel() for p in module.parameters()),
+    }
+
+
+def linear(options: argparse.Namespace) -> dict[str, float]:
+    """The baseline."""
+    known, test = data(options.keep, "train"), data(options.keep, "test")
+    tau = (known["v"] * (known["end"] - known["q"])).sum() / known["v"].square().sum()
+    return {"mse": float((test["q"] + tau * test["v"] - test["end"]).square().mean()), "tau": float(tau)}
+
+
+def parts() -> Iterator[str]:
+    """Names of all parts, what the figures need most first."""
+    yield "linear"
+    for seed in SEEDS:
+        yield from (f"{name}-{seed}" for name in MODELS)
+        yield from (f"{name}-{seed}-upright" for name in TURNED)
+
+
+def figures(kept: dict[str, dict[str, float]]) -> dict[str, float]:
+    """What can be said of the parts that are done."""
+    found: dict[str, float] = {}
+    for name in MODELS:
+        runs = [kept[f"{name}-{seed}"] for seed in SEEDS if f"{name}-{seed}" in kept]
+        if runs:
+            found[f"mse_{name}"] = statistics.fmean(run["mse"] for run in runs)
+            found[f"ms_per_force_{name}"] = statistics.median(run["ms_per_force"] for run in runs)
+        upright = [kept[key] for seed in SEEDS if (key := f"{name}-{seed}-upright") in kept]
+        if upright:
+            found[f"turned_{name}"] = statistics.fmean(run["mse_turned"] / run["mse"] for run in upright)
+    errors = [value for name, value in found.items() if name.startswith("mse_")]
+    if errors:
+        found["best_mse"] = min(errors)
+    if "linear" in kept:
+        found["mse_linear"] = kept["linear"]["mse"]
+    return found
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Do what is missing, each part in a process of its own; record if asked to."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--keep", type=Path, required=True, help="folder of the parts")
+    parser.add_argument("--only", default="*", help="pattern of the names of the parts to do")
+    parser.add_argument("--budget", type=float, default=600.0, help="CPU seconds of a training")
+    parser.add_argument("--validate-every", type=int, default=200, help="steps between validations")
+    parser.add_argument("--record", action="store_true", help="write what is there, and run nothing")
+    parser.add_argument("--part", help="do this one here, and print it")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    options.keep.mkdir(parents=True, exist_ok=True)
+    if options.part:
+        print(json.dumps(linear(options) if options.part == "linear" else run(options.part, options)))
+        return
+    if not options.record:
+        numbers = ["--budget", str(options.budget), "--validate-every", str(options.validate_every)]
+        for name in tqdm([name for name in parts() if fnmatch(name, options.only)], unit="part"):
+            path = options.keep / f"{name}.json"
+            if not path.exists():
+                command = [sys.executable, __file__, "--keep", str(options.keep), "--part", name, *numbers]
+                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+                write_atomically(path, done.stdout.encode())
+    paths = {name: options.keep / f"{name}.json" for name in parts()}
+    kept = {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+    print(json.dumps({"figures": figures(kept), "parts": kept}, indent=1))
+    if options.record:
+        print(record("charged_nbody", figures(kept), threads=1, details=kept))
+
+
+if __name__ == "__main__":
+    main()

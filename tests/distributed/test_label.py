@@ -171,6 +171,20 @@ def test_a_file_of_others_is_noticed_before_anything_is_labelled(tmp_path: Path)
     assert run.export(tmp_path / "a.extxyz", overwrite=True).structures == len(NAMES)
 
 
+def test_structures_of_a_beginning_that_was_killed_are_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Disk, "link", killed)
+        with pytest.raises(KeyboardInterrupt):
+            label(starts()[::-1], CONFIG, store=tmp_path / "store")
+    assert (tmp_path / "store" / "start" / "000000.json").exists()
+    assert label(starts(), CONFIG, store=tmp_path / "store").present().all()
+
+
 def test_wrong_arguments_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown calculator 'spam'"):
         label(starts(), "spam", store=tmp_path / "a")

@@ -313,6 +313,28 @@ def test_a_task_may_go_on_in_its_chunk(tmp_path: Path) -> None:
     assert torch.equal(loaded(run), rolled(springs()).q)
 
 
+class GoesOn(SerialExecutor):
+    """A task of its own goes on to the end of its chunk."""
+
+    def wait(self) -> list[Any]:
+        first = self._tasks.popleft()
+        return [
+            (task, self._worker.run(*task)) for task in (Task(first.chunk, k) for k in range(first.number, 3))
+        ]
+
+
+def test_a_task_that_goes_on_over_what_is_there_tells_nothing_twice(tmp_path: Path) -> None:
+    run = simulate(SYSTEM, springs(), store=tmp_path, **OPTIONS)
+    run.store.path(0, 0).unlink()
+    run.store.path(2, 1).unlink()
+    begun = len((tmp_path / "events.jsonl").read_text().splitlines())
+    with using(GoesOn):
+        places = [(segment.chunk, segment.number) for segment in run.stream()]
+    assert sorted(places) == [(chunk, number) for chunk in range(3) for number in range(3)]
+    told = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()[begun:]]
+    assert [entry["event"] for entry in told] == ["begin", "new", "new", "end"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

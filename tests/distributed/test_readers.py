@@ -25,6 +25,7 @@ from lie_sim.distributed import (
     verify,
 )
 from lie_sim.distributed.compact import pack_chunk
+from lie_sim.distributed.export import FORMATS
 from lie_sim.distributed.pack import read_index
 from lie_sim.distributed.segment_file import SegmentFile
 from lie_sim.distributed.store import SegmentStore, has_its_length
@@ -393,6 +394,27 @@ def test_export_to_h5md(molecules: Run, tmp_path: Path) -> None:
         assert group["position/step"][:].tolist() == [0, 2, 4]
         momenta = group["velocity/value"][:] * group["mass"][:][None, :, None]
         assert np.abs(momenta - molecules.trajectory(1).p[:]).max() < 1e-15
+
+
+@pytest.mark.parametrize("format", ["zarr", "parquet", "h5md", "extxyz", "traj"])
+def test_export_of_a_run_that_has_only_begun(format: str, tmp_path: Path) -> None:
+    for name in FORMATS[format][1]:
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install 'lie_sim[export]'")
+    run = new_run(tmp_path / "run", wait=False)
+    Worker(run.folder).run(1, 0)
+    assert export(run, tmp_path / "new" / "out", format=format).exists()
+
+
+def test_an_export_that_is_stopped_leaves_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ase.io, "write", stop)
+    with pytest.raises(KeyboardInterrupt):
+        export(run, tmp_path / "out", format="traj")
+    assert not list(tmp_path.iterdir())
 
 
 def test_impossible_exports(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from lie_sim import Hamiltonian, LieTransformer, Particles, PhaseState, save_model
 from lie_sim.calculators import IntegratorMD, LieTransformerCalculator
 from lie_sim.data.structure_files import from_atoms
-from lie_sim.distributed import FailedChunksError, Run, simulate
+from lie_sim.distributed import FailedChunksError, Run, label, simulate
 from lie_sim.distributed.driver import drive
 from lie_sim.distributed.executors import SerialExecutor, using
 from lie_sim.distributed.schedule import Schedule, Task
@@ -383,6 +383,28 @@ def test_impossible_models_and_ensembles(tmp_path: Path) -> None:
     for model, ensemble, error, message in cases:
         with pytest.raises(error, match=message):
             simulate(model, ensemble, store=tmp_path / "run", **OPTIONS)
+
+
+def test_a_place_that_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file is a file: a run needs a folder"):
+        simulate(SYSTEM, springs(), store=tmp_path / "file", **OPTIONS)
+    label([molecule("H2O")], "emt", store=tmp_path / "labels", wait=False)
+    with pytest.raises(ConfigError, match="holds labels, not a run"):
+        simulate(SYSTEM, springs(), store=tmp_path / "labels", **OPTIONS)
+    simulate(SYSTEM, springs(), store=tmp_path / "run", wait=False, **OPTIONS)
+    with pytest.raises(ConfigError, match="holds a run, not labels"):
+        label([molecule("H2O")], "emt", store=tmp_path / "run")
+
+
+def test_the_working_directory_may_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    run = simulate(SYSTEM, springs(), store="a run with ünicode/", wait=False, **OPTIONS)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run.finish()
+    assert run.trajectory(0).q[-1].shape == (3, 2)
+    assert Run(tmp_path / "a run with ünicode").status().complete
 
 
 def test_an_altered_manifest_model_or_start_is_refused(tmp_path: Path) -> None:

@@ -142,6 +142,11 @@ class Server:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"url must be like http://127.0.0.1:8000, got {url!r}")
+        if token is not None and not (token.isascii() and token.isprintable()):
+            raise ValueError(
+                "token must be printable ASCII characters; one that was read from a file may end with a line break: "
+                "token.strip()"
+            )
         self._connection = (
             http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         )

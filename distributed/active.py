@@ -31,6 +31,7 @@ from lie_sim.calculators import LieTransformerCalculator
 from lie_sim.calculators.selection import most_uncertain, uncertainties
 from lie_sim.data.dataset import split_seed
 from lie_sim.data.labelling import LabelConfig, label_file
+from lie_sim.data.reference_calculators import reference_calculator
 from lie_sim.data.sampling import Sampling
 from lie_sim.distributed.atoms import thermal_momenta
 from lie_sim.distributed.export_atoms import all_atoms
@@ -140,11 +141,16 @@ def learn(
         What each round found; the models of the last one have seen all labels.
 
     Raises:
-        ConfigError: an option is impossible, or the folder holds something else.
-        DataError: no frame of a round could be labelled.
+        ConfigError: an option is impossible, there is no such calculator, or the folder holds something else.
+        DataError: the package of the calculator is missing, or no frame of a round could be labelled.
     """
-    if rounds < 1 or members < 2:
-        raise ConfigError(f"rounds must be at least 1 and members at least 2, got {rounds} and {members}")
+    if rounds < 1 or members < 2 or label_workers < 1:
+        raise ConfigError(
+            "rounds and label_workers must be at least 1 and members at least 2, got "
+            f"{rounds}, {label_workers} and {members}"
+        )
+    config = LabelConfig(calculator, Sampling(sampling="none"), largest_force, seed)
+    reference_calculator(calculator)  # it is needed after hours of training
     start, top = Path(experiment.config.data), Path(folder).resolve()
     if not len(experiment.structures) or start.suffix not in (".extxyz", ".xyz"):
         raise ConfigError(f"labels are added to extended XYZ: write {start} as .extxyz first")
@@ -158,7 +164,6 @@ def learn(
     }
     begin_or_go_on(top / "learn.toml", content)
     labels, found = [start], list[Round]()
-    config = LabelConfig(calculator, Sampling(sampling="none"), largest_force, seed)
     for number in range(rounds + 1):
         here = top / f"round_{number:02d}"
         data = _together(here / "data.extxyz", labels)
@@ -224,6 +229,8 @@ def _chosen(
             progress=progress,
         )
         frames = [atoms for atoms in all_atoms(run) if atoms.info["time"] > 0]
+        for atoms in frames:
+            atoms.info |= starts[atoms.info["trajectory"]].info
         if not frames:
             raise DataError(f"every trajectory of {here} diverged at once: lower temperature or step_size")
         if exploration.select == "random":
@@ -232,8 +239,7 @@ def _chosen(
         else:
             places = _least_certain(here, models, frames, exploration)
         text = io.StringIO()
-        bare = [Atoms(x.numbers, x.positions, cell=x.cell, pbc=x.pbc) for x in (frames[k] for k in places)]
-        ase.io.write(text, bare, format="extxyz")
+        ase.io.write(text, [_bare(frames[k]) for k in places], format="extxyz")
         write_atomically(path, text.getvalue().encode())
     return list(ase.io.iread(path))
 
@@ -260,8 +266,13 @@ def _starts(data: Path, exploration: Exploration, seed: int) -> list[Atoms]:
     rng = np.random.default_rng(seed)
     starts = []
     for place in rng.choice(len(known), exploration.systems, replace=exploration.systems > len(known)):
-        atoms = known[place]
-        start = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        start = _bare(known[place])
         start.set_momenta(thermal_momenta(start.get_masses(), exploration.temperature * units.kB, rng))
         starts.append(start)
     return starts
+
+
+def _bare(atoms: Atoms) -> Atoms:
+    """Without results and momenta, but with the charge and spin that a calculator reads."""
+    inputs = {name: atoms.info[name] for name in ("charge", "spin") if name in atoms.info}
+    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=inputs)

@@ -40,6 +40,8 @@ def pack_chunk(store: SegmentStore, chunk: int, num_segments: int) -> None:
     target = store.packs.path(chunk)
     single = [number for number in range(num_segments) if store.path(chunk, number).exists()]
     if not target.exists():
+        if len(single) < num_segments:  # one was set aside meanwhile
+            return
         for number in single:
             store.read(chunk, number, check=True)
         temporary = store.temporary()

@@ -59,12 +59,15 @@ def drive(
 
 
 def _note(schedule: Schedule, task: Task, report: Report, on_event: OnEvent) -> Iterator[Task]:
-    facts = {name: value for name, value in vars(report).items() if name != "outcome"}
-    on_event(report.outcome, chunk=task.chunk, number=task.number, **facts)
+    known = bool(schedule.present[task])
+    if not (known and report.outcome == "present"):  # as a worker finds it that goes on in its chunk
+        facts = {name: value for name, value in vars(report).items() if name != "outcome"}
+        on_event(report.outcome, chunk=task.chunk, number=task.number, **facts)
     if report.outcome == "lost":
         schedule.lost(task)
-    else:
-        schedule.done(task)
+        return
+    schedule.done(task)
+    if not known:
         yield task
 
 

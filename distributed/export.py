@@ -15,7 +15,10 @@ Reference: de Buyl, Colberg, Höfling, Comp. Phys. Comm. 185 (2014) 1546 (H5MD).
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from lie_sim.distributed.export_atoms import to_ase, to_h5md
@@ -75,8 +78,23 @@ def export(run: Run, target: str | Path, *, format: str, trajectories: Sequence[
     for number in chosen:
         if not 0 <= number < total:
             raise IndexError(f"the run has the trajectories 0 to {total - 1}, not {number}")
-    write(run, path, chosen)
+    with _whole(path) as temporary:
+        write(run, temporary, chosen)
     return path
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A name beside it, which becomes the path when all is written; nothing is left of what was not finished."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        yield temporary
+        temporary.rename(path)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        temporary.unlink(missing_ok=True)
 
 
 def _require(package: str, format: str) -> None:

@@ -23,11 +23,12 @@ from lie_sim.distributed.start import ChunkStart
 
 
 def to_ase(run: Run, path: Path, trajectories: Sequence[int], format: str) -> None:
-    """A folder with a file for every trajectory."""
+    """A folder with a file for every trajectory that has frames."""
     path.mkdir(parents=True)
     for number, start, row in _places(run, trajectories):
         frames = list(atoms_of(run, number, start, row))
-        ase.io.write(path / f"{number:06d}.{format}", frames, format=format)
+        if frames:
+            ase.io.write(path / f"{number:06d}.{format}", frames, format=format)
 
 
 def atoms_of(run: Run, number: int, start: ChunkStart, row: int) -> Iterator[Atoms]:
@@ -49,7 +50,7 @@ def all_atoms(run: Run) -> Iterator[Atoms]:
 
 
 def to_h5md(run: Run, path: Path, trajectories: Sequence[int]) -> None:
-    """One H5MD file with a group of particles for every trajectory."""
+    """One H5MD file with a group of particles for every trajectory that has frames."""
     import h5py
 
     with h5py.File(path, "w") as file:
@@ -59,7 +60,8 @@ def to_h5md(run: Run, path: Path, trajectories: Sequence[int]) -> None:
         creator = head.create_group("creator").attrs
         creator["name"], creator["version"] = "lie_sim", lie_sim.__version__
         for number, start, row in _places(run, trajectories):
-            _h5md_trajectory(run, file, number, start, row)
+            if len(run.trajectory(number).times):
+                _h5md_trajectory(run, file, number, start, row)
 
 
 def _h5md_trajectory(run: Run, file: Any, number: int, start: ChunkStart, row: int) -> None:

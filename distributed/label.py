@@ -25,6 +25,7 @@ from lie_sim.distributed.executors import executor_for
 from lie_sim.distributed.journal import NAME as EVENTS
 from lie_sim.distributed.journal import append
 from lie_sim.distributed.label_store import LabelManifest, LabelStore, digest_of, start_bytes
+from lie_sim.distributed.manifest import NAME as RUN
 from lie_sim.distributed.run import FailedChunksError
 from lie_sim.distributed.schedule import Schedule
 from lie_sim.distributed.store import SegmentStore
@@ -60,7 +61,8 @@ def label(
         The records.
 
     Raises:
-        ConfigError: there is no such calculator, or the folder holds labels of other structures or options.
+        TypeError: the calculator is an object, not its name.
+        ConfigError: there is no such calculator, or the folder holds a run, or labels of other structures or options.
         ValueError: there are no structures, or ``chunk`` is not positive.
         FailedChunksError: some tasks could not be done; the others are.
 
@@ -72,13 +74,20 @@ def label(
         >>> run.export(folder / "a.extxyz")
         LabelSummary(structures=2, frames=5, dropped=0, failures={1: 'NotImplementedError: No EMT-potential for Si'})
     """
+    if not isinstance(calculator, str | LabelConfig):
+        raise TypeError(
+            "calculator must be a name, such as 'emt' or 'ase.calculators.lj:LennardJones', so that workers can make "
+            f"it; got a {type(calculator).__name__}"
+        )
     config = calculator if isinstance(calculator, LabelConfig) else LabelConfig(calculator)
     reference_calculator(config.calculator)
     if not structures or chunk < 1:
         raise ValueError(
             f"expected structures, and chunk of at least 1; got {len(structures)} structures and {chunk}"
         )
-    folder = Path(store)
+    folder = Path(store).absolute()
+    if (folder / RUN).exists():
+        raise ConfigError(f"{folder} holds a run, not labels: use another folder")
     if not _exists(folder):
         folder.mkdir(parents=True, exist_ok=True)
         manifest, starts = _described(structures, config, chunk)
@@ -105,7 +114,7 @@ class LabelRun:
     """
 
     def __init__(self, folder: str | Path, *, retries: int = 3) -> None:
-        self.folder, self.retries = Path(folder), retries
+        self.folder, self.retries = Path(folder).absolute(), retries
         self.store = LabelStore(self.folder)
         self.manifest: LabelManifest = self.store.manifest
 

@@ -31,6 +31,7 @@ from lie_sim.data.storage import dump_tensors
 from lie_sim.distributed.segment_file import KIND
 from lie_sim.distributed.store import Committed, SegmentStore
 from lie_sim.errors import DataError
+from lie_sim.files import write_atomically
 from lie_sim.plain import from_plain
 
 NAME = "labels.json"
@@ -126,17 +127,18 @@ class LabelStore:
     @staticmethod
     def begin(records: SegmentStore, manifest: LabelManifest, starts: Sequence[bytes]) -> None:
         """Write the structures, and last of all the manifest; one that is there stays."""
-        disk = records.disk
         (records.folder / "start").mkdir(exist_ok=True)
-        files = {start_path(records.folder, chunk): content for chunk, content in enumerate(starts)}
-        for target, content in {**files, records.folder / NAME: manifest.to_bytes()}.items():
-            temporary = records.temporary()
-            try:
-                disk.write(temporary, content)
-                disk.link(temporary, target)
-                disk.sync(target.parent)
-            finally:
-                disk.remove(temporary)
+        for chunk, content in enumerate(
+            starts
+        ):  # in place of what a process left that died before the manifest
+            write_atomically(start_path(records.folder, chunk), content)
+        temporary = records.temporary()
+        try:
+            records.disk.write(temporary, manifest.to_bytes())
+            records.disk.link(temporary, records.folder / NAME)
+            records.disk.sync(records.folder)
+        finally:
+            records.disk.remove(temporary)
 
     def structures(self, chunk: int) -> list[Atoms]:
         """The structures of a chunk.

@@ -238,7 +238,7 @@ def open_store(location: str | Path) -> SegmentStore:
     """
     if isinstance(location, str) and "://" in location:
         return ObjectStore(location)
-    return SegmentStore(Path(location))
+    return SegmentStore(Path(location).absolute())  # the working directory may change
 
 
 def _file_system(url: str) -> tuple[Any, str]:

@@ -39,9 +39,16 @@ class Packs:
         """The file of a chunk."""
         return self.folder / f"{chunk:06d}.pack"
 
+    def count(self, chunk: int) -> int:
+        """How many segments are packed; those of a pack whose index is damaged do not count."""
+        try:
+            return len(self._index(chunk))
+        except DataError:
+            return 0
+
     def has(self, chunk: int, number: int) -> bool:
         """Whether a segment is packed."""
-        return number < len(self._index(chunk))
+        return number < self.count(chunk)
 
     def read(self, chunk: int, number: int) -> SegmentFile:
         """A packed segment.
@@ -50,15 +57,17 @@ class Packs:
             FileNotFoundError: it is not packed.
             DataError: the pack is damaged.
         """
-        if not self.has(chunk, number):
+        index = self._index(chunk)
+        if number >= len(index):
             raise FileNotFoundError(f"segment {number} of chunk {chunk} is not there: {self.path(chunk)}")
-        offset, length = self._index(chunk)[number]
+        offset, length = index[number]
         return SegmentFile.open(self.path(chunk), offset=offset, length=length)
 
     def _index(self, chunk: int) -> list[list[int]]:
+        if not self.path(chunk).exists():
+            self._indices.pop(chunk, None)
+            return []
         if chunk not in self._indices:
-            if not self.path(chunk).exists():
-                return []
             self._indices[chunk] = read_index(self.path(chunk))
         return self._indices[chunk]
 

@@ -34,12 +34,19 @@ class Costs:
         gap_seconds: that a worker waits between two segments, of which the second waits with it (measured).
         latency_seconds: from the driver to a worker that waits (measured: the way of a task there and back).
         disk_bytes_per_second: that the disk which all nodes share takes in (assumed).
+
+    Raises:
+        ConfigError: the disk takes in nothing.
     """
 
     driver_seconds: float = 0.8e-3
     gap_seconds: float = 1.6e-3
     latency_seconds: float = 1.7e-3
     disk_bytes_per_second: float = 1e9
+
+    def __post_init__(self) -> None:
+        if not self.disk_bytes_per_second > 0:
+            raise ConfigError(f"the disk must take in something, got {self.disk_bytes_per_second:g} bytes/s")
 
 
 MEASURED = Costs()
@@ -90,7 +97,8 @@ class Workload:
     @property
     def segment_steps(self) -> int:
         """Steps of a segment: a multiple of ``save_every``, not more than there are."""
-        frames = max(1, round(self.segment_seconds / (self.step_seconds * self.save_every)))
+        steps = min(self.segment_seconds / self.step_seconds, self.steps)
+        frames = max(1, round(steps / self.save_every))
         return min(frames * self.save_every, self.steps)
 
     @property

@@ -125,6 +125,7 @@ class _Counter(tune.Callback):
 def _run_trial(parameters: Mapping[str, Any]) -> None:
     trial: Task = ray.get(parameters["trials"])[parameters["trial"]]
     torch.set_num_threads(trial.threads)
+    (trial.folder / FAILED).unlink(missing_ok=True)  # it may succeed now
     if (trial.folder / RESULTS).exists():
         facts = newest_facts(trial.folder / "checkpoints")
         _tell(facts["best_metric"], facts["step"])

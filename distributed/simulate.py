@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from lie_sim.distributed.ensemble import Ensemble, chunks, membership, save_membership
+from lie_sim.distributed.label_store import NAME as LABELS
 from lie_sim.distributed.manifest import (
     ChunkEntry,
     Manifest,
@@ -147,6 +148,8 @@ def _open(
     manifest = replace(manifest, motion=motion([first.begin()]))
     if store.exists():
         found = store.manifest()
+    elif isinstance(store.location, Path) and (store.location / LABELS).exists():
+        raise ConfigError(f"{store.location} holds labels, not a run: use another folder")
     else:
         if isinstance(segment, str):
             manifest = replace(manifest, segment_steps=_measured(first, _seconds(segment)))

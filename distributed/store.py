@@ -20,6 +20,7 @@ Shape letters: C chunks, K segments of a chunk.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -33,7 +34,7 @@ from lie_sim.distributed.disk import Disk
 from lie_sim.distributed.manifest import NAME, Manifest
 from lie_sim.distributed.pack import Packs
 from lie_sim.distributed.segment_file import SegmentFile
-from lie_sim.errors import DataError
+from lie_sim.errors import ConfigError, DataError
 
 Committed = Literal["new", "duplicate"]
 _SEGMENT = re.compile(r"\d{6}\.safetensors")
@@ -76,7 +77,13 @@ class SegmentStore:
         return self.folder
 
     def make(self) -> None:
-        """The folder, if there is none."""
+        """The folder, if there is none.
+
+        Raises:
+            ConfigError: a file is in its place.
+        """
+        if self.folder.is_file():
+            raise ConfigError(f"{self.folder} is a file: a run needs a folder of its own")
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def manifest(self) -> Manifest:
@@ -159,12 +166,32 @@ class SegmentStore:
         return found
 
     def set_aside(self, chunk: int, number: int) -> bool:
-        """Move a damaged segment to ``quarantine/``, to be made again; False if it is not there, or not damaged."""
+        """Move a damaged segment to ``quarantine/``, to be made again; False if it is not there, or not damaged.
+
+        Where it is packed, the pack goes there and leaves its sound segments as single files.
+        """
         path = self.path(chunk, number)
-        if not path.exists() or self._is_whole(path):
+        if not path.exists():
+            return self._unpack(chunk, number)
+        if self._is_whole(path):
             return False
         kept = self._quarantine() / f"{chunk:06d}-{number:06d}.damaged-{secrets.token_hex(4)}"
         return self.disk.move(path, kept)
+
+    def _unpack(self, chunk: int, number: int) -> bool:
+        """Take a pack apart, if this segment of it is damaged."""
+        pack, sound = self.packs.path(chunk), dict[int, bytes]()
+        for k in range(self.packs.count(chunk)):
+            with contextlib.suppress(DataError, FileNotFoundError):
+                found = self.packs.read(chunk, k)
+                found.check()
+                sound[k] = bytes(found.content)
+        if not pack.exists() or number in sound:
+            return False
+        for k, content in sound.items():
+            self.commit(chunk, k, content)
+        kept = self._quarantine() / f"{pack.name}.damaged-{secrets.token_hex(4)}"
+        return self.disk.move(pack, kept)
 
     def scan(self, num_chunks: int, num_segments: int) -> np.ndarray:
         """Which segments are there, shape (C, K); files whose length is not what their header says do not count.
@@ -173,8 +200,7 @@ class SegmentStore:
         """
         present = np.zeros((num_chunks, num_segments), dtype=bool)
         for chunk in range(num_chunks):
-            if self.packs.path(chunk).exists():
-                present[chunk] = [self.packs.has(chunk, number) for number in range(num_segments)]
+            present[chunk, : self.packs.count(chunk)] = True
             try:
                 entries = os.scandir(self.folder / "seg" / f"{chunk:06d}")
             except FileNotFoundError:

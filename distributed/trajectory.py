@@ -46,17 +46,23 @@ class LazyArray:
 
     def __getitem__(self, index: Any) -> np.ndarray:
         """A copy of some frames, as NumPy would give them."""
-        first, rest = (index[0], index[1:]) if isinstance(index, tuple) else (index, ())
-        if first is Ellipsis:
-            first, rest = slice(None), index
-        chosen = np.arange(len(self))[first]
-        frames = np.empty((chosen.size, *self.shape[1:]), dtype=self.dtype)
-        places = self._places[chosen.reshape(-1)]
+        key = index if isinstance(index, tuple) else (index,)
+        if not key or key[0] is Ellipsis or key[0] is None:
+            frames = self._frames(np.arange(len(self)))
+            return np.asarray(frames[key])
+        chosen = np.arange(len(self))[key[0]]
+        frames = self._frames(chosen.reshape(-1))
+        first = slice(None) if isinstance(key[0], slice) else np.arange(chosen.size).reshape(chosen.shape)[()]
+        return np.asarray(frames[(first, *key[1:])])
+
+    def _frames(self, chosen: np.ndarray) -> np.ndarray:
+        """Some frames, by their numbers."""
+        frames = np.empty((len(chosen), *self.shape[1:]), dtype=self.dtype)
+        places = self._places[chosen]
         for number in np.unique(places[:, 0]):
             here = places[:, 0] == number
             frames[here] = self._read(int(number))[places[here, 1]]
-        found = frames.reshape(chosen.shape + self.shape[1:])
-        return found[(*(slice(None),) * chosen.ndim, *rest)] if rest else found
+        return frames
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """All of it in memory."""

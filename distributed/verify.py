@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lie_sim.distributed.models import load_moving
+from lie_sim.distributed.pack import read_index
 from lie_sim.distributed.run import Run
 from lie_sim.errors import CheckpointError, DataError
 
@@ -56,7 +57,7 @@ def verify(run: Run, *, repair: bool = False) -> Findings:
         >>> verify(run)
         Findings(segments=2, missing=0, problems=(), quarantined=())
     """
-    manifest, count, problems = run.manifest, 0, list(_inputs(run))
+    manifest, count, problems = run.manifest, 0, [*_inputs(run), *_packs(run, repair=repair)]
     there = np.array(
         [
             [run.store.has(chunk, k) for k in range(manifest.num_segments)]
@@ -78,6 +79,19 @@ def verify(run: Run, *, repair: bool = False) -> Findings:
                     run.store.set_aside(chunk, int(number))
             count += 1
     return Findings(count, int((~there).sum()), tuple(problems), tuple(run.store.quarantined()))
+
+
+def _packs(run: Run, *, repair: bool) -> Iterator[str]:
+    """Packs whose segments cannot even be found."""
+    for chunk in range(len(run.manifest.chunks)):
+        pack = run.store.packs.path(chunk)
+        try:
+            if pack.exists():
+                read_index(pack)
+        except DataError as error:
+            yield str(error)
+            if repair:
+                run.store.set_aside(chunk, 0)
 
 
 def _checked(run: Run, chunk: int, number: int, manifest: str, after: str | None) -> str:

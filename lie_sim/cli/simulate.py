@@ -21,7 +21,7 @@ from ase import Atoms, units
 from lie_sim.cli.errors import StoppedError, UsageError, suggestion
 from lie_sim.cli.parsing import parse
 from lie_sim.cli.runs import is_run, model_folder, show
-from lie_sim.data.structure_files import read_structures
+from lie_sim.data.structure_files import read_structures, to_atoms
 from lie_sim.distributed import Run, cluster
 from lie_sim.distributed import simulate as begin
 from lie_sim.distributed.atoms import thermal_momenta
@@ -29,6 +29,7 @@ from lie_sim.distributed.models import Moving, as_moving, dtype_of
 from lie_sim.experiments import open_run
 from lie_sim.integrators import Method, get_method, is_method, methods
 from lie_sim.models import AtomicPotential
+from lie_sim.shipped import shipped_models
 from lie_sim.systems import System, build_system, system_names
 
 
@@ -97,6 +98,10 @@ class ResumeOptions:
 def simulate(argv: Sequence[str]) -> None:
     """Begin a run, or go on with it."""
     options = parse(SimulateOptions, argv, prog="lie-sim simulate")
+    if options.num_systems == 0:
+        raise UsageError("--num-systems must be at least 1, got 0")
+    if options.temperature is not None and options.temperature < 0:
+        raise UsageError(f"--temperature must not be negative, got {options.temperature:g}")
     moving, default = _moving(options.model)
     atoms = isinstance(getattr(moving, "potential", None), AtomicPotential)
     ensemble = _structures(options) if atoms else _states(options, default, moving)
@@ -162,7 +167,7 @@ def _moving(name: str) -> tuple[Moving, str | None]:
     if name in system_names():
         return build_system(name), name
     path = Path(name)
-    if not path.exists():
+    if not path.exists() and name not in shipped_models():
         hint = suggestion(name, system_names())
         raise UsageError(f"{name} is no folder and no system ({', '.join(system_names())}){hint}")
     run = open_run(path) if is_run(path) else None
@@ -200,17 +205,14 @@ def _read(path: Path) -> list[Atoms]:
     if not path.is_file():
         raise UsageError(f"no file {path}")
     if path.suffix in (".npz", ".safetensors"):
-        molecules = read_structures(path)
-        pieces = [slice(*molecules.offsets[k : k + 2]) for k in range(len(molecules))]
-        lattices = zip(pieces, molecules.cells, molecules.pbc, strict=True)
-        return [
-            Atoms(molecules.numbers[piece], molecules.positions[piece], cell=cell, pbc=pbc)
-            for piece, cell, pbc in lattices
-        ]
+        return to_atoms(read_structures(path))
     try:
-        return list(ase.io.iread(path))
+        found = list(ase.io.iread(path))
     except (ValueError, KeyError, IndexError, ase.io.formats.UnknownFileTypeError) as error:
         raise UsageError(f"{path} cannot be read by ASE: {error}") from error
+    if not found:
+        raise UsageError(f"{path} has no structure")
+    return found
 
 
 def _step(options: SimulateOptions, atoms: bool) -> float:
@@ -231,6 +233,11 @@ def _method(options: SimulateOptions, atoms: bool) -> Method:
         chosen["friction"] = options.friction / units.fs if atoms else options.friction
     if options.temperature is not None and "temperature" in known:
         chosen["temperature"] = options.temperature * units.kB if atoms else options.temperature
+    elif options.temperature is not None and not atoms:
+        raise UsageError(
+            f"{options.method} keeps the energy, so it has no use for --temperature: leave it out, or give --method "
+            "langevin_middle"
+        )
     if "seed" in known:
         chosen["seed"] = options.seed
     if "on_failure" in known:

@@ -83,7 +83,7 @@ class ExportOptions:
 
     Args:
         run: folder of the run, or its URL on object storage.
-        to: file (h5md) or folder to write.
+        to: file (h5md) or folder to write; it is there when all of it is written.
         format: zarr, parquet, h5md, extxyz or traj (of ASE).
         trajectories: numbers of the trajectories to write; by default all.
     """

@@ -19,6 +19,7 @@ import torch
 from ase import Atoms, units
 
 from lie_sim import save_model
+from lie_sim.data.structure_files import from_atoms
 from lie_sim.distributed import Run
 from lie_sim.models import AtomicPotential
 from lie_sim.rollout import rollout
@@ -88,12 +89,33 @@ def test_atoms_from_a_file_at_a_temperature(lie_sim: Command, tmp_path: Path) ->
         (["springs", "--friction", "1"], "pefrl has no option friction"),
         (["springs", "--segment", "soon"], "a time such as '30s'"),
         (["springs", "--workers", "2"], "workers=2 needs a cluster"),
+        (["springs", "--num-systems", "0"], "--num-systems must be at least 1"),
+        (["springs", "--temperature", "1"], "pefrl keeps the energy, so it has no use for --temperature"),
+        (["springs", "--temperature", "-1"], "--temperature must not be negative"),
     ],
 )
 def test_mistakes(lie_sim: Command, words: list[str], message: str, tmp_path: Path) -> None:
     failed = lie_sim("simulate", *words, "--out", tmp_path / "run", "--no-progress")
     assert (failed.code, failed.err.count("\n")) == (2, 1)
     assert re.search(message, failed.err), failed.err
+
+
+def test_charges_of_a_file_of_tensors_are_kept(lie_sim: Command, tmp_path: Path) -> None:
+    atoms = Atoms("H2", np.eye(3)[:2], info={"charge": 1})
+    from_atoms([atoms]).save(tmp_path / "ions.safetensors")
+    save_model(AtomicPotential.default(elements=(1,), inputs=("charge",)), tmp_path / "model")
+    words = ["--structures", tmp_path / "ions.safetensors", "--steps", 1, "--segment", 1, "--no-progress"]
+    assert lie_sim("simulate", tmp_path / "model", *words, "--out", tmp_path / "run").code == 0
+    attributes = Run(tmp_path / "run").start(0).particles.attributes
+    assert attributes is not None
+    assert attributes.tolist() == [[[1.0], [1.0]]]
+
+
+def test_a_file_without_structures(lie_sim: Command, tmp_path: Path) -> None:
+    (tmp_path / "none.extxyz").touch()
+    failed = lie_sim("simulate", "organic-gfn2", "--structures", tmp_path / "none.extxyz", "--num-systems", 2)
+    assert (failed.code, failed.err.count("\n")) == (2, 1)
+    assert "none.extxyz has no structure" in failed.err or "cannot be read" in failed.err
 
 
 def test_a_folder_without_a_run(lie_sim: Command, tmp_path: Path) -> None:

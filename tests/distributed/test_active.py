@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import pytest
 from ase.build import molecule
 
+from lie_sim import save_model
 from lie_sim.data.labelling import LabelConfig, label_file
 from lie_sim.data.sampling import Sampling
 from lie_sim.distributed import active
@@ -17,6 +19,7 @@ from lie_sim.errors import ConfigError
 from lie_sim.experiments import MoleculesConfig, MoleculesExperiment
 from lie_sim.experiments.dynamics_options import DynamicsOptions
 from lie_sim.experiments.molecules import molecules_model, molecules_training
+from lie_sim.models import AtomicPotential
 
 EXPLORATION = Exploration(systems=2, steps=40, save_every=10, choose=3, distinct=0.01)
 OPTIONS: dict[str, Any] = {
@@ -76,6 +79,25 @@ def test_data_grow_and_every_stage_resumes(
     assert trained(tmp_path / "parts") == trained(tmp_path / "whole")
 
 
+def test_frames_keep_charge_and_spin(
+    experiment: MoleculesExperiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise ions are labelled as neutral molecules."""
+    ions = list(ase.io.iread(experiment.config.data))
+    for number, atoms in enumerate(ions):
+        atoms.info |= {"charge": number % 2, "spin": number % 2}
+    ase.io.write(tmp_path / "ions.extxyz", ions)
+    save_model(AtomicPotential.default(elements=(1, 8)), tmp_path / "model")
+    monkeypatch.setattr(
+        active, "_least_certain", lambda here, models, frames, exploration: range(len(frames))
+    )
+    few = replace(EXPLORATION, systems=6, steps=10)
+    found = active._chosen(tmp_path, [tmp_path], tmp_path / "ions.extxyz", few, 0, progress=False)
+    starts = active._starts(tmp_path / "ions.extxyz", few, 0)
+    assert {atoms.info["charge"] for atoms in starts} == {0, 1}
+    assert [atoms.info for atoms in found] == [atoms.info for atoms in starts]
+
+
 def trained(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -87,6 +109,9 @@ def trained(folder: Path) -> dict[str, bytes]:
 def test_impossible_options_and_other_folders(experiment: MoleculesExperiment, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="members at least 2"):
         learn(experiment, folder=tmp_path / "a", members=1, **OPTIONS)
+    for wrong in ({"calculator": "spam"}, {"label_workers": 0}, {"largest_force": -1.0}):
+        with pytest.raises(ConfigError, match=r"unknown calculator 'spam'|label_workers|largest_force"):
+            learn(experiment, folder=tmp_path / "a", **OPTIONS | wrong)
     with pytest.raises(ConfigError, match="a multiple of save_every=50"):
         Exploration(steps=70)
     with pytest.raises(ConfigError, match="temperature must be positive"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from ase.calculators.emt import EMT
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -171,7 +173,23 @@ def test_a_file_of_others_is_noticed_before_anything_is_labelled(tmp_path: Path)
     assert run.export(tmp_path / "a.extxyz", overwrite=True).structures == len(NAMES)
 
 
+def test_structures_of_a_beginning_that_was_killed_are_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Disk, "link", killed)
+        with pytest.raises(KeyboardInterrupt):
+            label(starts()[::-1], CONFIG, store=tmp_path / "store")
+    assert (tmp_path / "store" / "start" / "000000.json").exists()
+    assert label(starts(), CONFIG, store=tmp_path / "store").present().all()
+
+
 def test_wrong_arguments_are_named(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"must be a name, such as 'emt' .* got a EMT"):
+        inspect.unwrap(label)(starts(), EMT(), store=tmp_path / "a")  # unchecked, as outside of tests
     with pytest.raises(ConfigError, match="unknown calculator 'spam'"):
         label(starts(), "spam", store=tmp_path / "a")
     with pytest.raises(ValueError, match="got 0 structures and 8"):

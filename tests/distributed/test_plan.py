@@ -131,6 +131,13 @@ def test_one_seed_is_one_rehearsal() -> None:
 def test_impossible_workloads(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"{name} must be positive, got {value}"):
         replace(MILLION, **{name: value})
+    with pytest.raises(ConfigError, match="the disk must take in something"):
+        Costs(disk_bytes_per_second=0)
+
+
+def test_extreme_times_of_a_segment() -> None:
+    whole = replace(MILLION, segment_seconds=1e300, step_seconds=1e-300)
+    assert (whole.segment_steps, whole.segments) == (MILLION.steps, 1)
 
 
 def test_the_command(capfd: pytest.CaptureFixture[str]) -> None:

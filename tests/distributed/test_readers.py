@@ -25,6 +25,8 @@ from lie_sim.distributed import (
     verify,
 )
 from lie_sim.distributed.compact import pack_chunk
+from lie_sim.distributed.export import FORMATS
+from lie_sim.distributed.pack import read_index
 from lie_sim.distributed.segment_file import SegmentFile
 from lie_sim.distributed.store import SegmentStore, has_its_length
 from lie_sim.distributed.worker import Worker
@@ -74,6 +76,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         (5, slice(None), 0),
         (..., 1),
         (slice(None), [0, 2], 1),
+        ([7, 0], [0, 2]),
+        ([7, 0, 3], slice(None), 1),
+        (np.arange(11) % 3 == 0, 1),
+        (4, [0, 2], [1, 0]),
+        (),
+        (None, 2),
+        (slice(4, 4), 0),
     ],
 )
 def test_a_trajectory_is_indexed_as_an_array(run: Run, index: Any) -> None:
@@ -269,6 +278,38 @@ def test_a_damaged_segment_is_not_packed(tmp_path: Path) -> None:
     assert run.store.path(0, 0).exists()
 
 
+@pytest.mark.parametrize("damage", ["flip", "cut"])
+def test_a_damaged_pack_is_repaired(damage: str, tmp_path: Path) -> None:
+    """Of a flipped bit one segment is lost, of an index that is cut all of the chunk."""
+    run = new_run(tmp_path)
+    whole = snapshot(tmp_path)
+    compact(run)
+    path = run.store.packs.path(1)
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        (_, (offset, length), _) = read_index(path)
+        content[offset + length - 40] ^= 1
+    path.write_bytes(content if damage == "flip" else content[:-16])
+    again = Run(tmp_path)
+    assert again.status().segments == (6 if damage == "flip" else 3)
+    assert not verify(again).sound
+    assert not verify(again, repair=True).sound
+    assert [name.split(".damaged")[0] for name in again.store.quarantined()] == ["000001.pack"]
+    assert Run(tmp_path).present()[1].tolist() == ([True, False, True] if damage == "flip" else 3 * [False])
+    again.finish()
+    assert verify(again).sound
+    assert compact(again) == CHUNKS
+    read = {place: again.store.read(*place).content.tobytes() for place in np.ndindex(CHUNKS, SEGMENTS)}
+    assert {f"{c:06d}/{k:06d}.safetensors": content for (c, k), content in read.items()} == whole
+
+
+def test_a_chunk_with_a_gap_is_not_packed(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    run.store.path(0, 1).unlink()
+    pack_chunk(run.store, 0, SEGMENTS)
+    assert not run.store.packs.path(0).exists()
+
+
 def test_lengths_are_checked_without_reading(run: Run, tmp_path: Path) -> None:
     whole = run.store.path(0, 0).read_bytes()
     for length in (0, 3, 8, 200, len(whole) - 1):
@@ -353,6 +394,27 @@ def test_export_to_h5md(molecules: Run, tmp_path: Path) -> None:
         assert group["position/step"][:].tolist() == [0, 2, 4]
         momenta = group["velocity/value"][:] * group["mass"][:][None, :, None]
         assert np.abs(momenta - molecules.trajectory(1).p[:]).max() < 1e-15
+
+
+@pytest.mark.parametrize("format", ["zarr", "parquet", "h5md", "extxyz", "traj"])
+def test_export_of_a_run_that_has_only_begun(format: str, tmp_path: Path) -> None:
+    for name in FORMATS[format][1]:
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install 'lie_sim[export]'")
+    run = new_run(tmp_path / "run", wait=False)
+    Worker(run.folder).run(1, 0)
+    assert export(run, tmp_path / "new" / "out", format=format).exists()
+
+
+def test_an_export_that_is_stopped_leaves_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ase.io, "write", stop)
+    with pytest.raises(KeyboardInterrupt):
+        export(run, tmp_path / "out", format="traj")
+    assert not list(tmp_path.iterdir())
 
 
 def test_impossible_exports(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,6 +204,7 @@ def test_an_answer_that_does_not_come_is_not_waited_for() -> None:
     [
         ({"url": "127.0.0.1:8000"}, "url must be like http://127.0.0.1:8000"),
         ({"url": "ftp://here"}, "url must be like"),
+        ({"token": "secret\n"}, r"token must be printable ASCII .* token\.strip\(\)"),
         ({"timeout": 0}, "timeout must be positive"),
         ({"retries": -1}, "retries not negative"),
         ({"compute": ["dipole"]}, "compute: no property dipole; there are energy"),

@@ -20,7 +20,7 @@ from torch import Tensor
 from lie_sim import Hamiltonian, LieTransformer, Particles, PhaseState, save_model
 from lie_sim.calculators import IntegratorMD, LieTransformerCalculator
 from lie_sim.data.structure_files import from_atoms
-from lie_sim.distributed import FailedChunksError, Run, simulate
+from lie_sim.distributed import FailedChunksError, Run, label, simulate
 from lie_sim.distributed.driver import drive
 from lie_sim.distributed.executors import SerialExecutor, using
 from lie_sim.distributed.schedule import Schedule, Task
@@ -313,6 +313,28 @@ def test_a_task_may_go_on_in_its_chunk(tmp_path: Path) -> None:
     assert torch.equal(loaded(run), rolled(springs()).q)
 
 
+class GoesOn(SerialExecutor):
+    """A task of its own goes on to the end of its chunk."""
+
+    def wait(self) -> list[Any]:
+        first = self._tasks.popleft()
+        return [
+            (task, self._worker.run(*task)) for task in (Task(first.chunk, k) for k in range(first.number, 3))
+        ]
+
+
+def test_a_task_that_goes_on_over_what_is_there_tells_nothing_twice(tmp_path: Path) -> None:
+    run = simulate(SYSTEM, springs(), store=tmp_path, **OPTIONS)
+    run.store.path(0, 0).unlink()
+    run.store.path(2, 1).unlink()
+    begun = len((tmp_path / "events.jsonl").read_text().splitlines())
+    with using(GoesOn):
+        places = [(segment.chunk, segment.number) for segment in run.stream()]
+    assert sorted(places) == [(chunk, number) for chunk in range(3) for number in range(3)]
+    told = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()[begun:]]
+    assert [entry["event"] for entry in told] == ["begin", "new", "new", "end"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -361,6 +383,28 @@ def test_impossible_models_and_ensembles(tmp_path: Path) -> None:
     for model, ensemble, error, message in cases:
         with pytest.raises(error, match=message):
             simulate(model, ensemble, store=tmp_path / "run", **OPTIONS)
+
+
+def test_a_place_that_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file is a file: a run needs a folder"):
+        simulate(SYSTEM, springs(), store=tmp_path / "file", **OPTIONS)
+    label([molecule("H2O")], "emt", store=tmp_path / "labels", wait=False)
+    with pytest.raises(ConfigError, match="holds labels, not a run"):
+        simulate(SYSTEM, springs(), store=tmp_path / "labels", **OPTIONS)
+    simulate(SYSTEM, springs(), store=tmp_path / "run", wait=False, **OPTIONS)
+    with pytest.raises(ConfigError, match="holds a run, not labels"):
+        label([molecule("H2O")], "emt", store=tmp_path / "run")
+
+
+def test_the_working_directory_may_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    run = simulate(SYSTEM, springs(), store="a run with ünicode/", wait=False, **OPTIONS)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run.finish()
+    assert run.trajectory(0).q[-1].shape == (3, 2)
+    assert Run(tmp_path / "a run with ünicode").status().complete
 
 
 def test_an_altered_manifest_model_or_start_is_refused(tmp_path: Path) -> None:

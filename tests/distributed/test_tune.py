@@ -130,8 +130,10 @@ def test_a_search_finds_the_best_and_goes_on(nodes: Any, tmp_path: Path) -> None
     options = tomllib.loads((folder / "best.toml").read_text())
     assert options["training"]["learning_rate"] == best.values["training.learning_rate"]
 
+    (best.folder / "failed.txt").write_text("of another time")
     again = tune(experiment, space, samples=4, folder=folder, scheduler="random", progress=False, seed=0)
     assert (best.folder / "begun").read_text().count("\n") == 1  # finished trials are not begun again
     assert {t.number: t.validation for t in found}.items() <= {t.number: t.validation for t in again}.items()
+    assert {t.number: t.state for t in found}.items() <= {t.number: t.state for t in again}.items()
     with pytest.raises(ConfigError, match=r"begun with other options \(seed\)"):
         tune(experiment, space, samples=4, folder=folder, seed=3)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -86,43 +83,40 @@ def test_a_run_continued_in_a_directory_is_the_same_to_the_bit(method: str, tmp_
     assert torch.equal(again.state.p, end.state.p)
 
 
-CHILD = """
+STEPS = 3_000
+CHILD = f"""
 import sys, torch
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
+torch.set_num_threads(1)
+sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_rollout_runner import RUN, springs
 state, particles = springs(2)
-RUN.run(state, 6_000, particles=particles, save_every=5, directory=Path(sys.argv[1]))
+RUN.run(state, {STEPS}, particles=particles, save_every=5, directory=folder)
 """
 
 
 def test_killed_runs_end_with_the_same_frames(tmp_path: Path) -> None:
     """SIGKILL at seeded random moments, blocks of 20 steps."""
-    moments = random.Random(0)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    kills = 0
+    moments, folder, kills = random.Random(0), tmp_path / "killed", 0
+    processes = get_context("forkserver")
+    processes.set_forkserver_preload(["lie_sim.rollout"])  # torch is imported once for all of them
     for _ in range(30):
-        process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(tmp_path / "killed"), str(Path(__file__).parent)],
-            env=environment,
-        )
-        until = time.monotonic() + 60
-        before = len(list((tmp_path / "killed").glob("block-*"))) if (tmp_path / "killed").exists() else 0
-        while process.poll() is None and time.monotonic() < until:
-            now = len(list((tmp_path / "killed").glob("block-*"))) if (tmp_path / "killed").exists() else 0
-            if kills < 3 and now > before + 20:
+        process = processes.Process(target=exec, args=(CHILD, {"folder": folder}))
+        process.start()
+        until, before = time.monotonic() + 60, len(list(folder.glob("block-*")))
+        while process.is_alive() and time.monotonic() < until:
+            if kills < 3 and len(list(folder.glob("block-*"))) > before + 20:
                 time.sleep(moments.uniform(0, 0.02))
-                process.send_signal(signal.SIGKILL)
-                process.wait()
+                process.kill()
                 kills += 1
                 break
             time.sleep(0.005)
-        if process.wait() == 0:
+        process.join()
+        if process.exitcode == 0:
             break
     assert kills == 3
     state, particles = springs(2)
-    expected, _, _ = collect(RUN, state, particles, steps=6_000)
-    assert torch.equal(StoredRollout(tmp_path / "killed").load().q, expected)
+    expected, _, _ = collect(RUN, state, particles, steps=STEPS)
+    assert torch.equal(StoredRollout(folder).load().q, expected)
 
 
 def test_a_damaged_last_block_is_set_aside_and_made_again(tmp_path: Path) -> None:

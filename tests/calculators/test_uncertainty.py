@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -24,23 +26,30 @@ SLOPE_ERROR = 1e-6  # relative, central differences of 1e-4 Å; measured: 2e-9
 NUM_FEATURES = 33  # of the residual head of width 16: 2 · 16 + 1
 
 
-def ethanols(count: int, *, seed: int = 0, shake: float = 0.08) -> list[Atoms]:
+def shaken(name: str, count: int, *, seed: int = 0, shake: float = 0.08) -> list[Atoms]:
     random = np.random.default_rng(seed)
-    systems = [molecule("CH3CH2OH") for _ in range(count)]
+    systems = [molecule(name) for _ in range(count)]
     for atoms in systems:
         atoms.positions += random.normal(0, shake, atoms.positions.shape)
     return systems
 
 
+ethanols, waters = partial(shaken, "CH3CH2OH"), partial(shaken, "H2O")
+
+
 def labelled(
-    systems: list[Atoms], calculator: LieTransformerCalculator, *, seed: int, size: float
+    systems: list[Atoms],
+    calculator: LieTransformerCalculator,
+    *,
+    seed: int,
+    size: float,
+    known: Callable[[int], list[Atoms]] = ethanols,
 ) -> list[Atoms]:
     """Reference values: what the model says, with errors as large as its last layer thinks, times ``size``."""
     random = np.random.default_rng(seed)
     features = features_of(calculator, systems)
-    sigma = energy_deviations(
-        features, posterior_factor(features_of(calculator, ethanols(300)), 1e-6)
-    ).numpy()
+    factor = posterior_factor(features_of(calculator, known(300)), 1e-6)
+    sigma = energy_deviations(features, factor).numpy()
     for atoms, found, each in zip(systems, calculator.predict_many(systems), sigma, strict=True):
         atoms.info["REF_energy"] = found["energy"] + size * each * random.standard_t(4)
         atoms.arrays["REF_forces"] = found["forces"] + 0.05 * random.normal(size=(len(atoms), 3))
@@ -101,13 +110,13 @@ def test_force_deviations_are_the_slopes_of_the_features(calculator, known) -> N
 
 
 @pytest.mark.parametrize("source", ["last_layer", "ensemble"])
-def test_intervals_and_bounds_cover_new_structures(source: str, calculator, random_potential, known) -> None:
+def test_intervals_and_bounds_cover_new_structures(source: str, calculator, random_potential) -> None:
     others = [random_potential(seed) for seed in (1, 2)] if source == "ensemble" else []
     model = LieTransformerCalculator(calculator.models[0], ensemble=others)
-    held_out = labelled(ethanols(400, seed=1), calculator, seed=2, size=0.5)
-    fitted = Calibration.fit(model, held_out, coverage=0.9, known=None if others else known)
+    held_out = labelled(waters(400, seed=1), calculator, seed=2, size=0.5, known=waters)
+    fitted = Calibration.fit(model, held_out, coverage=0.9, known=None if others else waters(300))
     assert fitted.source == source
-    new = labelled(ethanols(800, seed=5), calculator, seed=6, size=0.5)
+    new = labelled(waters(800, seed=5), calculator, seed=6, size=0.5, known=waters)
     trusted = LieTransformerCalculator(
         model.models[0], ensemble=others, calibration=fitted, on_uncertain="ignore"
     )

@@ -34,7 +34,7 @@ ORDER_TOLERANCE = 0.1  # on the slope of log(error) over a factor of 4 in ε
 REVERSAL_ERROR = (
     1e-12  # of q, p, density and time: 2 × 300 steps of round-off through pericentres; measured: 6e-15
 )
-DRIFT = 1.2  # largest energy error of the last tenth of 1000 periods over that of the first; measured: 1.0000
+DRIFT = 1.2  # largest energy error of the last tenth of 200 periods over that of the first; measured: 1.0000
 GAIN = 10.0  # of the energy error over leapfrog's with as many forces at e = 0.9; measured: 87
 PERIOD = 2 * math.pi
 ECCENTRICITIES = (0.6, 0.9)
@@ -146,19 +146,19 @@ def growth(errors: list[Tensor]) -> Tensor:
     return table[-tenth:].amax(0) / table[:tenth].amax(0)
 
 
-def test_energy_has_no_drift_over_a_thousand_periods() -> None:
+def test_energy_has_no_drift_over_many_periods() -> None:
     method, (q, p) = AdaptiveLeapfrog(control=kepler_control), pericentre(*ECCENTRICITIES)
     epsilon, start, errors = first_step(*ECCENTRICITIES, share=0.08), energy(q, p), []
     memory: Memory | None = None
     with torch.no_grad():
-        while memory is None or float(memory["time"].min()) < 1000 * PERIOD:
+        while memory is None or float(memory["time"].min()) < 200 * PERIOD:
             q, p, memory = method.advance(Kepler(), q, p, step_size=epsilon, num_steps=7, memory=memory)
             errors.append((energy(q, p) / start - 1).abs())
     assert bool((growth(errors) < DRIFT).all()), f"growth {growth(errors).tolist()}"
 
 
 def test_drift_test_notices_steps_chosen_without_looking_back() -> None:
-    """The same leapfrog with h = ε σ(q) of the point where the step begins, for a tenth of the time."""
+    """The same leapfrog with h = ε σ(q) of the point where the step begins, for half of the time."""
     (q, p), epsilon = pericentre(*ECCENTRICITIES), first_step(*ECCENTRICITIES, share=0.08)
     scale, start, errors = q.norm(dim=-1) ** 1.5, energy(q, p), []
     force = Kepler().force(q)
@@ -322,16 +322,15 @@ def test_gradients_through_odeint(door: Any, pair_potential: EnergyModel) -> Non
     q, p = torch.randn(2, 1, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64).unbind()
 
     def run(q: Tensor, t: Tensor, step: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        found: tuple[Tensor, Tensor] = door(
-            H, (q, p), t, method="adaptive_leapfrog", options={"step_size": step}
-        )
+        method = get_method("adaptive_leapfrog", max_steps=8)  # not the 32 of one look
+        found: tuple[Tensor, Tensor] = door(H, (q, p), t, method=method, options={"step_size": step})
         return found
 
     t = torch.tensor([0.1, 0.17, 0.25], dtype=torch.float64)
     inputs = [x.requires_grad_(True) for x in (q, t, torch.tensor([0.06], dtype=torch.float64))]
     assert torch.autograd.gradcheck(run, [*inputs, weight])
     assert torch.autograd.gradgradcheck(
-        lambda q: run(q, t.detach(), inputs[2].detach(), weight)[0], inputs[0], atol=1e-4
+        lambda q: run(q, t.detach(), inputs[2].detach(), weight)[0], inputs[0], atol=1e-4, fast_mode=True
     )
 
 
@@ -378,7 +377,7 @@ def test_what_has_no_meaning_with_steps_of_its_own_is_refused() -> None:
 def test_gradient_of_the_discrete_map() -> None:
     def run(q: Tensor, p: Tensor, epsilon: Tensor) -> tuple[Tensor, Tensor]:
         times = torch.tensor([0.02, 0.1], dtype=torch.float64)
-        method = AdaptiveLeapfrog()
+        method = AdaptiveLeapfrog(max_steps=16)
         (at_q, _), (q, p, _) = method.advance_until(Kepler(), q, p, times=times, step_size=epsilon)
         return at_q, p
 

@@ -231,11 +231,11 @@ def test_kept_energy_of_a_chain_has_no_trend() -> None:
 
 
 def sampled_oscillator(chain_length: int) -> tuple[Tensor, Tensor]:
-    """q and p of 2000 harmonic oscillators after 300 periods, started close to q = 1.2, p = 0."""
+    """q and p of 2000 harmonic oscillators after 24 periods, started close to q = 1.2, p = 0."""
     dynamics = Quartic(ones(2000, 1))
     q, p = random_state(2000, 1, 1)
     method = NoseHooverChain(chain_length=chain_length)
-    q, p, _ = advance(dynamics, 1.2 + 0.1 * q, 0.1 * p, step_size=0.1, num_steps=3000, method=method)
+    q, p, _ = advance(dynamics, 1.2 + 0.1 * q, 0.1 * p, step_size=0.1, num_steps=1500, method=method)
     return q.flatten(), p.flatten()
 
 
@@ -254,7 +254,7 @@ def test_chain_samples_an_anharmonic_well() -> None:
     dynamics = Quartic(ones(2000, 1), quartic=1.0)
     q, p = random_state(2000, 1, 1)
     q, p, _ = advance(
-        dynamics, 0.5 + 0.3 * q, 0.3 * p, step_size=0.1, num_steps=1500, method=NoseHooverChain()
+        dynamics, 0.5 + 0.3 * q, 0.3 * p, step_size=0.1, num_steps=800, method=NoseHooverChain()
     )
     assert quartic_p_value(q, 1.0) > SIGNIFICANCE
     assert chi_square_p_value(p.flatten().square(), 1) > SIGNIFICANCE

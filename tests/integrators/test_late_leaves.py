@@ -39,7 +39,7 @@ def end(a: Tensor, name: str, adjoint: str, *, held: str = "attribute") -> Tenso
         particles = Particles(masses=particles.masses, attributes=(a.log() * 2).exp().sqrt())
     model = {"buffer": Wall(1 * a[0, 0], registered=True), "plain": Wall(a[0, 0])}.get(held, Wall())
     t = torch.tensor([0.0, 1.5], dtype=torch.float64)
-    options = {"method": name, "options": {"step_size": 0.05}, "adjoint": adjoint}
+    options = {"method": name, "options": {"step_size": 0.1}, "adjoint": adjoint}
     q, _ = odeint(Hamiltonian(model).bind(particles), (0.1137 * a, torch.ones_like(a)), t, **options)
     return q[-1].sum()
 

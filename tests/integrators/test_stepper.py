@@ -118,7 +118,7 @@ def test_gradient_of_the_discrete_map(method: SplittingMethod) -> None:
         return integrate(bound, q, p, step_size=h, num_steps=4, save_every=2, method=method)
 
     inputs = [x.clone().requires_grad_(True) for x in (state.q, state.p, step_size, masses, attributes)]
-    assert torch.autograd.gradcheck(run, inputs)
+    assert torch.autograd.gradcheck(run, inputs, fast_mode=True)
 
 
 def test_gradient_with_a_force_made_by_automatic_differentiation() -> None:
@@ -184,13 +184,13 @@ def energy_trend(energy: Tensor) -> float:
 
 
 @ALL
-def test_energy_has_no_trend_over_ten_thousand_steps(method: SplittingMethod) -> None:
+def test_energy_has_no_trend_over_thousands_of_steps(method: SplittingMethod) -> None:
     state, dynamics = springs(num_systems=20)
     plain = MatrixSprings(dynamics)
     step = {6: 0.03, 8: 0.1}.get(method.order, 0.01)  # the error must stand out from round-off
     with torch.no_grad():
         q, p = integrate(
-            plain, state.q, state.p, step_size=step, num_steps=10_000, save_every=10, method=method
+            plain, state.q, state.p, step_size=step, num_steps=4_000, save_every=10, method=method
         )
     trend = energy_trend(plain.energy(q, p))
     assert trend < ENERGY_TREND, f"{trend:.3f} > {ENERGY_TREND}"

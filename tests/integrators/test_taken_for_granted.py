@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lie_sim import Hamiltonian, Particles
 from lie_sim.integrators import Compiled, advance, get_method
-from lie_sim.integrators.compiled import _BLOCKS, MOST_BLOCKS
+from lie_sim.integrators.compiled import _BLOCKS
 from lie_sim.models.base import EnergyModel
 from lie_sim.neighbors import NeighbourMatrix
 
@@ -130,14 +130,15 @@ def test_the_same_block_serves_again() -> None:
     assert len(_BLOCKS[H]) == 2
 
 
-def test_blocks_that_are_out_of_use_are_let_go() -> None:
+def test_blocks_that_are_out_of_use_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """No table without end in a training that replaces its weights, and none that keeps the dynamics alive."""
     H = bound()
     alive = weakref.ref(H)
-    for _ in range(MOST_BLOCKS + 3):
+    monkeypatch.setattr("lie_sim.integrators.compiled.MOST_BLOCKS", 3)
+    for _ in range(5):
         assign_state(H)
         end(H, FAST)
-    assert len(_BLOCKS[H]) == MOST_BLOCKS
+    assert len(_BLOCKS[H]) == 3
     del H
     gc.collect()
     assert alive() is None

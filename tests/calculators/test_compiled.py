@@ -104,7 +104,8 @@ def test_an_unknown_element_is_refused_as_usual(potential) -> None:
 
 @pytest.mark.slow
 def test_compiled_calculator_agrees_and_is_copied(random_potential) -> None:
-    potential = random_potential(network={"num_layers": 1})
+    network = {"num_layers": 1, "width": 4, "num_heads": 1, "num_moments": 1, "kernel_hidden": 4}
+    potential = random_potential(network=network)
     exact, fast = (LieTransformerCalculator(potential, compile=compile) for compile in (False, True))
     atoms = molecule("H2O")
     for seed in range(3):

@@ -273,7 +273,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--pause", type=float, default=1.0)
     parser.add_argument("--segment-seconds", type=float, default=0.3)
     parser.add_argument("--seed", type=int, default=0)

@@ -34,7 +34,7 @@ ORDER_TOLERANCE = 0.1  # on the slope of log(error) over a factor of 4 in ε
 REVERSAL_ERROR = (
     1e-12  # of q, p, density and time: 2 × 300 steps of round-off through pericentres; measured: 6e-15
 )
-DRIFT = 1.2  # largest energy error of the last tenth of 200 periods over that of the first; measured: 1.0000
+DRIFT = 1.2  # largest energy error of the last tenth of 1000 periods over that of the first; measured: 1.0000
 GAIN = 10.0  # of the energy error over leapfrog's with as many forces at e = 0.9; measured: 87
 PERIOD = 2 * math.pi
 ECCENTRICITIES = (0.6, 0.9)
@@ -146,19 +146,19 @@ def growth(errors: list[Tensor]) -> Tensor:
     return table[-tenth:].amax(0) / table[:tenth].amax(0)
 
 
-def test_energy_has_no_drift_over_many_periods() -> None:
+def test_energy_has_no_drift_over_a_thousand_periods() -> None:
     method, (q, p) = AdaptiveLeapfrog(control=kepler_control), pericentre(*ECCENTRICITIES)
-    epsilon, start, errors = first_step(*ECCENTRICITIES, share=0.08), energy(q, p), []
+    epsilon, start, errors = first_step(*ECCENTRICITIES, share=0.12), energy(q, p), []
     memory: Memory | None = None
     with torch.no_grad():
-        while memory is None or float(memory["time"].min()) < 200 * PERIOD:
+        while memory is None or float(memory["time"].min()) < 1000 * PERIOD:
             q, p, memory = method.advance(Kepler(), q, p, step_size=epsilon, num_steps=7, memory=memory)
             errors.append((energy(q, p) / start - 1).abs())
     assert bool((growth(errors) < DRIFT).all()), f"growth {growth(errors).tolist()}"
 
 
 def test_drift_test_notices_steps_chosen_without_looking_back() -> None:
-    """The same leapfrog with h = ε σ(q) of the point where the step begins, for half of the time."""
+    """The same leapfrog with h = ε σ(q) of the point where the step begins, for a tenth of the time."""
     (q, p), epsilon = pericentre(*ECCENTRICITIES), first_step(*ECCENTRICITIES, share=0.08)
     scale, start, errors = q.norm(dim=-1) ** 1.5, energy(q, p), []
     force = Kepler().force(q)

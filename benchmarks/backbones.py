@@ -81,7 +81,7 @@ def trajectories(problem: str, split: str) -> Trajectories:
 
 def relative(found: Tensor, true: Tensor) -> float:
     """Root mean square error in parts of the spread."""
-    return float((found - true).square().mean().sqrt() / true.std())
+    return float((found - true).square().mean().sqrt().detach() / true.std())
 
 
 def cpu_ms(call: Callable[[], object]) -> float:

@@ -5,7 +5,7 @@ Standard split: 3,000 systems to train, 2,000 to choose the weights, 2,000 to te
 for every model and seed.
 
     lie_transformer        Hamiltonian with a LieTransformer, ``STEPS`` leapfrog steps from frame to frame
-    lie_without_attention  the same with weights that do not depend on the particles
+    lie_without_attention  the same with weights of the distances alone, not normalised: a continuous convolution
     se3_hamiltonian        Hamiltonian with an SE3Transformer, the same steps
     se3_transformer        displacements from the vector head of an SE3Transformer
     set_transformer        displacements from attention between coordinates, without symmetry
@@ -90,7 +90,7 @@ def build(name: str) -> nn.Module:
     if name == "lie_transformer":
         return Hamiltonian(LieTransformer(LIE))
     if name == "lie_without_attention":
-        same: dict[str, Any] = {"content": "none", "location": "none", "normalisation": "constant"}
+        same: dict[str, Any] = {"content": "none", "location": "mlp", "normalisation": "constant"}
         return Hamiltonian(LieTransformer(LieTransformerConfig(**{**vars(LIE), **same})))
     if name == "se3_hamiltonian":
         return Hamiltonian(SE3Transformer(SE3))
@@ -110,7 +110,7 @@ def predicted(module: nn.Module, batch: Batch) -> Tensor:
     if isinstance(module, Hamiltonian):
         bound, times = module.bind(particles), torch.tensor([0.0, TIME], dtype=torch.float64)
         steps: dict[str, Any] = {"method": "leapfrog", "options": {"step_size": TIME / STEPS}}
-        return odeint(bound, (q, v), times, adjoint="reversible", **steps)[0][-1]
+        return odeint(bound, (q, v), times, **steps)[0][-1]
     if isinstance(module, SE3TransformerDynamics):
         moved: Tensor = module(q, v, particles)[0]
         return q + v + moved

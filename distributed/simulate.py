@@ -111,6 +111,7 @@ def simulate(
         ((11, 3, 2), 9)
     """
     check_step_counts(steps, save_every)
+    _require(device)
     moving = as_moving(model)
     rollout = Rollout(moving, method, dt, divergence_bound=divergence_bound, drift_bound=drift_bound)
     chosen = _with_seed(rollout.chosen_method(), seed)
@@ -138,6 +139,16 @@ def simulate(
     if wait:
         run.finish(progress=progress)
     return run
+
+
+def _require(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"this process has no device {device!r} ({str(error).splitlines()[0]}): a run begins with its first force, "
+            "so begin it on a machine that has one"
+        ) from error
 
 
 def _open(

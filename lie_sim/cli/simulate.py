@@ -53,6 +53,7 @@ class SimulateOptions:
         chunk: systems that are advanced together.
         segment: steps of a segment, or about how long one takes (30s, 5min).
         drift_bound: end a trajectory whose energy drifts by so many mean kinetic energies.
+        device: cpu or cuda, here and on the workers.
         address: where to compute: here if not given; local, auto, or the address of a Ray cluster.
         workers: segments at a time, on a cluster.
         progress: show a progress bar.
@@ -73,6 +74,7 @@ class SimulateOptions:
     chunk: int = 1024
     segment: str = "30s"
     drift_bound: Annotated[float | None, tyro.conf.arg(metavar="BOUND")] = None
+    device: str = "cpu"
     address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS")] = None
     workers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     progress: bool = True
@@ -116,6 +118,8 @@ def simulate(argv: Sequence[str]) -> None:
         chunk=options.chunk,
         segment=int(options.segment) if options.segment.isdigit() else options.segment,
         drift_bound=options.drift_bound,
+        device=options.device,
+        threads=torch.get_num_threads(),
         wait=False,
     )
     _finish(run, options)

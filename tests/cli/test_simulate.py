@@ -92,12 +92,22 @@ def test_atoms_from_a_file_at_a_temperature(lie_sim: Command, tmp_path: Path) ->
         (["springs", "--num-systems", "0"], "--num-systems must be at least 1"),
         (["springs", "--temperature", "1"], "pefrl keeps the energy, so it has no use for --temperature"),
         (["springs", "--temperature", "-1"], "--temperature must not be negative"),
+        (["springs", "--device", "meta2"], "this process has no device 'meta2'"),
     ],
 )
 def test_mistakes(lie_sim: Command, words: list[str], message: str, tmp_path: Path) -> None:
     failed = lie_sim("simulate", *words, "--out", tmp_path / "run", "--no-progress")
     assert (failed.code, failed.err.count("\n")) == (2, 1)
     assert re.search(message, failed.err), failed.err
+
+
+def test_workers_have_the_threads_of_the_command(lie_sim: Command, tmp_path: Path) -> None:
+    here = torch.get_num_threads()
+    try:
+        assert lie_sim("simulate", *SPRINGS, "--out", tmp_path / "run", "--threads", 2).code == 0
+    finally:
+        torch.set_num_threads(here)
+    assert Run(tmp_path / "run").manifest.threads == 2
 
 
 def test_charges_of_a_file_of_tensors_are_kept(lie_sim: Command, tmp_path: Path) -> None:

@@ -19,8 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -29,16 +27,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from parts import do_missing, kept_parts
 from record import record
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from lie_sim.data import make_trajectories
 from lie_sim.data.trajectories import Trajectories
 from lie_sim.experiments import experiment_class
 from lie_sim.experiments.molecules import errors, molecules_model, molecules_se3_model, molecules_training
 from lie_sim.experiments.springs import springs_model, springs_se3_model
-from lie_sim.files import write_atomically
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.models import LieTransformerConfig, SE3TransformerConfig, build_model, model_class_of
 from lie_sim.plain import to_plain
@@ -174,15 +171,9 @@ def main(arguments: list[str] | None = None) -> None:
     wanted = [] if options.record else [name for name in parts() if fnmatch(name, options.only)]
     if options.ethanol is None:
         wanted = [name for name in wanted if not name.startswith("ethanol")]
-    for name in tqdm(wanted, unit="part"):
-        path = options.keep / f"{name}.json"
-        if not path.exists():
-            command = [sys.executable, __file__, "--keep", str(options.keep), "--part", name]
-            command += ["--budget", str(options.budget), "--ethanol", str(options.ethanol)]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            write_atomically(path, done.stdout.encode())
-    paths = {name: options.keep / f"{name}.json" for name in parts()}
-    kept = {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+    words = ["--budget", str(options.budget), "--ethanol", str(options.ethanol)]
+    do_missing(__file__, options.keep, wanted, words)
+    kept = kept_parts(options.keep, parts())
     figures = {f"{name}_{key}": part[key] for name, part in kept.items() for key in ("error", "ms")}
     print(json.dumps(figures, indent=1))
     if options.record:

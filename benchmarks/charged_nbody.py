@@ -27,8 +27,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -36,13 +34,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from parts import do_missing, kept_parts
 from record import record
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from lie_sim.data.charged import CHARGED_SPLITS, FIRST_FRAME, LAST_FRAME, charged_trajectories
 from lie_sim.data.storage import load_tensors, save_tensors
-from lie_sim.files import write_atomically
 from lie_sim.groups import group
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.integrators import odeint
@@ -256,14 +253,9 @@ def main(arguments: list[str] | None = None) -> None:
         return
     if not options.record:
         numbers = ["--budget", str(options.budget), "--validate-every", str(options.validate_every)]
-        for name in tqdm([name for name in parts() if fnmatch(name, options.only)], unit="part"):
-            path = options.keep / f"{name}.json"
-            if not path.exists():
-                command = [sys.executable, __file__, "--keep", str(options.keep), "--part", name, *numbers]
-                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-                write_atomically(path, done.stdout.encode())
-    paths = {name: options.keep / f"{name}.json" for name in parts()}
-    kept = {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+        wanted = [name for name in parts() if fnmatch(name, options.only)]
+        do_missing(__file__, options.keep, wanted, numbers)
+    kept = kept_parts(options.keep, parts())
     print(json.dumps({"figures": figures(kept), "parts": kept}, indent=1))
     if options.record:
         print(record("charged_nbody", figures(kept), threads=1, details=kept))

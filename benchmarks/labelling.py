@@ -43,7 +43,7 @@ from lie_sim.distributed.journal import events
 
 NAMES = ("CH3OH", "CH3CH2OH", "C6H6", "C2H6", "CH3CONH2")
 WORKERS = (1, 2)
-CHUNK = 8
+CHUNK = 4
 PATIENCE = 0.05
 """Seconds between two looks for a worker to kill."""
 

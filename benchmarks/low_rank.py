@@ -26,8 +26,6 @@ import json
 import math
 import re
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -36,11 +34,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from parts import do_missing, kept_parts
 from record import record
 from torch import Tensor
 from tqdm import tqdm
 
-from lie_sim.files import write_atomically
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.integrators import odeint
 from lie_sim.memory import keep_freed_memory
@@ -240,17 +238,11 @@ def main(arguments: list[str] | None = None) -> None:
         keep_freed_memory()
         print(json.dumps(run(options.part, options)))
         return
-    options.keep.mkdir(parents=True, exist_ok=True)
     if not options.record:
-        for name in tqdm([name for name in parts() if fnmatch(name, options.only)], unit="part"):
-            path = options.keep / f"{name}.json"
-            if not path.exists():
-                numbers = ["--steps", str(options.steps), "--rate", str(options.rate)]
-                command = [sys.executable, __file__, "--keep", str(options.keep), "--part", name, *numbers]
-                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-                write_atomically(path, done.stdout.encode())
-    paths = {name: options.keep / f"{name}.json" for name in parts()}
-    kept = {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+        numbers = ["--steps", str(options.steps), "--rate", str(options.rate)]
+        wanted = [name for name in parts() if fnmatch(name, options.only)]
+        do_missing(__file__, options.keep, wanted, numbers)
+    kept = kept_parts(options.keep, parts())
     print(json.dumps({"figures": figures(kept), "parts": kept}, indent=1))
     if options.record:
         print(record("low_rank", figures(kept), threads=1, details=kept))

@@ -126,19 +126,14 @@ class LabelStore:
 
     @staticmethod
     def begin(records: SegmentStore, manifest: LabelManifest, starts: Sequence[bytes]) -> None:
-        """Write the structures, and last of all the manifest; one that is there stays."""
+        """Write the structures, and last of all the manifest; one that is there stays.
+
+        Structures without a manifest are of a process that died, and are replaced.
+        """
         (records.folder / "start").mkdir(exist_ok=True)
-        for chunk, content in enumerate(
-            starts
-        ):  # in place of what a process left that died before the manifest
+        for chunk, content in enumerate(starts):
             write_atomically(start_path(records.folder, chunk), content)
-        temporary = records.temporary()
-        try:
-            records.disk.write(temporary, manifest.to_bytes())
-            records.disk.link(temporary, records.folder / NAME)
-            records.disk.sync(records.folder)
-        finally:
-            records.disk.remove(temporary)
+        records.write_once(NAME, manifest.to_bytes())
 
     def structures(self, chunk: int) -> list[Atoms]:
         """The structures of a chunk.

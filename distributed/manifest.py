@@ -182,6 +182,20 @@ def versions() -> dict[str, str]:
     return {"lie_sim": lie_sim.__version__, "torch": torch.__version__, "numpy": np.__version__}
 
 
+def missing_device(device: str) -> str:
+    """Why PyTorch does not have a device here; empty if it has.
+
+    Example:
+        >>> missing_device("cpu"), bool(missing_device("gpu"))
+        ('', True)
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        return str(error).splitlines()[0]
+    return ""
+
+
 def machine(device: str) -> str:
     """The kind of processor: runs are the same to the bit on one kind.
 

@@ -25,6 +25,7 @@ from lie_sim.distributed.manifest import (
     Manifest,
     difference,
     machine,
+    missing_device,
     plain_options,
     versions,
 )
@@ -97,7 +98,7 @@ def simulate(
     Raises:
         TypeError: the model has no energy, workers could not make it again, or the ensemble is none.
         ValueError: a number is impossible, or something is given that would be ignored.
-        ConfigError: the folder holds another run; the message says what differs.
+        ConfigError: the folder holds another run (the message says what differs), or the device is not here.
         FailedChunksError: some chunks could not be computed; the others are there.
 
     Example:
@@ -111,7 +112,11 @@ def simulate(
         ((11, 3, 2), 9)
     """
     check_step_counts(steps, save_every)
-    _require(device)
+    if reason := missing_device(device):
+        raise ConfigError(
+            f"this process has no device {device!r} ({reason}): a run begins with its first force, so begin it on a "
+            "machine that has one"
+        )
     moving = as_moving(model)
     rollout = Rollout(moving, method, dt, divergence_bound=divergence_bound, drift_bound=drift_bound)
     chosen = _with_seed(rollout.chosen_method(), seed)
@@ -139,16 +144,6 @@ def simulate(
     if wait:
         run.finish(progress=progress)
     return run
-
-
-def _require(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"this process has no device {device!r} ({str(error).splitlines()[0]}): a run begins with its first force, "
-            "so begin it on a machine that has one"
-        ) from error
 
 
 def _open(

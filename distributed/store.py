@@ -96,14 +96,18 @@ class SegmentStore:
 
     def begin(self, manifest: Manifest) -> Manifest:
         """Write the manifest, last of all; returns the one that is there, should another process have been first."""
+        self.write_once(NAME, manifest.to_bytes())
+        return self.manifest()
+
+    def write_once(self, name: str, content: bytes) -> None:
+        """Write a file of the folder, which appears whole; one that is there stays."""
         temporary = self.temporary()
         try:
-            self.disk.write(temporary, manifest.to_bytes())
-            self.disk.link(temporary, self.folder / NAME)
+            self.disk.write(temporary, content)
+            self.disk.link(temporary, self.folder / name)
             self.disk.sync(self.folder)
         finally:
             self.disk.remove(temporary)
-        return self.manifest()
 
     def path(self, chunk: int, number: int) -> Path:
         """The file of a segment that is not packed."""

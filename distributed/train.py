@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from torch import nn
 
 from lie_sim.distributed.cluster import environment
 from lie_sim.distributed.followed import followed
+from lie_sim.distributed.manifest import missing_device
 from lie_sim.distributed.with_ray import with_ray
 from lie_sim.errors import TrainingInterrupted
 from lie_sim.training import Task, TrainingConfig, TrainingResult
@@ -94,13 +94,8 @@ class LocalFit:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(
-                f"device must be one that PyTorch has here, got {self.device!r}: {reason}"
-            ) from error
+        if reason := missing_device(self.device):
+            raise ValueError(f"device must be one that PyTorch has here, got {self.device!r}: {reason}")
 
     def __call__(
         self,

@@ -43,7 +43,7 @@ def test_parts_that_are_there_are_not_done_again_and_are_recorded(
         done.append(command[command.index("--part") + 1])
         return subprocess.CompletedProcess(command, 0, stdout=json.dumps({"error": 0.5}))
 
-    monkeypatch.setattr(low_rank.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     asked = ["--keep", str(tmp_path)]
     low_rank.main([*asked, "--only", "learn-local"])
     (tmp_path / "learn-local.json").write_text('{"error": 1.0}')

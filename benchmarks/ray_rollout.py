@@ -231,7 +231,7 @@ def on_ray(folder: Path, repeats: int, seconds: float) -> dict[str, float]:
         pool = stack.enter_context(ProcessPoolExecutor(2, mp_context=get_context("spawn")))
         ways = {"bare": lambda run: bare(run, pool), "ray": Run.finish, **rivals(stack)}
         for number in range(repeats + 1):
-            for name, way in ways.items():
+            for name, way in _turned(ways, number):
                 run = fresh(folder / f"{name}{number}", segment, steps, 4)
                 begun = time.perf_counter()
                 way(run)
@@ -249,6 +249,12 @@ def on_ray(folder: Path, repeats: int, seconds: float) -> dict[str, float]:
         "gap_ms_median": 1e3 * statistics.median(idle),
         "segment_seconds": seconds,
     }
+
+
+def _turned(ways: dict[str, Callable[[Run], None]], number: int) -> list[tuple[str, Callable[[Run], None]]]:
+    """Each begins once in a while, so that none always follows the same other."""
+    items, first = list(ways.items()), number % len(ways)
+    return items[first:] + items[:first]
 
 
 def _idle(run: Run) -> Iterator[float]:

@@ -32,6 +32,8 @@ from lie_sim.distributed import Run, verify
 from lie_sim.distributed.journal import events
 
 SPRINGS, ETHANOL = 1024, 64
+SEGMENT = "5s"
+"""About how long one takes: a kill costs one, and here something is killed every 20 s."""
 FAULTS = {"worker": 0.8, "driver": 0.15, "node": 0.05}
 
 
@@ -102,7 +104,8 @@ def jobs(home: Path, steps: int) -> dict[str, list[str]]:
     if not (model / "results.json").exists():
         subprocess.run(lie_sim("train", "springs", str(model)), check=True)
     write(ethanol, molecule("CH3CH2OH"))
-    frames = ["--steps", str(steps), "--save-every", str(max(1, steps // 200))]
+    frames = ["--steps", str(steps), "--save-every", str(max(1, steps // 200)), "--method", "leapfrog"]
+    frames += ["--segment", SEGMENT]
     return {
         "springs": ["simulate", str(model), "--num-systems", str(SPRINGS), *frames, "--chunk", "256"],
         "ethanol": [

@@ -158,16 +158,27 @@ def global_inputs(atoms: Atoms, potential: AtomicPotential) -> list[float]:
     Raises:
         InputError: an entry is no number, or not finite.
     """
-    values = []
-    for name in potential.config.inputs:
-        value = atoms.info.get(name, 0.0)
-        try:
-            values.append(float(value))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"atoms.info[{name!r}] must be a number, got {value!r}") from error
-        if not math.isfinite(values[-1]):
-            raise InputError(f"atoms.info[{name!r}] is not finite: {values[-1]}")
-    return values
+    return [global_input(atoms, name) for name in potential.config.inputs]
+
+
+def global_input(atoms: Atoms, name: str) -> float:
+    """One global input of a system, 0 where there is none.
+
+    Raises:
+        InputError: the entry is no number, or not finite.
+
+    Example:
+        >>> global_input(Atoms("OH", info={"charge": -1}), "charge")
+        -1.0
+    """
+    value = atoms.info.get(name, 0.0)
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"atoms.info[{name!r}] must be a number, got {value!r}") from error
+    if not math.isfinite(number):
+        raise InputError(f"atoms.info[{name!r}] is not finite: {number}")
+    return number
 
 
 def _refuse_coincident(atoms: Atoms, i: np.ndarray, j: np.ndarray, distances: np.ndarray) -> None:

@@ -41,6 +41,7 @@ from lie_sim.distributed.train import train
 from lie_sim.errors import ConfigError, DataError
 from lie_sim.files import write_atomically
 from lie_sim.integrators import get_method
+from lie_sim.models.atomic import GLOBAL_INPUTS
 from lie_sim.plain import to_plain
 from lie_sim.training.run_state import newest_facts
 
@@ -162,7 +163,9 @@ def learn(
         "largest_force": largest_force,
         "seed": seed,
     }
-    begin_or_go_on(top / "learn.toml", content)
+    begin_or_go_on(
+        top / "learn.toml", content, like={"options": experiment.config, "exploration": exploration}
+    )
     labels, found = [start], list[Round]()
     for number in range(rounds + 1):
         here = top / f"round_{number:02d}"
@@ -229,8 +232,6 @@ def _chosen(
             progress=progress,
         )
         frames = [atoms for atoms in all_atoms(run) if atoms.info["time"] > 0]
-        for atoms in frames:
-            atoms.info |= starts[atoms.info["trajectory"]].info
         if not frames:
             raise DataError(f"every trajectory of {here} diverged at once: lower temperature or step_size")
         if exploration.select == "random":
@@ -274,5 +275,5 @@ def _starts(data: Path, exploration: Exploration, seed: int) -> list[Atoms]:
 
 def _bare(atoms: Atoms) -> Atoms:
     """Without results and momenta, but with the charge and spin that a calculator reads."""
-    inputs = {name: atoms.info[name] for name in ("charge", "spin") if name in atoms.info}
+    inputs = {name: atoms.info[name] for name in GLOBAL_INPUTS if name in atoms.info}
     return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=inputs)

@@ -10,6 +10,7 @@ Shape letters: B systems of a chunk, N atoms.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -20,11 +21,12 @@ from ase import Atoms
 from jaxtyping import Float
 from torch import Tensor
 
-from lie_sim.calculators.conversion import structures
+from lie_sim.calculators.conversion import global_input, structures
 from lie_sim.data import Molecules
 from lie_sim.distributed.start import ChunkStart
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.models import AtomicPotential
+from lie_sim.models.atomic import GLOBAL_INPUTS
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.pairs import ALL_PAIRS_UP_TO, SkinnedPairs, neighbour_matrix_of
 from lie_sim.state import Particles, PhaseState
@@ -151,7 +153,16 @@ def _chunk(systems: list[Atoms], members: list[int], potential: AtomicPotential)
         cells = torch.from_numpy(np.stack([atoms.cell.array for atoms in chosen]))
         pbc = torch.from_numpy(np.stack([atoms.pbc for atoms in chosen]))
         particles = replace(particles, cell=cells.to(dtype), pbc=pbc)
-    return ChunkStart(found.q, momenta.to(dtype), particles, torch.tensor(members))
+    info = {
+        name: _entries(chosen, name) for name in GLOBAL_INPUTS if any(name in atoms.info for atoms in chosen)
+    }
+    return ChunkStart(found.q, momenta.to(dtype), particles, torch.tensor(members), info=info)
+
+
+def _entries(systems: list[Atoms], name: str) -> Tensor:
+    """Of ``atoms.info``, whether the model reads it or not; float64, NaN where there is none, shape (B,)."""
+    values = [global_input(atoms, name) if name in atoms.info else math.nan for atoms in systems]
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def _as_list(ensemble: Any) -> list[Atoms]:
@@ -161,7 +172,7 @@ def _as_list(ensemble: Any) -> list[Atoms]:
     for k in range(len(ensemble)):
         atoms = slice(int(ensemble.offsets[k]), int(ensemble.offsets[k + 1]))
         numbers, positions = ensemble.numbers[atoms], ensemble.positions[atoms]
-        inputs = {name: ensemble.values[name][k] for name in ("charge", "spin") if name in ensemble.values}
+        inputs = {name: ensemble.values[name][k] for name in GLOBAL_INPUTS if name in ensemble.values}
         cell, pbc = ensemble.cells[k], ensemble.pbc[k]
         found.append(Atoms(numbers, positions, cell=cell, pbc=pbc, info=inputs))
     return found

@@ -24,8 +24,12 @@ from lie_sim.data.storage import load_tensors, save_tensors
 from lie_sim.distributed.atoms import chunks_of_atoms, is_atoms
 from lie_sim.distributed.models import Moving, dtype_of
 from lie_sim.distributed.start import ChunkStart
+from lie_sim.driven import DrivenHamiltonian
 from lie_sim.state import Particles, PhaseState
+from lie_sim.systems import DrivenSystem
 
+DRIVEN = (DrivenHamiltonian, DrivenSystem)
+"""What moves differently at other times."""
 Ensemble = tuple[PhaseState, Particles] | Sequence[Atoms] | Molecules
 _MEMBERSHIP = "membership of chunks"
 
@@ -48,7 +52,7 @@ def chunks(ensemble: Any, size: int, moving: Moving) -> Iterator[ChunkStart]:
         yield from chunks_of_atoms(ensemble, size, moving)
     elif isinstance(ensemble, tuple) and [type(part) for part in ensemble] == [PhaseState, Particles]:
         state, particles = ensemble
-        yield from _of_states(state, particles, size, dtype_of(moving))
+        yield from _of_states(state, particles, size, moving)
     else:
         raise TypeError(
             "an ensemble is (PhaseState, Particles), a list of ase.Atoms, or lie_sim.data.Molecules; got "
@@ -85,9 +89,8 @@ def load_membership(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return tensors["chunk"].numpy(), tensors["row"].numpy()
 
 
-def _of_states(
-    state: PhaseState, particles: Particles, size: int, dtype: torch.dtype | None
-) -> Iterator[ChunkStart]:
+def _of_states(state: PhaseState, particles: Particles, size: int, moving: Moving) -> Iterator[ChunkStart]:
+    dtype = dtype_of(moving)
     if len(state.q) == 0:
         raise ValueError("an ensemble needs at least one system")
     found = {str(x.dtype).removeprefix("torch.") for x in (state.q, state.p, particles.masses)}
@@ -98,6 +101,8 @@ def _of_states(
             "convert them, particles.to(dtype=…), or the model, model.to(dtype)"
         )
     names = torch.arange(len(state.q))
+    begun = None if state.t is None or not isinstance(moving, DRIVEN) else state.t.double()
     for start in range(0, len(state.q), size):
         rows = slice(start, start + size)
-        yield ChunkStart(state.q[rows], state.p[rows], particles[rows], names[rows])
+        t = None if begun is None else begun[rows]
+        yield ChunkStart(state.q[rows], state.p[rows], particles[rows], names[rows], t)

@@ -37,20 +37,30 @@ FORMATS: dict[str, tuple[Write, tuple[str, ...]]] = {
 """Name to what writes it, and the packages that needs."""
 
 
-def export(run: Run, target: str | Path, *, format: str, trajectories: Sequence[int] | None = None) -> Path:
+ENDINGS = {".zarr": "zarr", ".h5": "h5md", ".hdf5": "h5md", ".h5md": "h5md"}
+"""What the name of a target says about its format; other formats are folders of files."""
+
+
+def export(
+    run: Run,
+    target: str | Path,
+    *,
+    format: str | None = None,
+    trajectories: Sequence[int] | None = None,
+) -> Path:
     """Write a run, or some of its trajectories, in another format.
 
     Args:
         run: the run; frames that are there without a gap are written.
         target: file (h5md) or folder (all others), which must not be there yet.
-        format: one of :data:`FORMATS`.
+        format: one of :data:`FORMATS`; None for what the ending of ``target`` says, ``.zarr`` or ``.h5``.
         trajectories: their numbers; None means all.
 
     Returns:
         ``target``.
 
     Raises:
-        ValueError: there is no such format.
+        ValueError: there is no such format, or none is given and the ending says none.
         FileExistsError: the target is there.
         MissingPackageError: the format needs a package that is not installed.
         IndexError: there is no such trajectory.
@@ -65,6 +75,12 @@ def export(run: Run, target: str | Path, *, format: str, trajectories: Sequence[
         >>> sorted(file.name for file in export(run, folder / "xyz", format="extxyz").iterdir())
         ['000000.extxyz', '000001.extxyz']
     """
+    if format is None and Path(target).suffix not in ENDINGS:
+        raise ValueError(
+            f"the ending of {target} does not say in which format to write: {', '.join(ENDINGS)} do; otherwise name "
+            f"one of {', '.join(FORMATS)}"
+        )
+    format = ENDINGS[Path(target).suffix] if format is None else format
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}; there are {', '.join(FORMATS)}")
     write, packages = FORMATS[format]

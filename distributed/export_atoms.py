@@ -32,13 +32,14 @@ def to_ase(run: Run, path: Path, trajectories: Sequence[int], format: str) -> No
 
 
 def atoms_of(run: Run, number: int, start: ChunkStart, row: int) -> Iterator[Atoms]:
-    """The frames of a trajectory as atoms with momenta, and with the model's potential energy."""
+    """The frames of a trajectory as atoms with momenta, charge and spin, and with the model's potential energy."""
     found, what = run.trajectory(number), _described(start, row)
+    info = {name: float(values[row]) for name, values in start.info.items() if not values[row].isnan()}
     q, p, energy = (np.asarray(x[:], dtype=float) for x in (found.q, found.p, found.energy))
     kinetic = 0.5 * (p**2).sum(-1) / what["masses"][None]
     for frame in np.flatnonzero(np.isfinite(energy)):
         atoms = Atoms(positions=_three(q[frame]), momenta=_three(p[frame]), **what)
-        atoms.info = {"time": float(found.times[frame]), "trajectory": number}
+        atoms.info = {**info, "time": float(found.times[frame]), "trajectory": number}
         atoms.calc = SinglePointCalculator(atoms, energy=float(energy[frame] - kinetic[frame].sum()))
         yield atoms
 

@@ -32,6 +32,7 @@ from lie_sim.distributed.segment_file import KIND
 from lie_sim.distributed.store import Committed, SegmentStore
 from lie_sim.errors import DataError
 from lie_sim.files import write_atomically
+from lie_sim.models.atomic import GLOBAL_INPUTS
 from lie_sim.plain import from_plain
 
 NAME = "labels.json"
@@ -200,7 +201,7 @@ def start_bytes(structures: Sequence[Atoms]) -> bytes:
             "positions": atoms.positions,
             "cell": np.asarray(atoms.cell),
             "pbc": atoms.pbc,
-            "info": {name: atoms.info[name] for name in ("charge", "spin") if name in atoms.info},
+            "info": {name: atoms.info[name] for name in GLOBAL_INPUTS if name in atoms.info},
         }
         | ({"arrays": arrays} if (arrays := input_arrays(atoms)) else {})
         for atoms in structures

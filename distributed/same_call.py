@@ -11,14 +11,17 @@ import tomli_w
 
 from lie_sim.errors import ConfigError
 from lie_sim.files import write_atomically
+from lie_sim.plain import with_defaults
 
 
-def begin_or_go_on(path: Path, content: Mapping[str, Any]) -> None:
+def begin_or_go_on(path: Path, content: Mapping[str, Any], *, like: Mapping[str, Any] | None = None) -> None:
     """Write down what is begun, or compare it with what is there.
 
     Args:
         path: the TOML file.
         content: plain values.
+        like: dataclasses of which tables of the content are; what has its default there may be missing in a file that
+            an earlier version wrote.
 
     Raises:
         ConfigError: something else was begun there; the message names what differs.
@@ -36,7 +39,8 @@ def begin_or_go_on(path: Path, content: Mapping[str, Any]) -> None:
             there = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is not TOML: {error}") from error
-        differing = sorted(key for key in {*there, *content} if there.get(key) != content.get(key))
+        before, now = (_compared(values, like or {}) for values in (there, content))
+        differing = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
         if differing:
             raise ConfigError(
                 f"{path.parent} was begun with other options ({', '.join(differing)}): use them, or another folder"
@@ -44,3 +48,13 @@ def begin_or_go_on(path: Path, content: Mapping[str, Any]) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, tomli_w.dumps(dict(content)).encode())
+
+
+def _compared(values: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, with the defaults of what is missing."""
+    tables = {
+        key: with_defaults(values[key], config)
+        for key, config in like.items()
+        if isinstance(values.get(key), dict)
+    }
+    return {**values, **tables}

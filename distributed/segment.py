@@ -98,7 +98,7 @@ def segment_bytes(
 
 def bound(moving: Moving, start: ChunkStart) -> BoundSystem:
     """The Hamiltonian or system for the particles of a chunk."""
-    state = PhaseState(q=start.q, p=start.p)
+    state = PhaseState(q=start.q, p=start.p, t=start.t)
     ((_, system),) = bound_systems(moving, state, start.particles, None, None)
     if isinstance(moving, Hamiltonian) and isinstance(moving.potential, AtomicPotential):
         return bound_atoms(moving, start.particles, start.q)

@@ -102,13 +102,16 @@ def serve(
                 "Ray Serve runs on this cluster already: stop it (serve shutdown), or take another one"
             )
         stack.callback(library.shutdown)
+        resource = "GPU" if device.startswith("cuda") else "CPU"
+        nodes = importlib.import_module("lie_sim.distributed.ray_nodes")
+        nodes.warn_if_cluster_lacks(resource, num_replicas)
         deployment = library.deployment(
             Replica,
             name="model",
             num_replicas=num_replicas,
             max_ongoing_requests=AT_ONCE,
             max_queued_requests=QUEUE,
-            ray_actor_options={"num_gpus": 1} if device.startswith("cuda") else {"num_cpus": 1},
+            ray_actor_options={f"num_{resource.lower()}s": 1},
         )
         replica = deployment.bind(
             calculator.models[0], calculator.calibration, facts, token, max_wait, device, dtype
@@ -118,7 +121,7 @@ def serve(
             library.run(replica, name=NAME, route_prefix="/", logging_config={"log_level": "WARNING"})
         except (RuntimeError, OSError, ValueError) as error:
             raise ClusterError(f"the server could not be started: {error}") from error
-        yield Served(f"http://{host}:{port}", facts)
+        yield Served(_url(host, port), facts)
 
 
 class Replica:
@@ -203,6 +206,16 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _url(host: str, port: int) -> str:
+    """Of what listens there.
+
+    Example:
+        >>> _url("127.0.0.1", 8000), _url("::1", 8000)
+        ('http://127.0.0.1:8000', 'http://[::1]:8000')
+    """
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def _is_connected() -> bool:
     """Whether there is a Ray; it is not imported, as it reads its environment then."""
     ray = sys.modules.get("ray")
@@ -211,7 +224,8 @@ def _is_connected() -> bool:
 
 def _require_free(host: str, port: int) -> None:
     try:
-        socket.create_server((host, port)).close()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
     except OSError as error:
         raise ClusterError(f"cannot listen on {host}:{port}: {error.strerror}; use another port") from error
 

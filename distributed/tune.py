@@ -104,7 +104,8 @@ def tune(
     drawn = [draw(dimensions, seed, number) for number in range(samples)]
     experiments = [_changed(experiment, values) for values in drawn]
     content = {"experiment": experiment.name, "space": _described(dimensions), "seed": seed}
-    begin_or_go_on(place / _SEARCH, content | {"options": to_plain(experiment.config)})
+    content |= {"options": to_plain(experiment.config)}
+    begin_or_go_on(place / _SEARCH, content, like={"options": experiment.config})
     folders = [place / "trials" / f"{number:04d}" for number in range(samples)]
     processors = None if workers is None else workers * threads
     with with_ray("ray_tune", address, processors=processors) as ray_tune:

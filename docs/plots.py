@@ -1,6 +1,7 @@
 """Draw the diagrams of ``results.md`` from the measured figures: ``python docs/plots.py``.
 
-``images/work_precision.png`` shows ``benchmarks/results/integrators.json``, block ``work_precision``.
+``images/work_precision.png`` shows ``benchmarks/results/integrators.json``, block ``work_precision``;
+``images/backbones.png`` shows ``benchmarks/results/backbones.json``.
 """
 
 from __future__ import annotations
@@ -62,6 +63,46 @@ def work_precision(rows: Sequence[dict[str, Any]], path: Path) -> None:
         ]
         figure.legend(lines, list(STYLES), ncols=5, loc="lower center", frameon=False, handlelength=3)
         figure.tight_layout(rect=(0, 0.1, 1, 1))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110, metadata={"Software": None})
+        plt.close(figure)
+
+
+BACKBONES: dict[str, tuple[str, str, str]] = {
+    "lie": ("#0072B2", "o", "LieTransformer"),
+    "se3": ("#D55E00", "s", "SE3Transformer"),
+}
+
+
+def backbones(figures: dict[str, float], path: Path) -> None:
+    """One panel a system: error of the forces against the time of a force, a point per width.
+
+    Args:
+        figures: ``PROBLEM-BACKBONE-WIDTH_error`` and ``…_ms``.
+        path: the picture to write.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    parts = [name.removesuffix("_error").split("-") for name in figures if name.endswith("_error")]
+    problems = list(dict.fromkeys(problem for problem, *_ in parts))
+    with plt.rc_context({"font.size": 11}):
+        figure, axes = plt.subplots(1, len(problems), figsize=(4 * len(problems), 4), squeeze=False)
+        for problem, axis in zip(problems, axes.flat, strict=True):
+            for backbone, (colour, marker, label) in BACKBONES.items():
+                widths = [width for *of, width in parts if of == [problem, backbone]]
+                keys = [f"{problem}-{backbone}-{width}" for width in widths]
+                ms, errors = ([figures[f"{key}_{what}"] for key in keys] for what in ("ms", "error"))
+                axis.plot(ms, errors, color=colour, marker=marker, label=label)
+                for place, width in zip(zip(ms, errors, strict=True), widths, strict=True):
+                    axis.annotate(width, place, textcoords="offset points", xytext=(6, 5), fontsize=9)
+            axis.set(xscale="log", yscale="log", title=problem, xlabel="ms CPU per force of a system")
+            axis.grid(alpha=0.3, which="both")
+        axes[0, 0].set_ylabel("RMS error of the forces / their spread")
+        axes[0, 0].legend(frameon=False)
+        figure.tight_layout()
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=110, metadata={"Software": None})
         plt.close(figure)

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from result_tables import (
+    backbones,
     clusters,
     integrators,
     interruptions,
@@ -40,6 +41,7 @@ BLOCKS: Blocks = (
     | pooling.BLOCKS
     | clusters.BLOCKS
     | low_rank.BLOCKS
+    | backbones.BLOCKS
 )
 """In the order of the page."""
 

@@ -4,10 +4,11 @@ if not __name__.startswith("lie_sim."):
     raise ImportError("this folder is the package lie_sim.integrators: write 'import lie_sim.integrators'")
 
 from lie_sim.integrators.adaptive import AdaptiveLeapfrog
+from lie_sim.integrators.clock import Clocked
 from lie_sim.integrators.compiled import Compiled
 from lie_sim.integrators.constraints import ConstrainedDynamics, DistanceConstraints
 from lie_sim.integrators.dense import odeint_dense
-from lie_sim.integrators.dynamics import SeparableDynamics, SystemDynamics, separable_dynamics
+from lie_sim.integrators.dynamics import DrivenDynamics, SeparableDynamics, SystemDynamics, separable_dynamics
 from lie_sim.integrators.extended import Tao2, Tao4
 from lie_sim.integrators.hermite import DenseOutput
 from lie_sim.integrators.implicit import Gauss4, Gauss6, ImplicitMidpoint
@@ -30,11 +31,13 @@ __all__ = [
     "CSVR",
     "OBABO",
     "AdaptiveLeapfrog",
+    "Clocked",
     "CommutatorFree",
     "Compiled",
     "ConstrainedDynamics",
     "DenseOutput",
     "DistanceConstraints",
+    "DrivenDynamics",
     "Gauss4",
     "Gauss6",
     "ImplicitMidpoint",

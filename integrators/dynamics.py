@@ -16,10 +16,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lie_sim.driven import DrivenHamiltonian
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.kinetic import Velocity
 from lie_sim.state import Particles, PhaseState
-from lie_sim.systems import System
+from lie_sim.systems import DrivenSystem, System
 
 
 @runtime_checkable
@@ -54,6 +55,8 @@ class SystemDynamics:
     separable = True
 
     def __init__(self, system: System, particles: Particles) -> None:
+        if isinstance(system, DrivenSystem):
+            raise TypeError(f"{type(system).__name__} depends on time: use DrivenDynamics")
         self.system = system
         self.particles = particles
         self._velocity = Velocity(particles.masses, particles.mask)
@@ -82,6 +85,55 @@ class SystemDynamics:
     __call__ = vector_field
 
 
+class DrivenDynamics:
+    """A ground-truth system that depends on time, together with its particles; a clock makes it integrable.
+
+    Args:
+        system: energy, force and power.
+        particles: masses and parameters, shape (B, N, ·).
+
+    Example:
+        >>> from lie_sim.systems import DrivenSprings
+        >>> system = DrivenSprings(num_particles=3)
+        >>> state, particles = system.sample(2, generator=torch.Generator().manual_seed(0))
+        >>> force, power = DrivenDynamics(system, particles).force_and_power(state.q, torch.zeros(2))
+        >>> force.shape, power.shape
+        (torch.Size([2, 3, 2]), torch.Size([2]))
+    """
+
+    separable = True
+
+    def __init__(self, system: DrivenSystem, particles: Particles) -> None:
+        self.system = system
+        self.particles = particles
+        self._velocity = Velocity(particles.masses, particles.mask)
+
+    def force_and_power(
+        self, q: Float[Tensor, "B N d"], t: Float[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "B N d"], Float[Tensor, " B"]]:
+        """−∂V/∂q, shape (B, N, d), and ∂V/∂t, shape (B,), at times t, shape (B,)."""
+        return self.system.force(q, self.particles, t), self.system.power(q, self.particles, t)
+
+    def velocity(self, p: Float[Tensor, "B N d"]) -> Float[Tensor, "B N d"]:
+        """p/m, shape (B, N, d); 0 for particles that the mask leaves out."""
+        return self._velocity(p)
+
+    def kinetic_energy(self, p: Float[Tensor, "B N d"]) -> Float[Tensor, " B"]:
+        """Σ |p|²/(2m) of each system, shape (B,)."""
+        return self.system.kinetic_energy(p, self.particles)
+
+    def energy(self, state: PhaseState) -> Float[Tensor, " B"]:
+        """H at the time of the state, shape (B,)."""
+        return self.system.energy(state, self.particles)
+
+    def vector_field(self, t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """(dq/dt, dp/dt) at time t, as solvers of torchdiffeq want it."""
+        q, p = state
+        return self.velocity(p), self.system.force(q, self.particles, t)
+
+    __call__ = vector_field
+
+
 def check_rate(name: str, rate: Tensor, like: Tensor) -> None:
     """Refuse a force or velocity that has another shape than what it changes: it would be broadcast in silence.
 
@@ -99,6 +151,8 @@ def check_rate(name: str, rate: Tensor, like: Tensor) -> None:
 
 def _has_its_own_equations(owner: object) -> bool:
     """Whether a subclass of ours changes the right-hand side as a whole, which splitting never calls."""
+    if isinstance(owner, DrivenHamiltonian):
+        return type(owner).vector_field is not DrivenHamiltonian.vector_field
     if isinstance(owner, Hamiltonian):
         same = type(owner).vector_field is Hamiltonian.vector_field
         return not same or type(owner).forward is not Hamiltonian.forward
@@ -120,6 +174,11 @@ def separable_dynamics(candidate: object) -> SeparableDynamics:
     if getattr(candidate, "__name__", "") in ("vector_field", "forward"):
         owner = getattr(candidate, "__self__", candidate)
     name = type(owner).__name__
+    if callable(getattr(owner, "force_and_power", None)):
+        raise TypeError(
+            f"{name} depends on time, which (q, p) do not hold: use odeint, Rollout or simulate, or give it a clock, "
+            "Clocked(system)"
+        )
     if getattr(owner, "separable", True) is False:
         raise TypeError(
             f"splitting methods need a separable energy H = T(p) + V(q), which {name} does not have: its "

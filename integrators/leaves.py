@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lie_sim.integrators.clock import Clocked
 from lie_sim.integrators.surroundings import no_random_numbers
 from lie_sim.integrators.vector_field import VectorField
 
@@ -90,7 +91,8 @@ def held_tensors(dynamics: Any) -> list[Tensor]:
 
 def _system(dynamics: Any) -> Any:
     """What was wrapped for the method's use, if it was."""
-    return dynamics.owner if isinstance(dynamics, VectorField) else dynamics
+    owner = dynamics.owner if isinstance(dynamics, VectorField) else dynamics
+    return owner.system if isinstance(owner, Clocked) else owner
 
 
 def leaves_behind(tensors: list[Tensor]) -> list[Tensor]:

@@ -80,8 +80,8 @@ class MassiveSystem:
         return torch.where(self._exists, v, 0.0)
 
     def twice_kinetic_energy(self, p: Float[Tensor, "B N d"]) -> Float[Tensor, " B"]:
-        """2K = Σ p·v of each system, shape (B,)."""
-        return (p * self.velocity(p)).sum((1, 2))
+        """2K = Σ p·v of each system, shape (B,); what cannot move, a clock among it, has no share."""
+        return torch.where(self.free, p * self.velocity(p), 0.0).sum((1, 2))
 
     def degrees_of_freedom(self, dim: int, removed: int) -> Float[Tensor, " B"]:
         """N_f of each system, shape (B,).

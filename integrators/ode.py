@@ -21,6 +21,7 @@ import torchdiffeq
 from torch import Tensor
 
 from lie_sim.integrators.adaptive import AdaptiveLeapfrog
+from lie_sim.integrators.clock import Clocked, is_driven, owner_of
 from lie_sim.integrators.compiled import Compiled
 from lie_sim.integrators.events import find_events
 from lie_sim.integrators.gradients import ADJOINTS, has_half_precision, run
@@ -49,7 +50,8 @@ def odeint(
     Args:
         func: for a splitting method, a Hamiltonian bound to its particles (or its ``vector_field``), or any
             object with ``force(q)`` and ``velocity(p)``; other methods say what they need; for torchdiffeq's
-            any ``f(t, y)``.
+            any ``f(t, y)``. One that depends on time, such as a bound :class:`~lie_sim.DrivenHamiltonian`, is
+            advanced by a method of this package in extended phase space.
         y0: state at ``t[0]``; (q, p) for a method of this package.
         t: times, strictly monotonic, shape (T,). Methods of this package also take (T, B): times of each system.
         rtol: for adaptive methods of torchdiffeq; the others ignore it.
@@ -223,11 +225,22 @@ def _own(
     method = get_method(name, **of_the_method)
     method = Compiled(method) if compiled else method
     q, p = _checked_state(y0, method)
-    dynamics = method.dynamics(func)
     if not isinstance(t, Tensor):
         raise TypeError(
             f"t must be a tensor of times, got {type(t).__name__}: torch.tensor(t, dtype=torch.float64)"
         )
+    if is_driven(func) and t.ndim and len(t):
+        if compiled or method.adaptive:
+            what = "compiled code is" if compiled else f"{method.name} is"
+            raise ValueError(f"{what} for systems that do not depend on time: leave it out")
+        clock = Clocked(owner_of(func), t[0])
+        event = None if event_fn is None else clock.without_clock(event_fn)
+        extended = clock.start(q, p)
+        given = {"step_size": step_size, "trajectory": trajectory}
+        kept = {name: value for name, value in given.items() if value is not None}
+        found = _own(clock, extended, t, method, kept | {"fixed_point": fixed_point}, event, adjoint)
+        return clock.stripped(found)
+    dynamics = method.dynamics(func)
     if t.ndim == 2 and t.shape[1] != q.shape[0]:
         raise ValueError(
             f"t of shape {tuple(t.shape)} has times for {t.shape[1]} systems, but q holds {q.shape[0]}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lie_sim.checkpoint import load_model, save_model
+    from lie_sim.driven import DrivenHamiltonian
     from lie_sim.hamiltonian import GeneralHamiltonian, Hamiltonian
     from lie_sim.models import LieTransformer
     from lie_sim.shipped import shipped_models
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "DrivenHamiltonian",
     "GeneralHamiltonian",
     "Hamiltonian",
     "LieTransformer",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "DrivenHamiltonian": "driven",
     "GeneralHamiltonian": "hamiltonian",
     "Hamiltonian": "hamiltonian",
     "LieTransformer": "models",

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,6 +27,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 import lie_sim
+from lie_sim.driven import DrivenHamiltonian
 from lie_sim.errors import CheckpointError, ConfigError
 from lie_sim.files import write_atomically
 from lie_sim.hamiltonian import Hamiltonian
@@ -35,6 +36,7 @@ from lie_sim.models import LieTransformerClassifier, LieTransformerConfig
 from lie_sim.models.base import EnergyModel, model_class, model_names
 from lie_sim.plain import from_plain, to_plain
 from lie_sim.shipped import resolve_model
+from lie_sim.time_encoding import build_time_map
 
 Model = EnergyModel | Hamiltonian | LieTransformerClassifier
 
@@ -130,7 +132,12 @@ def _require_the_class_that_loading_makes(
     elif potential.name in model_names():
         made = model_class(potential.name)
     pairs: list[tuple[type, type | None]] = [(type(potential), made)]
-    if isinstance(model, Hamiltonian):
+    if isinstance(model, DrivenHamiltonian):
+        pairs.append((type(model), DrivenHamiltonian))
+        for drive in model.drives:
+            name = getattr(drive, "name", "")
+            pairs.append((type(drive), model_class(name) if name in model_names() else None))
+    elif isinstance(model, Hamiltonian):
         pairs.append((type(model), Hamiltonian))
     for given, loaded in pairs:
         if given is not loaded:
@@ -147,6 +154,10 @@ def describe_model(model: Model) -> dict[str, Any]:
     if isinstance(model, Hamiltonian):
         kind, potential = "hamiltonian", model.potential
         options = {"masses": model.masses, "num_attributes": model.num_attributes}
+        if isinstance(model, DrivenHamiltonian):
+            kind = "driven_hamiltonian"
+            options |= {"drives": _described(model.drives), "time": model.time.name}
+            options |= {"time_options": model.time.options()}
     elif isinstance(model, LieTransformerClassifier):
         kind, potential, options = "classifier", model, {"num_outputs": model.num_outputs}
     elif isinstance(model, EnergyModel):
@@ -169,6 +180,11 @@ def describe_model(model: Model) -> dict[str, Any]:
         "options": options,
         "dtype": _dtype_name(model),
     }
+
+
+def _described(drives: Iterable[Any]) -> list[dict[str, Any]]:
+    """Architecture and configuration of each."""
+    return [{"architecture": drive.name, "config": to_plain(drive.config)} for drive in drives]
 
 
 def fingerprint(model: Model) -> str:
@@ -225,7 +241,10 @@ def model_metadata(path: str | Path) -> dict[str, Any]:
 
 
 def _dtype_name(model: nn.Module) -> str:
-    found = {tensor.dtype for tensor in model.state_dict().values() if tensor.is_floating_point()}
+    tensors = model.state_dict()
+    if isinstance(model, DrivenHamiltonian):  # frequencies have all their digits in every model
+        tensors.pop("time.log_frequencies")
+    found = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     names = [name for name, dtype in _DTYPES.items() if found == {dtype}]
     if not names:
         raise ValueError(
@@ -318,7 +337,7 @@ def _read_weights(folder: Path, weights: dict[str, Any]) -> bytes:
 
 def _build(folder: Path, manifest: dict[str, Any]) -> Model:
     kind, architecture, options = manifest["kind"], manifest["architecture"], manifest["options"]
-    if kind not in ("energy_model", "hamiltonian", "classifier"):
+    if kind not in ("energy_model", "hamiltonian", "driven_hamiltonian", "classifier"):
         raise CheckpointError(f"{folder}: unknown kind {kind[:80]!r}")
     if manifest["dtype"] not in _DTYPES:
         raise CheckpointError(f"{folder}: unknown dtype {manifest['dtype'][:80]!r}")
@@ -340,10 +359,28 @@ def _build(folder: Path, manifest: dict[str, Any]) -> Model:
         if kind == "energy_model":
             _check_types(folder / _MANIFEST, options, {})
             return model
-        _check_types(folder / _MANIFEST, options, {"masses": str, "num_attributes": int})
+        types = {"masses": str, "num_attributes": int}
+        if kind == "driven_hamiltonian":
+            _check_types(
+                folder / _MANIFEST, options, types | {"drives": list, "time": str, "time_options": dict}
+            )
+            return _build_driven(folder, model, options)
+        _check_types(folder / _MANIFEST, options, types)
         return Hamiltonian(model, **options)
-    except (ConfigError, ValueError, TypeError, RuntimeError) as error:
+    except (ConfigError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{folder}: the configuration does not make a model: {error}") from error
+
+
+def _build_driven(folder: Path, potential: EnergyModel, options: Mapping[str, Any]) -> DrivenHamiltonian:
+    source = f"{folder / _MANIFEST} (drives)"
+    drives = []
+    for described in options["drives"]:
+        cls = model_class(described["architecture"])
+        config: Any = from_plain(cls.Config, described["config"], source=source)
+        drives.append(cls(config))
+    time = build_time_map(options["time"], **options["time_options"])
+    known = {name: options[name] for name in ("masses", "num_attributes")}
+    return DrivenHamiltonian(potential, drives, time, **known)
 
 
 def _check_tensors(folder: Path, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

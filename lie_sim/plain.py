@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from lie_sim.errors import ConfigError
@@ -39,6 +39,34 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items() if item is not None}
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def with_defaults(values: Mapping[str, Any], like: Any) -> dict[str, Any]:
+    """The plain values, and the defaults of a dataclass where one is missing, also in the tables inside it.
+
+    So what an earlier version wrote can be compared with what has options that came later.
+
+    Args:
+        values: what :func:`to_plain` gives, of this or an earlier version.
+        like: the dataclass instance that says what the options are.
+
+    Example:
+        >>> from lie_sim.training.config import TrainingConfig
+        >>> with_defaults({"max_steps": 5}, TrainingConfig())["batch_size"]
+        100
+    """
+    found = dict(values)
+    for field in fields(like):
+        mine, there = getattr(like, field.name), values.get(field.name, _default(field))
+        if is_dataclass(mine) and isinstance(there, Mapping):
+            found[field.name] = with_defaults(there, mine)
+        elif there is not None and there is not MISSING:
+            found[field.name] = _plain(there)
+    return found
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else _plain(field.default_factory())
 
 
 def from_plain(cls: type[T], values: Any, *, source: str, prefix: str = "") -> T:

@@ -84,13 +84,13 @@ class ExportOptions:
     Args:
         run: folder of the run, or its URL on object storage.
         to: file (h5md) or folder to write; it is there when all of it is written.
-        format: zarr, parquet, h5md, extxyz or traj (of ASE).
+        format: zarr, parquet, h5md, extxyz or traj (of ASE); by default what the ending of TARGET says, .zarr or .h5.
         trajectories: numbers of the trajectories to write; by default all.
     """
 
     run: _RunFolder
     to: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
-    format: Literal["zarr", "parquet", "h5md", "extxyz", "traj"] = "zarr"
+    format: Literal["zarr", "parquet", "h5md", "extxyz", "traj"] | None = None
     trajectories: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N …")] = ()
 
 

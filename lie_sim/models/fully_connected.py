@@ -2,7 +2,8 @@
 
     V(q) = energy_scale · MLP( q − mean(q),  s )          three hidden layers, all particles flattened
 
-It knows translations (the mean is subtracted) and nothing else: neither rotations nor the order of the particles.
+It knows translations (the mean is subtracted, unless ``centred=False``) and nothing else: neither rotations nor the
+order of the particles.
 
 Shape letters: B batch, N particles, d space dimension.
 References: Greydanus et al., NeurIPS 2019; as "HFC" in Finzi et al., LieConv, ICML 2020.
@@ -36,6 +37,7 @@ class FullyConnectedConfig:
         width: units of each hidden layer.
         num_layers: number of hidden layers.
         energy_scale: unit of energy.
+        centred: whether the mean position is subtracted; without it, places differ, as where something outside acts.
     """
 
     num_particles: int = 6
@@ -44,6 +46,7 @@ class FullyConnectedConfig:
     width: int = 256
     num_layers: int = 3
     energy_scale: float = 1.0
+    centred: bool = True
 
     def __post_init__(self) -> None:
         if min(self.num_particles, self.dim, self.width, self.num_layers) < 1 or self.num_attributes < 0:
@@ -92,7 +95,8 @@ class FullyConnected(EnergyModel):
             raise ValueError(
                 "a fully connected network takes all particles at once: no neighbours, no mask, no cell"
             )
-        parts = [q - q.mean(1, keepdim=True), particles.masses[..., None].to(q.dtype)]
+        places = q - q.mean(1, keepdim=True) if config.centred else q
+        parts = [places, particles.masses[..., None].to(q.dtype)]
         if config.num_attributes:
             if particles.attributes is None or particles.attributes.shape[-1] != config.num_attributes:
                 raise ValueError(f"this network needs {config.num_attributes} attributes per particle")

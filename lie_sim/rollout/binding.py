@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from torch import Tensor
+
+from lie_sim.driven import DrivenHamiltonian
 from lie_sim.hamiltonian import GeneralHamiltonian, Hamiltonian
-from lie_sim.integrators import SystemDynamics, separable_dynamics
+from lie_sim.integrators import Clocked, DrivenDynamics, SystemDynamics, separable_dynamics
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.rollout.chunk import BoundSystem
 from lie_sim.state import Particles, PhaseState
-from lie_sim.systems import System
+from lie_sim.systems import DrivenSystem, System
 
 
 def bound_systems(
@@ -43,7 +46,8 @@ def bound_systems(
     size = batch_size or max(total, 1)
     for start in range(0, max(total, 1), size):
         rows = slice(start, start + size)
-        yield rows, _bind(hamiltonian, particles[rows], _select(neighbours, rows))
+        begun = None if state.t is None else state.t[rows]
+        yield rows, _bind(hamiltonian, particles[rows], _select(neighbours, rows), begun)
 
 
 def _particles_of(hamiltonian: Hamiltonian | System, particles: Particles | None) -> Particles:
@@ -55,18 +59,25 @@ def _particles_of(hamiltonian: Hamiltonian | System, particles: Particles | None
 
 
 def _bind(
-    hamiltonian: Hamiltonian | System, particles: Particles, neighbours: NeighbourMatrix | None
+    hamiltonian: Hamiltonian | System,
+    particles: Particles,
+    neighbours: NeighbourMatrix | None,
+    begun: Tensor | None,
 ) -> BoundSystem:
+    origin: Tensor | float = 0.0 if begun is None else begun
     if isinstance(hamiltonian, System):
         if neighbours is not None:
             raise ValueError(
                 f"{type(hamiltonian).__name__} computes all pairs and would ignore neighbours: leave them out, or give "
                 "a learned Hamiltonian"
             )
+        if isinstance(hamiltonian, DrivenSystem):
+            return Clocked(DrivenDynamics(hamiltonian, particles), origin)
         return SystemDynamics(hamiltonian, particles)
     if isinstance(hamiltonian, GeneralHamiltonian):
         separable_dynamics(hamiltonian)  # explains
-    return hamiltonian.bind(particles, neighbours)
+    bound = hamiltonian.bind(particles, neighbours)
+    return Clocked(bound, origin) if isinstance(bound, DrivenHamiltonian) else bound
 
 
 def _select(neighbours: NeighbourMatrix | None, rows: slice) -> NeighbourMatrix | None:

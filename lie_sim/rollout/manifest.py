@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from lie_sim.data.storage import tensors_digest
+from lie_sim.driven import DrivenHamiltonian
 from lie_sim.hamiltonian import Hamiltonian
-from lie_sim.integrators import Method
+from lie_sim.integrators import Clocked, Method
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.rollout.chunk import BoundSystem, Chunk
 from lie_sim.state import PhaseState
@@ -64,7 +65,7 @@ def manifest(
         "weights": tensors_digest(dict(model.state_dict()) if isinstance(model, nn.Module) else {}),
         "buffers": tensors_digest(_unsaved_buffers(model)),
         "options": repr(model) if isinstance(model, System) else _architecture(model),
-        "start": tensors_digest({"q": state.q, "p": state.p}),
+        "start": tensors_digest(_start(state, chunks)),
         "particles": tensors_digest(particles),
         "method": method.name,
         "method_options": {name: repr(value) for name, value in _facts(method).items()},
@@ -128,6 +129,14 @@ def _rates(chunks: Sequence[Chunk]) -> dict[str, Tensor]:
     return found
 
 
+def _start(state: PhaseState, chunks: Sequence[Chunk]) -> dict[str, Tensor]:
+    """The initial states; with their times, if it matters when a run begins."""
+    own = {"q": state.q, "p": state.p}
+    if any(isinstance(chunk.system, Clocked) for chunk in chunks) and state.t is not None:
+        own["t"] = state.t
+    return own
+
+
 def _facts(method: Method) -> dict[str, Any]:
     """Options and, as of a splitting method, coefficients."""
     names = [field.name for field in fields(method)] if is_dataclass(method) else [*method.options()]
@@ -143,7 +152,8 @@ def _unsaved_buffers(model: object) -> dict[str, Tensor]:
 
 
 def _particles_of(system: BoundSystem) -> dict[str, Tensor]:
-    return _tensors_of(getattr(system, "particles", None) or getattr(system, "_particles", None))
+    owner = system.system if isinstance(system, Clocked) else system
+    return _tensors_of(getattr(owner, "particles", None) or getattr(owner, "_particles", None))
 
 
 def _tensors_of(container: object) -> dict[str, Tensor]:
@@ -151,8 +161,11 @@ def _tensors_of(container: object) -> dict[str, Tensor]:
 
 
 def _architecture(model: Hamiltonian) -> str:
-    """The potential and its configuration: weights alone do not make a model."""
-    potential = model.potential
-    return (
-        f"{type(potential).__module__}.{type(potential).__qualname__}({getattr(potential, 'config', '')!r})"
+    """The potentials and their configurations: weights alone do not make a model."""
+    potentials: list[object] = [model.potential]
+    if isinstance(model, DrivenHamiltonian):
+        potentials += [*model.drives, model.time]
+    return "; ".join(
+        f"{type(each).__module__}.{type(each).__qualname__}({getattr(each, 'config', '')!r})"
+        for each in potentials
     )

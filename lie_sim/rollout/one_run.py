@@ -91,9 +91,8 @@ class OneRun:
                     self._pass_stored(self.store)
                     bar.update(systems * (self.done - before) * self.save_every)
                     stopped = self._too_much_drift()
-        q, p, alive = (
-            torch.cat([getattr(chunk, name) for chunk in self.chunks]) for name in ("q", "p", "alive")
-        )
+        q, p = (torch.cat(part) for part in zip(*(chunk.phase() for chunk in self.chunks), strict=True))
+        alive = torch.cat([chunk.alive for chunk in self.chunks])
         q, p = (torch.where(alive.reshape(-1, *(1,) * (x.ndim - 1)), x, torch.nan) for x in (q, p))
         done = (self.done - 1) * self.save_every
         t = torch.full((len(q),), done * self.options.step_size, dtype=torch.float64, device=q.device)

@@ -20,6 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lie_sim.driven import DrivenHamiltonian
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.integrators import Compiled, Method, get_method
 from lie_sim.integrators.stepper import check_step_counts, refuse_adaptive
@@ -31,7 +32,7 @@ from lie_sim.rollout.frames import Frames
 from lie_sim.rollout.manifest import manifest
 from lie_sim.rollout.one_run import OneRun, RolloutEnd
 from lie_sim.state import Particles, PhaseState
-from lie_sim.systems import System
+from lie_sim.systems import DrivenSystem, System
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,9 @@ class Rollout:
         trajectories: Tensor | None,
     ) -> list[Chunk]:
         method = self._method()
+        driven = isinstance(self.hamiltonian, DrivenHamiltonian | DrivenSystem)
+        if self.compile and driven:
+            raise ValueError("compile=True is for systems that do not depend on time: leave it out")
         named = method.named_start(trajectories, state.q)
         if named is None and method.stochastic:
             named = {"trajectory": torch.arange(len(state.q), device=state.q.device)}

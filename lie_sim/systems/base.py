@@ -117,4 +117,5 @@ def build_system(name: str, **options: Any) -> System:
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ValueError(f"{name} has no option {', '.join(unknown)}; its options are {', '.join(known)}")
-    return cls(**options)
+    as_tuples: dict[str, Any] = {key: tuple(x) if isinstance(x, list) else x for key, x in options.items()}
+    return cls(**as_tuples)

@@ -27,6 +27,7 @@ from lie_sim.errors import LieSimError
 from lie_sim.state import Particles, PhaseState
 
 ForceFunction = Callable[[Float[Tensor, "B N d"], Particles], Float[Tensor, "B N d"]]
+DrivenForce = Callable[[Float[Tensor, "B N d"], Particles, Float[Tensor, " B"]], Float[Tensor, "B N d"]]
 
 ORDER = 8
 _HALF = (
@@ -65,6 +66,29 @@ def solve(
     Raises:
         lie_sim.errors.LieSimError: some system still changes at ``max_substeps``.
     """
+    return solve_driven(
+        lambda q, particles, t: force(q, particles),
+        state,
+        particles,
+        times,
+        tolerance=tolerance,
+        max_substeps=max_substeps,
+    )
+
+
+def solve_driven(
+    force: DrivenForce,
+    state: PhaseState,
+    particles: Particles,
+    times: Float[Tensor, " T"],
+    *,
+    tolerance: float = 1e-12,
+    max_substeps: int = 256,
+) -> tuple[Float[Tensor, "B T N d"], Float[Tensor, "B T N d"]]:
+    """:func:`solve` with a force that depends on time: ``times`` are those after the time of the state.
+
+    The steps are the same in extended phase space, where time is moved together with the positions.
+    """
     q, p = _integrate(force, state, particles, times, substeps=1)
     moving = torch.arange(len(q), device=q.device)
     substeps = 2
@@ -75,7 +99,8 @@ def solve(
                 "steps per interval: an encounter is too close, or the motion is chaotic over this time; "
                 "use a larger softening, shorter times, or a larger tolerance"
             )
-        part = PhaseState(q=state.q[moving], p=state.p[moving])
+        begun = None if state.t is None else state.t[moving]
+        part = PhaseState(q=state.q[moving], p=state.p[moving], t=begun)
         fine = _integrate(force, part, particles[moving], times, substeps=substeps)
         change = torch.maximum(_relative_change(fine[0], q[moving]), _relative_change(fine[1], p[moving]))
         q[moving], p[moving] = fine
@@ -90,16 +115,18 @@ def _relative_change(x: Float[Tensor, "B T N d"], y: Float[Tensor, "B T N d"]) -
 
 
 def _integrate(
-    force: ForceFunction, state: PhaseState, particles: Particles, times: Tensor, *, substeps: int
+    force: DrivenForce, state: PhaseState, particles: Particles, times: Tensor, *, substeps: int
 ) -> tuple[Tensor, Tensor]:
     q, p = state.q.clone(), state.p.clone()
     inverse_mass = 1 / particles.masses[..., None]
+    begun = q.new_zeros(len(q)) if state.t is None else state.t.to(q.device, torch.float64)
     qs, ps = [], []
     previous = 0.0
     for time in times.tolist():
         if time != previous:
-            for _ in range(substeps):
-                q, p = _step(force, q, p, particles, inverse_mass, (time - previous) / substeps)
+            h = (time - previous) / substeps
+            for step in range(substeps):
+                q, p = _step(force, q, p, particles, inverse_mass, h, begun + (previous + step * h))
         qs.append(q)
         ps.append(p)
         previous = time
@@ -107,10 +134,18 @@ def _integrate(
 
 
 def _step(
-    force: ForceFunction, q: Tensor, p: Tensor, particles: Particles, inverse_mass: Tensor, h: float
+    force: DrivenForce,
+    q: Tensor,
+    p: Tensor,
+    particles: Particles,
+    inverse_mass: Tensor,
+    h: float,
+    t: Tensor,
 ) -> tuple[Tensor, Tensor]:
+    passed = _DRIFTS[0]
     q = torch.addcmul(q, p, inverse_mass, value=_DRIFTS[0] * h)
     for kick, drift in zip(KAHAN_LI_8, _DRIFTS[1:], strict=True):
-        p = p + kick * h * force(q, particles)
+        p = p + kick * h * force(q, particles, t + passed * h)
+        passed += drift
         q = torch.addcmul(q, p, inverse_mass, value=drift * h)
     return q, p

@@ -2,7 +2,7 @@
 
 from lie_sim.training.classification import ClassificationTask, LabelledSets
 from lie_sim.training.config import TrainingConfig, load_config, save_config
-from lie_sim.training.dynamics import DerivativeTask, RolloutTask, dynamics_task
+from lie_sim.training.dynamics import DerivativeTask, ForceTask, RolloutTask, dynamics_task
 from lie_sim.training.graphs import GraphTask, evaluate_graphs, sag_pool_training
 from lie_sim.training.loop import TrainingResult, train
 from lie_sim.training.metrics import read_metrics
@@ -16,6 +16,7 @@ from lie_sim.training.tasks import Task
 __all__ = [
     "ClassificationTask",
     "DerivativeTask",
+    "ForceTask",
     "GraphTask",
     "LabelledSets",
     "MoleculesTask",

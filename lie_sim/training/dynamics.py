@@ -14,7 +14,7 @@ Shape letters: S systems, L points of a chunk, B batch, P points used, N particl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar
 
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from lie_sim.data.derivatives import force_targets
 from lie_sim.data.trajectories import Trajectories
+from lie_sim.driven import DrivenHamiltonian
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.integrators import SplittingMethod, get_method, odeint, splitting_methods
 from lie_sim.integrators.stepper import refuse_adaptive
@@ -95,6 +96,54 @@ class _DynamicsTask(TensorTask):
         for start in range(0, total, _VALIDATION_BATCH):
             part = select(self._validation, slice(start, start + _VALIDATION_BATCH))
             yield _num_particles(part) / whole, part
+
+
+class ForceTask(TensorTask):
+    """Regression of forces that were observed at single states, at any times.
+
+    Args:
+        train: ``q`` and ``force``, shape (S, N, d), ``t``, shape (S,), and the tensors of the particles, as
+            :func:`~lie_sim.training.tasks.particle_tensors` names them; ``t`` is for a Hamiltonian that depends on it.
+        validation: likewise.
+
+    Raises:
+        ValueError: a tensor is missing or of another shape.
+
+    Example:
+        >>> from lie_sim import LieTransformer
+        >>> samples = {"q": torch.randn(8, 3, 2), "force": torch.randn(8, 3, 2), "t": torch.rand(8)}
+        >>> samples["particles.masses"] = torch.ones(8, 3)
+        >>> task = ForceTask(samples, samples)
+        >>> task.loss(Hamiltonian(LieTransformer.default()), samples).shape
+        torch.Size([])
+    """
+
+    def __init__(self, train: Mapping[str, Tensor], validation: Mapping[str, Tensor]) -> None:
+        for data in (train, validation):
+            missing = [name for name in ("q", "force", "t", "particles.masses") if name not in data]
+            if missing:
+                raise ValueError(f"forces need {', '.join(missing)}; got {', '.join(data)}")
+            shape = data["q"].shape
+            expected = {"force": shape, "t": shape[:1], "particles.masses": shape[:2]}
+            for name, wanted in expected.items():
+                if data[name].shape != wanted:
+                    raise ValueError(f"{name} must have shape {tuple(wanted)}, got {tuple(data[name].shape)}")
+        super().__init__(train, validation)
+        self._scale = float(train["force"].square().mean().sqrt()) or 1.0
+
+    def loss(self, module: nn.Module, batch: Batch) -> Float[Tensor, ""]:
+        """Mean square error of the forces, in units of their mean square in the training data."""
+        hamiltonian, particles = _hamiltonian(module), particles_of(batch)
+        if isinstance(hamiltonian, DrivenHamiltonian):
+            force = hamiltonian.force(batch["q"], particles, t=batch["t"])
+        else:
+            force = hamiltonian.force(batch["q"], particles)
+        return mean_square((force - batch["force"]) / self._scale, particles.mask)
+
+    @torch.no_grad()
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """The loss on the validation data."""
+        return {"validation_loss": float(self.loss(module, self._validation))}
 
 
 class DerivativeTask(_DynamicsTask):

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 from lie_sim.data.storage import load_tensors, save_tensors
 from lie_sim.errors import CheckpointError, ConfigError, DataError
+from lie_sim.plain import with_defaults
 from lie_sim.training.adamw import AdamW
 from lie_sim.training.config import TrainingConfig
 from lie_sim.training.muon import Muon
+from lie_sim.training.saving import config_of
 from lie_sim.training.schedule import ema_decay
 
 _KIND = "training checkpoint"
@@ -124,7 +126,7 @@ class RunState:
             CheckpointError: the model or the data are others.
         """
         tensors, facts = load_tensors(path, kind=_KIND)
-        check_identity(path, facts["identity"], self.identity)
+        check_identity(path, facts["identity"], self.identity, like=config_of(self.module))
         self.module.load_state_dict(_part(tensors, "module"))
         self.average.load_state_dict(_part(tensors, "average"))
         device = self.parameters[0].device
@@ -171,9 +173,18 @@ def newest_facts(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def check_identity(path: Path, saved: dict[str, Any], current: dict[str, Any]) -> None:
-    """Refuse to go on with other options, another model or other data."""
-    before, now = saved["config"], current["config"]
+def check_identity(
+    path: Path, saved: dict[str, Any], current: dict[str, Any], *, like: Any | None = None
+) -> None:
+    """Refuse to go on with other options, another model or other data.
+
+    Args:
+        path: of the checkpoint, for messages.
+        saved: the identity that it holds; options that it is too old to know have their defaults.
+        current: the identity of the run.
+        like: the configuration of the model, if it has one.
+    """
+    before, now = with_defaults(saved["config"], TrainingConfig()), current["config"]
     changed = [
         f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
         for name in sorted(set(before) | set(now))
@@ -184,6 +195,7 @@ def check_identity(path: Path, saved: dict[str, Any], current: dict[str, Any]) -
             f"the run of {path} was started with other options: {'; '.join(changed)}. Use the same options, "
             "another run directory, or resume='restart' to begin again"
         )
+    saved, current = _compared(saved, like), _compared(current, like)
     for what in sorted((set(saved) | set(current)) - {"config"}):
         if saved.get(what) != current.get(what):
             difference = _difference(saved.get(what), current.get(what))
@@ -191,6 +203,14 @@ def check_identity(path: Path, saved: dict[str, Any], current: dict[str, Any]) -
                 f"the run of {path} was started with another {what}: {difference}. "
                 "Use another run directory, or resume='restart' to begin again"
             )
+
+
+def _compared(identity: dict[str, Any], like: Any | None) -> dict[str, Any]:
+    """The identity, with the defaults of what it is too old to know of the model."""
+    model = identity.get("model", {})
+    if like is None or "config" not in model:
+        return identity
+    return identity | {"model": model | {"config": with_defaults(model["config"], like)}}
 
 
 def _difference(saved: Any, current: Any) -> str:

@@ -26,6 +26,12 @@ def describe_module(module: nn.Module) -> dict[str, Any]:
     return {"class": type(module).__qualname__, "shapes": shapes}
 
 
+def config_of(module: nn.Module) -> Any | None:
+    """The configuration of a model of this library; None of any other module."""
+    model = module.potential if isinstance(module, Hamiltonian) else module
+    return model.config if isinstance(model, EnergyModel | LieTransformerClassifier) else None
+
+
 def save_module(module: nn.Module, folder: Path, facts: dict[str, Any]) -> None:
     """Write ``folder/model``, or just ``weights.safetensors`` if it is no model of this library."""
     if isinstance(module, EnergyModel | Hamiltonian | LieTransformerClassifier):

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,25 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     run = begun(tmp_path_factory.mktemp("serial"))
     run.finish()
     return snapshot(run.folder)
+
+
+def test_a_run_that_no_node_can_compute_says_so(nodes: Any, tmp_path: Path) -> None:
+    executors = sys.modules["lie_sim.distributed.ray_executor"]
+    ensemble = SYSTEM.sample(8, generator=torch.Generator().manual_seed(0))
+    run = simulate(SYSTEM, ensemble, store=tmp_path, wait=False, threads=3, **OPTIONS)
+    with pytest.warns(UserWarning, match=r"needs 3 processors .* the largest node of this cluster has 1"):
+        executors.RayExecutor(run.folder)
+    with pytest.warns(UserWarning, match=r"no node of this cluster has a GPU"):
+        sys.modules["lie_sim.distributed.ray_nodes"].warn_if_no_node_has("GPU", 1)
+    with pytest.warns(UserWarning, match=r"need 5 processors, this cluster has 2"):
+        sys.modules["lie_sim.distributed.ray_nodes"].warn_if_cluster_lacks("CPU", 5)
+
+
+def test_a_run_that_the_nodes_can_compute_is_not_warned_of(nodes: Any, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sys.modules["lie_sim.distributed.ray_executor"].RayExecutor(begun(tmp_path).folder)
+        sys.modules["lie_sim.distributed.ray_nodes"].warn_if_cluster_lacks("CPU", 2)
 
 
 def workers_of(run: Run) -> list[int]:

@@ -1,59 +1,40 @@
-"""What is read is what was computed: lazily, while it runs, packed, exported; and what is damaged is found."""
+"""What is read is what was computed: lazily, while it runs, packed; and what is damaged is found."""
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 import pytest
-import torch
-from ase import Atoms
 
 from lie_sim.distributed import (
     DifferingSegmentError,
-    MissingPackageError,
     Run,
     Segment,
     compact,
-    export,
     simulate,
     verify,
 )
 from lie_sim.distributed.compact import pack_chunk
-from lie_sim.distributed.export import FORMATS
 from lie_sim.distributed.pack import read_index
 from lie_sim.distributed.segment_file import SegmentFile
 from lie_sim.distributed.store import SegmentStore, has_its_length
 from lie_sim.distributed.worker import Worker
 from lie_sim.errors import DataError
 from lie_sim.models import AtomicPotential
-from lie_sim.rollout import rollout
-from lie_sim.systems import Springs
 from tests.distributed.chaos import FailingDisk, Killed, snapshot
-
-SYSTEM = Springs(num_particles=3)
-OPTIONS: dict[str, Any] = {"steps": 50, "dt": 0.01, "save_every": 5, "chunk": 3, "segment": 20}
-TOTAL, CHUNKS, SEGMENTS = 5, 2, 3
-EXTXYZ_DIGITS = 1e-7
-"""Eight decimals are written."""
-
-
-def new_run(folder: Path, **options: Any) -> Run:
-    ensemble = SYSTEM.sample(TOTAL, generator=torch.Generator().manual_seed(0))
-    return simulate(SYSTEM, ensemble, store=folder, method="leapfrog", **OPTIONS | options)
-
-
-def expected(name: str = "q") -> np.ndarray:
-    """(n, T, …) by lie_sim.rollout."""
-    ensemble = SYSTEM.sample(TOTAL, generator=torch.Generator().manual_seed(0))
-    steps = {"step_size": 0.01, "num_steps": 50, "save_every": 5, "batch_size": 3}
-    found: torch.Tensor = getattr(rollout(SYSTEM, *ensemble, method="leapfrog", **steps), name)
-    return found.numpy()
+from tests.distributed.runs import (
+    ATOMS,
+    CHUNKS,
+    SEGMENTS,
+    TOTAL,
+    expected,
+    hydrogen,
+    new_run,
+)
 
 
 @pytest.fixture(scope="module")
@@ -318,112 +299,3 @@ def test_lengths_are_checked_without_reading(run: Run, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"cut short|empty|header"):
             SegmentFile.open(tmp_path / "cut")
     assert has_its_length(run.store.path(0, 0))
-
-
-ATOMS: dict[str, Any] = {"steps": 4, "dt": 0.05, "save_every": 2, "segment": 2}
-
-
-def hydrogen() -> list[Atoms]:
-    positions = [[0.0, 0, 0], [0.8, 0, 0], [0, 0.9, 0.1]]
-    systems = [Atoms("H2", positions[:2]), Atoms("H3", positions)]
-    for k, atoms in enumerate(systems):
-        atoms.set_momenta(np.random.default_rng(k).normal(size=(len(atoms), 3)) * 0.1)
-    return systems
-
-
-@pytest.fixture(scope="module")
-def molecules(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    model = AtomicPotential.default(elements=(1,)).double()
-    return simulate(model, hydrogen(), store=tmp_path_factory.mktemp("molecules"), **ATOMS)
-
-
-@pytest.mark.parametrize("format", ["extxyz", "traj"])
-def test_export_for_ase(molecules: Run, format: str, tmp_path: Path) -> None:
-    folder = export(molecules, tmp_path / "out", format=format)
-    for number, atoms in enumerate(hydrogen()):
-        frames = ase.io.read(folder / f"{number:06d}.{format}", index=":")
-        found = molecules.trajectory(number)
-        assert [each.info["time"] for each in frames] == pytest.approx(found.times)
-        assert frames[0].get_chemical_formula() == atoms.get_chemical_formula()
-        for name, values in (("positions", found.q[:]), ("get_momenta", found.p[:])):
-            read = [getattr(each, name) for each in frames]
-            read = [each() if callable(each) else each for each in read]
-            assert np.abs(np.stack(read) - values).max() < EXTXYZ_DIGITS
-        kinetic = np.array([each.get_kinetic_energy() for each in frames])
-        potential = np.array([each.get_potential_energy() for each in frames])
-        assert np.abs(kinetic + potential - found.energy[:]).max() < 1e-6
-
-
-def test_export_of_some_trajectories_in_two_dimensions(run: Run, tmp_path: Path) -> None:
-    folder = export(run, tmp_path / "out", format="extxyz", trajectories=[3])
-    (file,) = folder.iterdir()
-    frames = ase.io.read(file, index=":")
-    assert np.abs(np.stack([x.positions for x in frames])[..., :2] - expected()[3]).max() < EXTXYZ_DIGITS
-
-
-def test_export_to_zarr(run: Run, molecules: Run, tmp_path: Path) -> None:
-    zarr = pytest.importorskip("zarr", reason="zarr is not installed: pip install 'lie_sim[export]'")
-    group = zarr.open_group(str(export(run, tmp_path / "run", format="zarr")), mode="r")
-    for name in ("q", "p", "energy"):
-        assert np.array_equal(group[name][:], expected(name))
-    assert group.metadata.zarr_format == 3
-    some = zarr.open_group(str(export(run, tmp_path / "some", format="zarr", trajectories=[4, 1])), mode="r")
-    assert np.array_equal(some["q"][:], expected()[[1, 4]])
-    kinds = zarr.open_group(str(export(molecules, tmp_path / "kinds", format="zarr")), mode="r")
-    assert np.array_equal(kinds["particles-3x3/q"][0], molecules.trajectory(1).q[:])
-
-
-def test_export_to_parquet(run: Run, tmp_path: Path) -> None:
-    pq = pytest.importorskip(
-        "pyarrow.parquet", reason="pyarrow is not installed: pip install 'lie_sim[export]'"
-    )
-    table = pq.read_table(export(run, tmp_path / "run", format="parquet"))
-    assert table.num_rows == TOTAL * 11
-    rows = table.filter(pq.filters_to_expression([("trajectory", "==", 4)]))
-    assert np.array_equal(rows["q_3"].to_numpy(), expected()[4, :, 1, 1])
-    assert np.array_equal(rows["energy"].to_numpy(), expected("energy")[4])
-
-
-def test_export_to_h5md(molecules: Run, tmp_path: Path) -> None:
-    h5py = pytest.importorskip("h5py", reason="h5py is not installed: pip install 'lie_sim[export]'")
-    with h5py.File(export(molecules, tmp_path / "run.h5", format="h5md")) as file:
-        assert file["h5md"].attrs["version"].tolist() == [1, 1]
-        group = file["particles/trajectory-000001"]
-        assert np.array_equal(group["position/value"][:], molecules.trajectory(1).q[:])
-        assert group["species"][:].tolist() == [1, 1, 1]
-        assert group["position/step"][:].tolist() == [0, 2, 4]
-        momenta = group["velocity/value"][:] * group["mass"][:][None, :, None]
-        assert np.abs(momenta - molecules.trajectory(1).p[:]).max() < 1e-15
-
-
-@pytest.mark.parametrize("format", ["zarr", "parquet", "h5md", "extxyz", "traj"])
-def test_export_of_a_run_that_has_only_begun(format: str, tmp_path: Path) -> None:
-    for name in FORMATS[format][1]:
-        pytest.importorskip(name, reason=f"{name} is not installed: pip install 'lie_sim[export]'")
-    run = new_run(tmp_path / "run", wait=False)
-    Worker(run.folder).run(1, 0)
-    assert export(run, tmp_path / "new" / "out", format=format).exists()
-
-
-def test_an_export_that_is_stopped_leaves_nothing(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stop(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(ase.io, "write", stop)
-    with pytest.raises(KeyboardInterrupt):
-        export(run, tmp_path / "out", format="traj")
-    assert not list(tmp_path.iterdir())
-
-
-def test_impossible_exports(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="unknown format 'xtc'; there are zarr, parquet, h5md, extxyz, traj"):
-        export(run, tmp_path / "x", format="xtc")
-    with pytest.raises(FileExistsError, match="is there already"):
-        export(run, tmp_path, format="traj")
-    with pytest.raises(IndexError, match="the trajectories 0 to 4, not 9"):
-        export(run, tmp_path / "x", format="traj", trajectories=[9])
-    monkeypatch.setitem(sys.modules, "zarr", None)
-    with pytest.raises(MissingPackageError, match=r"needs the package zarr: pip install 'lie_sim\[export\]'"):
-        export(run, tmp_path / "x", format="zarr")

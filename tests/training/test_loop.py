@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lie_sim import Hamiltonian, LieTransformer
 from lie_sim.checkpoint import load_model, model_metadata
 from lie_sim.data import make_trajectories
-from lie_sim.data.storage import load_tensors
+from lie_sim.data.storage import load_tensors, save_tensors
 from lie_sim.errors import CheckpointError, ConfigError, NonFiniteError, TrainingInterrupted
 from lie_sim.lifting import HaarLift
 from lie_sim.systems import Springs
@@ -238,6 +238,24 @@ def test_restart_begins_again(tmp_path: Path) -> None:
     assert model_metadata(tmp_path / "model")["steps"] == 3
     assert [path.stem for path in sorted((tmp_path / "checkpoints").iterdir())][-1] == "step_000000003"
     assert (tmp_path / "nonfinite_step_7").is_dir()
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """Options that came later are missing in its checkpoint."""
+    quiet(hamiltonian(), dynamics(), QUICK, tmp_path)
+    path = sorted((tmp_path / "checkpoints").iterdir())[-1]
+    tensors, facts = load_tensors(path, kind="training checkpoint")
+    for options, late in (
+        (facts["identity"]["config"], "betas"),
+        (facts["identity"]["model"]["config"], "radial"),
+    ):
+        del options[late]
+    save_tensors(path, tensors, facts, kind="training checkpoint")
+    assert quiet(hamiltonian(), dynamics(), QUICK, tmp_path).steps == QUICK.max_steps
+    facts["identity"]["model"]["config"]["gone"] = 1
+    save_tensors(path, tensors, facts, kind="training checkpoint")
+    with pytest.raises(CheckpointError, match="another model: config: gone: 1 before, None now"):
+        quiet(hamiltonian(), dynamics(), QUICK, tmp_path)
 
 
 def test_another_run_is_not_resumed(tmp_path: Path) -> None:

@@ -243,7 +243,8 @@ def model_metadata(path: str | Path) -> dict[str, Any]:
 def _dtype_name(model: nn.Module) -> str:
     tensors = model.state_dict()
     if isinstance(model, DrivenHamiltonian):  # frequencies have all their digits in every model
-        tensors.pop("time.log_frequencies")
+        for name in ("time.log_begun", "time.shift"):
+            tensors.pop(name)
     found = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     names = [name for name, dtype in _DTYPES.items() if found == {dtype}]
     if not names:

@@ -5,9 +5,9 @@
     Bochner    Φ(t) = K^{−1/2} [cos ω_k t, sin ω_k t]_k                        ψ(Δ) = K⁻¹ Σ_k cos ω_k Δ
     Mercer     Φ(t) = K^{−1/2} [√c_k0, √c_kj cos jω_k t, √c_kj sin jω_k t]_kj   ψ(Δ) = K⁻¹ Σ_kj c_kj cos jω_k Δ
 
-The frequencies ω are learned, and so are the coefficients c > 0. Learned frequencies hardly move, so they must begin
-where the signal has them: ``from_samples`` finds them, at irregular times too. Phases are computed in float64, as ω t
-of a late time has no digits left in float32.
+The frequencies ω = ω₀ exp(rate · s) are learned through s, and so are the coefficients c > 0. Learned frequencies hardly
+move, so they must begin where the signal has them: ``from_samples`` finds them, at irregular times too. Phases are
+computed in float64, as ω t of a late time has no digits left in float32.
 
 Shape letters: K frequencies, J harmonics, H = J + 1, A features.
 References: Xu, Ruan, Korpeoglu, Kumar, Achan, "Self-attention with functional time representation learning",
@@ -36,7 +36,9 @@ class TimeMap(nn.Module):
     """A map of times to features with learned frequencies.
 
     Args:
-        frequencies: angular, in radians per unit of time, positive, shape (K,).
+        frequencies: where they begin: angular, in radians per unit of time, positive, shape (K,).
+        rate: how fast they are learned, in parts of the learning rate of other weights; 0 keeps them. They enter the
+            phase times the whole duration of the data, so steps that suit other weights are too long.
 
     Attributes:
         name: the registry key.
@@ -47,19 +49,24 @@ class TimeMap(nn.Module):
     name: ClassVar[str]
     num_features: int
 
-    def __init__(self, frequencies: Sequence[float] | Float[Tensor, " K"]) -> None:
+    def __init__(self, frequencies: Sequence[float] | Float[Tensor, " K"], *, rate: float = 0.1) -> None:
         super().__init__()
         omega = torch.as_tensor(frequencies, dtype=torch.float64).detach().clone()
         if omega.ndim != 1 or not len(omega) or not bool((omega.isfinite() & (omega > 0)).all()):
             raise ValueError(
                 f"frequencies must be a list of positive numbers, radians per unit of time, got {omega.tolist()}"
             )
-        self.log_frequencies = nn.Parameter(omega.log())
+        if not 0 <= rate < math.inf:
+            raise ValueError(f"rate must be finite and not negative, got {rate}")
+        self.rate = rate
+        self.log_begun: Tensor
+        self.register_buffer("log_begun", omega.log())
+        self.shift = nn.Parameter(torch.zeros_like(omega), requires_grad=rate > 0)
 
     @property
     def frequencies(self) -> Float[Tensor, " K"]:
         """ω, shape (K,), float64."""
-        return self.log_frequencies.double().exp()
+        return (self.log_begun + self.rate * self.shift).exp()
 
     @abstractmethod
     def forward(self, t: Float[Tensor, "*times"]) -> Float[Tensor, "*times A"]:
@@ -71,7 +78,7 @@ class TimeMap(nn.Module):
 
     def options(self) -> dict[str, Any]:
         """What :func:`build_time_map` needs beside the weights, as plain values."""
-        return {"frequencies": [1.0] * len(self.log_frequencies)}
+        return {"frequencies": [1.0] * len(self.shift), "rate": self.rate}
 
     @classmethod
     def from_samples(
@@ -108,10 +115,11 @@ class TimeMap(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> TimeMap:
         """Like that of every module, but frequencies stay float64: ``module.float()`` must not blur them."""
-        exact = self.log_frequencies.detach().clone()
+        exact = [x.detach().clone() for x in (self.log_begun, self.shift)]
         super()._apply(fn, recurse)
         with torch.no_grad():
-            self.log_frequencies.data = exact.to(self.log_frequencies.device)
+            self.log_begun = exact[0].to(self.log_begun.device)
+            self.shift.data = exact[1].to(self.shift.device)
         return self
 
 
@@ -141,7 +149,8 @@ class BochnerTime(TimeMap):
     """Cosines and sines of learned frequencies.
 
     Args:
-        frequencies: angular, in radians per unit of time, positive, shape (K,).
+        frequencies: where they begin: angular, in radians per unit of time, positive, shape (K,).
+        rate: how fast they are learned; see :class:`TimeMap`.
 
     Example:
         >>> time = BochnerTime([1.0, 2.0])
@@ -152,14 +161,14 @@ class BochnerTime(TimeMap):
 
     name: ClassVar[str] = "bochner"
 
-    def __init__(self, frequencies: Sequence[float] | Float[Tensor, " K"]) -> None:
-        super().__init__(frequencies)
-        self.num_features = 2 * len(self.log_frequencies)
+    def __init__(self, frequencies: Sequence[float] | Float[Tensor, " K"], *, rate: float = 0.1) -> None:
+        super().__init__(frequencies, rate=rate)
+        self.num_features = 2 * len(self.shift)
 
     def forward(self, t: Float[Tensor, "*times"]) -> Float[Tensor, "*times A"]:
         """Φ(t), shape (…, 2K): all cosines, then all sines."""
         phase = self._phases(t)
-        scale = 1 / math.sqrt(len(self.log_frequencies))
+        scale = 1 / math.sqrt(len(self.shift))
         return (scale * torch.cat([phase.cos(), phase.sin()], dim=-1)).to(t.dtype)
 
     def kernel(self, difference: Float[Tensor, "*pairs"]) -> Float[Tensor, "*pairs"]:
@@ -175,23 +184,26 @@ class MercerTime(TimeMap):
     Args:
         frequencies: angular, of the first harmonic of each period, in radians per unit of time, positive, shape (K,).
         degree: J, how many harmonics.
+        rate: how fast the frequencies are learned; see :class:`TimeMap`.
 
     Example:
         >>> time = MercerTime([1.0], degree=3)
-        >>> time.num_features, float(time.kernel(torch.tensor(0.0, dtype=torch.float64))) > 0
+        >>> time.num_features, float(time.kernel(torch.tensor(0.0, dtype=torch.float64)).detach()) > 0
         (7, True)
     """
 
     name: ClassVar[str] = "mercer"
 
-    def __init__(self, frequencies: Sequence[float] | Float[Tensor, " K"], *, degree: int = 4) -> None:
-        super().__init__(frequencies)
+    def __init__(
+        self, frequencies: Sequence[float] | Float[Tensor, " K"], *, degree: int = 4, rate: float = 0.1
+    ) -> None:
+        super().__init__(frequencies, rate=rate)
         if degree < 1:
             raise ValueError(f"degree must be at least 1, got {degree}")
         self.degree = degree
-        self.num_features = len(self.log_frequencies) * (2 * degree + 1)
+        self.num_features = len(self.shift) * (2 * degree + 1)
         decay = 1 / torch.arange(1, degree + 2, dtype=torch.float32)
-        self.log_coefficients = nn.Parameter(decay.log().repeat(len(self.log_frequencies), 1))
+        self.log_coefficients = nn.Parameter(decay.log().repeat(len(self.shift), 1))
 
     def options(self) -> dict[str, Any]:
         """What :func:`build_time_map` needs beside the weights, as plain values."""
@@ -208,7 +220,7 @@ class MercerTime(TimeMap):
         parts = torch.cat([torch.ones_like(angle[..., :1]), angle.cos(), angle.sin()], dim=-1)
         root = self._coefficients().sqrt()
         weights = torch.cat([root, root[:, 1:]], dim=-1)
-        scale = 1 / math.sqrt(len(self.log_frequencies))
+        scale = 1 / math.sqrt(len(self.shift))
         return (scale * weights * parts).flatten(-2).to(t.dtype)
 
     def kernel(self, difference: Float[Tensor, "*pairs"]) -> Float[Tensor, "*pairs"]:

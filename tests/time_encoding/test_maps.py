@@ -55,7 +55,7 @@ def test_frequencies_keep_their_digits(convert: str) -> None:
     before = time.frequencies.detach().clone()
     assert torch.equal(getattr(copy.deepcopy(time), convert)().frequencies, before)
     assert torch.equal(time.to(torch.float32).frequencies, before)
-    assert time.log_frequencies.dtype == torch.float64
+    assert time.shift.dtype == torch.float64
 
 
 @pytest.mark.parametrize("time", MAPS, ids=lambda time: time.name)
@@ -80,7 +80,19 @@ def test_impossible_frequencies(frequencies: list[float]) -> None:
         BochnerTime(frequencies)
 
 
+def test_frequencies_are_learned_at_a_rate_of_their_own() -> None:
+    slow, still = BochnerTime([2.0], rate=0.01), BochnerTime([2.0], rate=0.0)
+    t = torch.tensor([0.3], dtype=torch.float64)
+    optimizer = torch.optim.Adam([slow.shift], lr=1e-2)
+    slow(t)[0, 0].backward()
+    optimizer.step()
+    assert abs(float(slow.frequencies.detach()) - 2.0) == pytest.approx(2.0 * 1e-4, rel=1e-3)
+    assert not any(p.requires_grad for p in still.parameters())
+
+
 def test_what_is_impossible_is_named() -> None:
+    with pytest.raises(ValueError, match="rate must be finite and not negative, got -1"):
+        BochnerTime([1.0], rate=-1.0)
     with pytest.raises(ValueError, match="degree must be at least 1, got 0"):
         MercerTime([1.0], degree=0)
     with pytest.raises(ValueError, match="choose one of bochner, mercer"):

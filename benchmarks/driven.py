@@ -1,8 +1,8 @@
 """What must a Hamiltonian know of time to go on beyond its data? A Duffing oscillator that two waves push.
 
-Forces at 5,800 irregular times in [0, 40], with noise of 5 % of their spread, from 16 trajectories; tested on forces and
-rollouts over 10 units of time, in the window and in [40, 80]. The waves are in the ratio √5. Three seeds (of data and
-weights), the same network, steps and rate for all:
+Forces at 5,800 irregular times in [0, 40], with noise of 5 % of their spread, from 16 trajectories; tested on forces
+and rollouts over 10 units of time, in the window and in [40, 80]. The waves are in the ratio √5. Three seeds (of data
+and weights), the same network, steps and rate for all:
 
     none        no time: V(q)
     raw_t       V(q, t), time as an input of the network
@@ -15,7 +15,7 @@ weights), the same network, steps and rate for all:
     rollout_NAME, rollout_later_NAME   mean square error of positions over rollouts
     extrapolated_over_raw_t, _none     rollout_later of spectrum over that of the others
     frequency_error                    largest relative error of the two frequencies after training
-    irregular_over_regular             rollout_later of spectrum over that with regular times, the same number of samples
+    irregular_over_regular             rollout_later of spectrum over that with regular times, as many samples
 
     python benchmarks/driven.py [--steps 3000] [--dry-run]
 

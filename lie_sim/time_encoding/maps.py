@@ -5,9 +5,9 @@
     Bochner    Φ(t) = K^{−1/2} [cos ω_k t, sin ω_k t]_k                        ψ(Δ) = K⁻¹ Σ_k cos ω_k Δ
     Mercer     Φ(t) = K^{−1/2} [√c_k0, √c_kj cos jω_k t, √c_kj sin jω_k t]_kj   ψ(Δ) = K⁻¹ Σ_kj c_kj cos jω_k Δ
 
-The frequencies ω = ω₀ exp(rate · s) are learned through s, and so are the coefficients c > 0. Learned frequencies hardly
-move, so they must begin where the signal has them: ``from_samples`` finds them, at irregular times too. Phases are
-computed in float64, as ω t of a late time has no digits left in float32.
+The frequencies ω = ω₀ exp(rate · s) are learned through s, and so are the coefficients c > 0. They hardly move, so they
+must begin where the signal has them: ``from_samples`` finds them, at irregular times too. Phases are computed in
+float64, as ω t of a late time has no digits left in float32.
 
 Shape letters: K frequencies, J harmonics, H = J + 1, A features.
 References: Xu, Ruan, Korpeoglu, Kumar, Achan, "Self-attention with functional time representation learning",

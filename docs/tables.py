@@ -23,6 +23,7 @@ from result_tables import (
     pooling,
     properties,
     shipped,
+    time,
 )
 from result_tables.cells import Blocks
 
@@ -42,6 +43,7 @@ BLOCKS: Blocks = (
     | clusters.BLOCKS
     | low_rank.BLOCKS
     | backbones.BLOCKS
+    | time.BLOCKS
 )
 """In the order of the page."""
 

@@ -5,8 +5,8 @@
     places     mean over the other places at the same time, each less its own mean, plus the mean of this series
     mean       of the series
 
-An observation enters its own estimate by the mean of its series and by the slopes beside it, what is missing not at all.
-Every estimate is finite: where there is nothing to go by it is the mean, and 0 where the series has none. They are
+An observation enters its own estimate by the mean of its series and by the slopes beside it, what is missing not at
+all. Every estimate is finite: where there is nothing to go by it is the mean, and 0 where the series has none. They are
 baselines, and what :class:`~lie_sim.imputation.CDSA` begins with.
 
 Shape letters: B windows, T times, L places (particles, stations), M measurements, K estimates.

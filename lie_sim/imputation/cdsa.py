@@ -5,8 +5,9 @@
 
 All three maps are made from the same input, and products along different axes commute, so their order does not matter.
 A joint map over all entries would cost (T L M)², these cost T² + L² + M². Weights are shared over times and places:
-their numbers may change between training and use, and places may be permuted. The network mixes the simple estimates
-e_k (:mod:`lie_sim.imputation.simple`) and adds a correction that begins at 0, so it starts as good as their mean.
+their numbers may change between training and use, and places may be permuted. An entry is told its own series, and at
+its time the measurements of its place and the means of the others. The network mixes the simple estimates e_k
+(:mod:`lie_sim.imputation.simple`) and adds a correction that begins at 0, so it starts as good as their mean.
 
 Long windows: along the time axis keys and values may be projected to ``landmarks`` rows, as in a Linformer. The
 projection belongs to the index of a time, so the length of the window is then fixed, and nothing about it is causal.
@@ -106,9 +107,11 @@ class CDSA(nn.Module):
         super().__init__()
         self.config = config
         self.time = BochnerTime(config.frequencies) if config.frequencies else None
-        inputs = 2 + len(NAMES) + 4 + (self.time.num_features if self.time is not None else 0)
-        self.embed = nn.Linear(inputs, config.width)
-        self.measurement = nn.Parameter(0.1 * torch.randn(config.num_measurements, config.width))
+        count = config.num_measurements
+        inputs = 2 + len(NAMES) + 4 + 4 * count + (self.time.num_features if self.time is not None else 0)
+        self.embed = nn.Parameter(torch.randn(count, inputs, config.width) / math.sqrt(inputs))
+        self.measurement = nn.Parameter(0.1 * torch.randn(count, config.width))
+        self.direct = nn.Parameter(torch.zeros(count, inputs))
         self.layers = nn.ModuleList(CrossDimensionalLayer(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.width)
         self.read = nn.Linear(config.width, len(NAMES) + 2)
@@ -123,12 +126,14 @@ class CDSA(nn.Module):
         """
         self._check(seen)
         simple = estimates(seen)
-        x = self.embed(self._inputs(seen, simple)) + self.measurement
+        inputs = self._inputs(seen, simple)
+        x = torch.einsum("btlmi,mic->btlmc", inputs, self.embed) + self.measurement
         frames = seen.observed.any(-1).any(-1)
         for layer in self.layers:
             x = layer(x, seen.times / self.config.unit_of_time, frames)
         mix, correction, log_scale = self.read(self.norm(x)).split([len(NAMES), 1, 1], dim=-1)
-        found = (mix.softmax(-1) * simple).sum(-1) + correction.squeeze(-1)
+        direct = (inputs * self.direct).sum(-1)
+        found = (mix.softmax(-1) * simple).sum(-1) + direct + correction.squeeze(-1)
         scale = log_scale.squeeze(-1).clamp(-8, 4).exp()
         return Imputed(
             torch.where(seen.observed, seen.values, found),
@@ -157,10 +162,22 @@ class CDSA(nn.Module):
             gaps += [torch.where(exists, torch.log1p(gap), 0.0), exists.to(t)]
         known = torch.where(seen.observed, seen.values, 0.0) - series_mean(seen) * seen.observed
         parts = [torch.stack([known, seen.observed.to(t), *gaps], dim=-1).to(simple), simple]
+        parts += [_at_the_same_time(known, seen.observed)]
         if self.time is not None:
             features = self.time(seen.times)[:, :, None, None]
             parts.append(features.expand(*seen.values.shape, -1).to(simple))
         return torch.cat(parts, dim=-1)
+
+
+def _at_the_same_time(
+    known: Float[Tensor, "B T L M"], observed: Bool[Tensor, "B T L M"]
+) -> Float[Tensor, "B T L M I"]:
+    """For every entry all measurements of its place, and their means over the other places; and how many there are."""
+    there = observed.to(known)
+    others = there.sum(2, keepdim=True) - there
+    mean = (known.sum(2, keepdim=True) - known) / others.clamp(min=1)
+    row = torch.cat([known, there, mean, (others > 0).to(known)], dim=-1)
+    return row[:, :, :, None].expand(*known.shape, -1)
 
 
 class CrossDimensionalLayer(nn.Module):

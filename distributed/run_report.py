@@ -40,6 +40,11 @@ _INTERVALS = 60
 _MARKS = 100
 _UNITS = ((1.0, "s", 180.0), (60.0, "min", 3 * 3600.0), (3600.0, "h", 4 * 86400.0), (86400.0, "d", np.inf))
 """Seconds of a unit of time, and up to how many seconds it is used."""
+_MOTION = (
+    "A few trajectories, from the smallest drift of the energy to the largest. Systems that travel further than they "
+    "are wide are seen from their centre of mass."
+)
+"""What the page says of the trajectories that it shows."""
 
 
 def run_report(run: Run) -> ReportData:
@@ -59,7 +64,7 @@ def run_report(run: Run) -> ReportData:
         plots=[*_journal_plots(told), *drift_plots(ends)],
         tables=[table for table in tables if table.rows],
         configuration=_configuration(run),
-        notes={"trajectories": "A few trajectories, from the smallest drift of the energy to the largest."},
+        notes={"trajectories": _MOTION},
     )
 
 

@@ -88,17 +88,39 @@ def _view(run: Run, ends: Ends, k: int) -> TrajectoryView | None:
         there = there[particles.mask[row].numpy()]
     there, kept = there[:MAX_PARTICLES], slice(0, count, -(-count // MAX_FRAMES))
     times, unit = _times(run, trajectory.times[kept])
+    q, masses = trajectory.q[kept][:, there], particles.masses[row].double().numpy()[there]
+    if particles.pbc is None or not bool(particles.pbc[row].any()):
+        q = in_sight(q, masses)
     drift = f", drift {format_number(ends.drift[k], digits=2)}" if np.isfinite(ends.drift[k]) else ""
     end = f", {REASONS[ends.reason[k]]}" if ends.reason[k] else ""
     return TrajectoryView(
         f"trajectory {number}{drift}{end}",
         times,
-        trajectory.q[kept][:, there],
+        q,
         None,
-        particles.masses[row].double().numpy()[there],
+        masses,
         time_unit=unit,
         length_unit="Å" if unit else "",
     )
+
+
+def in_sight(q: np.ndarray, masses: np.ndarray) -> np.ndarray:
+    """Positions as they are, or from the centre of mass, if that travels further than the system is wide.
+
+    Args:
+        q: shape (T, N, d).
+        masses: shape (N,).
+
+    Example:
+        >>> fast = np.array([[[0.0], [1.0]], [[50.0], [51.0]]])
+        >>> in_sight(fast, np.ones(2))[:, :, 0].tolist()
+        [[-0.5, 0.5], [-0.5, 0.5]]
+    """
+    finite = np.isfinite(masses) & (masses > 0)
+    if not finite.all() or not np.isfinite(q).all():
+        return q
+    centre = (q * masses[:, None]).sum(1, keepdims=True) / masses.sum()
+    return q - centre if float(np.ptp(centre, axis=0).max()) > float(np.ptp(q - centre, axis=1).max()) else q
 
 
 def _times(run: Run, times: np.ndarray) -> tuple[np.ndarray, str]:

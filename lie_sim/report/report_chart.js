@@ -195,27 +195,28 @@ class LineChart {
   }
 
   makeScale(width, height, xs, [y0, y1]) {
-    const left = 52;
     const top = this.options.horizon === null ? 10 : 24;
-    const innerWidth = width - left - 12;
     const innerHeight = height - top - 42;
+    const count = Math.max(2, Math.floor(innerHeight / 36));
+    const ticks = this.options.linear ? linearTicks(y0, y1, count) : logTicks(y0, y1, count);
+    const labels = this.options.linear ? ticks.map((tick) => formatNumber(tick)) : logTickLabels(ticks);
+    const longest = labels.reduce((most, label) => Math.max(most, label.length), 0);
+    const left = Math.max(52, 26 + 8 * longest); // beside the name of the axis
+    const innerWidth = width - left - 12;
     const x0 = xs.reduce((a, b) => Math.min(a, b));
     const x1 = Math.max(xs.reduce((a, b) => Math.max(a, b)), x0 + 1e-12);
     const level = this.options.linear ? (value) => value : Math.log10;
     const [low, high] = [level(y0), level(y1)];
     return {
-      left, top, innerWidth, innerHeight, x0, x1, y0, y1,
+      left, top, innerWidth, innerHeight, x0, x1, y0, y1, ticks, labels,
       x: (value) => left + innerWidth * (value - x0) / (x1 - x0),
       y: (value) => top + innerHeight * (high - level(value)) / (high - low),
     };
   }
 
   drawAxes(svg) {
-    const { left, top, innerWidth, innerHeight, x0, x1, y0, y1, x, y } = this.scale;
+    const { left, top, innerWidth, innerHeight, x0, x1, ticks, labels, x, y } = this.scale;
     const bottom = top + innerHeight;
-    const count = Math.max(2, Math.floor(innerHeight / 36));
-    const ticks = this.options.linear ? linearTicks(y0, y1, count) : logTicks(y0, y1, count);
-    const labels = this.options.linear ? ticks.map((tick) => formatNumber(tick)) : logTickLabels(ticks);
     ticks.forEach((tick, index) => {
       const at = y(tick);
       svg.append(svgElement("line", { class: "grid", x1: left, x2: left + innerWidth, y1: at, y2: at }));

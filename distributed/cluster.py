@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -35,6 +36,8 @@ LOCAL = {
 """Environment of a Ray of this machine."""
 OBJECT_STORE = 256 * 2**20
 """Bytes of shared memory: only a few words per segment cross the wire. Ray's default is 30 % of the memory."""
+_PATIENCE = 5.0
+"""Seconds for a machine to answer."""
 _STARTS = 3
 """Ray gives a node 30 s to start, which a busy machine may miss."""
 
@@ -98,6 +101,7 @@ def _connect(stack: ExitStack, ray: Any, address: str, workers: int | None) -> N
     """Connect Ray until the stack is left."""
     if ray.is_initialized():
         raise ClusterError("Ray runs in this process already: leave its block, or ray.shutdown(), first")
+    require_reachable(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
     options: dict[str, Any] = {"address": address, "configure_logging": False, "log_to_driver": False}
     if address == "local":
         options |= {"num_cpus": workers, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
@@ -111,6 +115,32 @@ def _connect(stack: ExitStack, ray: Any, address: str, workers: int | None) -> N
             if attempt + 1 == _STARTS or address != "local":
                 raise ClusterError(f"no Ray at {address!r}: {error}") from error
     stack.callback(ray.shutdown)
+
+
+def require_reachable(address: str) -> None:
+    """Refuse the address of a cluster where nobody listens; Ray would look for it for minutes, and not be stopped.
+
+    Args:
+        address: ``HOST:PORT`` or ``ray://HOST:PORT``; anything else is Ray's own matter.
+
+    Raises:
+        ClusterError: there is no such machine, or it does not answer within some seconds.
+
+    Example:
+        >>> require_reachable("127.0.0.1:1")
+        Traceback (most recent call last):
+        lie_sim.distributed.cluster.ClusterError: no Ray at '127.0.0.1:1' (Connection refused): ...
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ClusterError(
+            f"no Ray at {address!r} ({why}): give HOST:PORT as `ray start` prints it, ray://HOST:10001, auto or local"
+        ) from error
 
 
 @contextmanager

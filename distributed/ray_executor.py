@@ -20,7 +20,7 @@ import ray
 from lie_sim.distributed.executors import Result
 from lie_sim.distributed.jobs import AnyWorker, job_of, worker_of
 from lie_sim.distributed.ray_metrics import RayMetrics
-from lie_sim.distributed.ray_nodes import warn_if_no_node_has
+from lie_sim.distributed.ray_nodes import warn_if_few_chunks, warn_if_no_node_has
 from lie_sim.distributed.schedule import Task
 from lie_sim.distributed.worker import Report
 from lie_sim.errors import LieSimError
@@ -57,6 +57,9 @@ class RayExecutor:
         self._segments = job.segments
         self._resource, self._each = ("GPU", 1) if job.on_gpu else ("CPU", job.threads)
         warn_if_no_node_has(self._resource, self._each)
+        if job.run is not None:
+            there = ray.cluster_resources().get(self._resource, 0) // self._each
+            warn_if_few_chunks(len(job.run.chunks), workers or int(there))
         needs = {"num_gpus": 1} if job.on_gpu else {"num_cpus": job.threads}
         self._remote = ray.remote(run_segments).options(max_retries=-1, name="segment", **needs)
         self._metrics = None if job.run is None else RayMetrics(Path(self._location).name, job.run)

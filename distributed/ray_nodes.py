@@ -32,6 +32,21 @@ def warn_if_no_node_has(resource: str, amount: float) -> None:
     warnings.warn(text, stacklevel=2)
 
 
+def warn_if_few_chunks(chunks: int, workers: int) -> None:
+    """Say so if workers must stand idle, as segments of a chunk follow each other.
+
+    Args:
+        chunks: of the run.
+        workers: that could compute.
+    """
+    if chunks < workers:
+        warnings.warn(
+            f"the run has {chunks} chunk{'s' if chunks > 1 else ''}, so that only as many of {workers} workers can "
+            "compute: a new run with smaller chunks (chunk=…) would keep them all busy",
+            stacklevel=2,
+        )
+
+
 def warn_if_cluster_lacks(resource: str, amount: float) -> None:
     """Say so if the nodes of the connected cluster together have less.
 

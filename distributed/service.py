@@ -64,8 +64,10 @@ class Service:
             headers: with names in lower case.
             body: read as far as it is not too long, and only of those who are let in.
         """
-        if not self._lets_in(headers.get("authorization", "")):
-            return refusal("token", "this server needs a token: RemoteCalculator(url, token=…)")
+        shown = headers.get("authorization", "")
+        if not self._lets_in(shown):
+            wrong = "the token is not the one of this server" if shown else "this server needs a token"
+            return refusal("token", f"{wrong}: RemoteCalculator(url, token=…)")
         if method == "GET":
             return Reply(200, encode_facts(self.facts))
         if method != "POST":

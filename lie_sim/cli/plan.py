@@ -27,7 +27,7 @@ class PlanOptions:
     """What a simulation will need: segments, files, bytes, hours, and what is in the way first.
 
     Args:
-        gpus: segments at a time.
+        gpus: GPUs, each of which computes one segment at a time.
         trajectories: how many; 1e6 is a number.
         steps: of each.
         dt: length of a step, in any unit; only told.
@@ -36,7 +36,7 @@ class PlanOptions:
         chunk: systems that are advanced together.
         segment: seconds that a segment should take.
         ms_per_step: milliseconds of a step of a chunk on one GPU; measure it.
-        disk: megabytes a second that the shared disk takes in.
+        disk: megabytes a second that the shared disk takes in, a number such as 500.
         rehearse: play the run with the real driver and a virtual clock, without the disk; a minute a million segments.
         progress: show a progress bar, with --rehearse.
     """

@@ -6,6 +6,7 @@ Steps are in the unit of time of the system; for atoms in femtoseconds, temperat
 from __future__ import annotations
 
 import shlex
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -154,11 +155,17 @@ def _some(numbers: tuple[int, ...]) -> str:
 
 def _finish(run: Run, options: SimulateOptions | ResumeOptions) -> None:
     begun = time.monotonic()
+    if run.status().complete:  # no cluster is needed
+        show([*describe(run).items()])
+        return
+    if options.address == "local" and options.progress:
+        print("starting Ray on this machine …", file=sys.stderr)
     try:
         with cluster(options.address, workers=options.workers):
             run.finish(progress=options.progress)
     except KeyboardInterrupt:
         where = ["--address", options.address] if options.address else []
+        where += ["--workers", str(options.workers)] if options.workers else []
         command = shlex.join(["lie-sim", "resume", str(run.store.location), *where])
         raise StoppedError(
             f"stopped; what was done is in {run.store.location}. To go on: {command}"

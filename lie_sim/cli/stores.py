@@ -162,4 +162,8 @@ def export(argv: Sequence[str]) -> None:
     """Write another format."""
     options = parse(ExportOptions, argv, prog="lie-sim export")
     chosen = options.trajectories or None
-    print(f"written {write(Run(options.run), options.to, format=options.format, trajectories=chosen)}")
+    try:
+        target = write(Run(options.run), options.to, format=options.format, trajectories=chosen)
+    except FileExistsError as error:
+        raise UsageError(str(error)) from error
+    print(f"written {target}")

@@ -45,10 +45,14 @@ def test_simulate_and_look(lie_sim: Command, tmp_path: Path) -> None:
         seen = lie_sim(words[0], folder, *words[1:])
         assert seen.code == 0
         assert "10" in seen.out
+    done = lie_sim("resume", folder, "--address", "127.0.0.1:1")  # nothing is left to do
+    assert (done.code, done.err) == (0, "")
     assert lie_sim("verify", folder).code == 0
     assert lie_sim("compact", folder).out == "3 of 3 chunks are packed\n"
     assert lie_sim("export", folder, tmp_path / "xyz", "--format", "extxyz", "--trajectories", 2, 7).code == 0
     assert [path.name for path in sorted((tmp_path / "xyz").iterdir())] == ["000002.extxyz", "000007.extxyz"]
+    again = lie_sim("export", folder, tmp_path / "xyz", "--format", "extxyz")
+    assert (again.code, "is there already" in again.err) == (2, True)
 
 
 def test_a_trained_model_starts_from_its_own_system(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,8 +14,10 @@ from typing import Any
 import pytest
 
 from lie_sim.distributed import ClusterError, cluster
-from lie_sim.distributed.cluster import environment
+from lie_sim.distributed.cluster import environment, require_reachable
 
+PATIENCE = 30.0
+"""Seconds; most of them to import Ray."""
 WITHOUT_RAY = """
 import sys, torch
 from lie_sim.distributed import cluster, simulate, train
@@ -119,7 +122,7 @@ def test_a_slow_start_is_tried_again(slow_ray: Callable[[int], SlowRay]) -> None
     assert not folder.exists()
 
 
-@pytest.mark.parametrize(("address", "starts"), [("local", 3), ("ray://nowhere:1", 1)])
+@pytest.mark.parametrize(("address", "starts"), [("local", 3), ("somewhere", 1)])
 def test_a_ray_that_does_not_start_is_explained(
     slow_ray: Callable[[int], SlowRay], address: str, starts: int
 ) -> None:
@@ -138,3 +141,25 @@ def test_the_environment_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> N
         assert (os.environ["LIE_SIM_SET"], os.environ["LIE_SIM_NEW"]) == ("mine", "1")
     assert os.environ["LIE_SIM_SET"] == "mine"
     assert "LIE_SIM_NEW" not in os.environ
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "no-such-machine.invalid:6379"])
+def test_an_address_where_nobody_listens_is_refused_at_once(address: str) -> None:
+    begun = time.monotonic()
+    with pytest.raises(ClusterError, match=f"no Ray at '{address}' .*: give HOST:PORT"), cluster(address):
+        pass
+    assert time.monotonic() - begun < PATIENCE
+
+
+def test_the_address_of_the_environment_is_tried_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with (
+        pytest.raises(ClusterError, match=r"no Ray at '127.0.0.1:1' \(Connection refused\)"),
+        cluster("auto"),
+    ):
+        pass
+
+
+def test_other_addresses_are_matters_of_ray() -> None:
+    for address in ("auto", "", "local", "machine"):
+        require_reachable(address)

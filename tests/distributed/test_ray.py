@@ -76,6 +76,8 @@ def test_a_run_that_no_node_can_compute_says_so(nodes: Any, tmp_path: Path) -> N
         sys.modules["lie_sim.distributed.ray_nodes"].warn_if_no_node_has("GPU", 1)
     with pytest.warns(UserWarning, match=r"need 5 processors, this cluster has 2"):
         sys.modules["lie_sim.distributed.ray_nodes"].warn_if_cluster_lacks("CPU", 5)
+    with pytest.warns(UserWarning, match=r"has 1 chunk, so that only as many of 2 workers"):
+        sys.modules["lie_sim.distributed.ray_nodes"].warn_if_few_chunks(1, 2)
 
 
 def test_a_run_that_the_nodes_can_compute_is_not_warned_of(nodes: Any, tmp_path: Path) -> None:

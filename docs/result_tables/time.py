@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from result_tables.cells import Blocks, Result, number, percent, source, table
+from result_tables.cells import Blocks, Result, number, source, table
 
 MODELS = {
     "none": "nothing",
@@ -36,9 +36,9 @@ def driven(result: Result) -> str:
         "rollouts, beyond",
     ]
     facts = {
-        "rollouts beyond the window, spectrum over t": percent(figures["extrapolated_over_raw_t"]),
-        "rollouts beyond the window, spectrum over nothing": percent(figures["extrapolated_over_none"]),
-        "largest error of a frequency": percent(figures["frequency_error"]),
+        "rollouts beyond the window, spectrum over t": _share(figures["extrapolated_over_raw_t"]),
+        "rollouts beyond the window, spectrum over nothing": _share(figures["extrapolated_over_none"]),
+        "largest error of a frequency": _share(figures["frequency_error"]),
         "irregular over regular times": number(figures["irregular_over_regular"]),
     }
     return (
@@ -47,6 +47,11 @@ def driven(result: Result) -> str:
         + table(["quantity", "value"], [list(x) for x in facts.items()])
         + source(result)
     )
+
+
+def _share(value: float) -> str:
+    """Small shares keep two digits."""
+    return f"{100 * value:.2g} %"
 
 
 BLOCKS: Blocks = {"driven": ("driven", driven)}

@@ -31,7 +31,15 @@ from record import record
 from torch import Tensor
 
 from lie_sim.data.weather import MEASUREMENTS, nyc_weather
-from lie_sim.imputation import CDSA, NAMES, CDSAConfig, ImputationTask, Observations, estimates
+from lie_sim.imputation import (
+    CDSA,
+    NAMES,
+    CDSAConfig,
+    ImputationTask,
+    Observations,
+    estimates,
+    hidden_outages,
+)
 from lie_sim.training import TrainingConfig, train
 
 WINDOW, STRIDE, OUTAGE, SHARE, TRAIN = 72, 12, 24, 0.2, 0.7
@@ -51,12 +59,7 @@ def hidden_parts(seen: Observations, seed: int) -> dict[str, Tensor]:
     """What is hidden in the test."""
     draw = torch.Generator().manual_seed(seed)
     single = (torch.rand(seen.observed.shape, generator=draw) < SHARE) & seen.observed
-    count, length, places, _ = seen.observed.shape
-    begun = torch.randint(length - OUTAGE + 1, (count,), generator=draw)
-    place = torch.randint(places, (count,), generator=draw)
-    when = (torch.arange(length) >= begun[:, None]) & (torch.arange(length) < begun[:, None] + OUTAGE)
-    where = torch.arange(places) == place[:, None]
-    outage = (when[:, :, None, None] & where[:, None, :, None]).expand(seen.observed.shape)
+    outage = hidden_outages(seen.observed, OUTAGE, draw, shortest=OUTAGE)
     return {"random": single, "outage": outage & seen.observed}
 
 

@@ -61,7 +61,8 @@ def test_it_is_the_sum_that_it_says() -> None:
 def test_force_and_power_are_derivatives_and_have_derivatives() -> None:
     H, (state, particles) = driven(), systems()
     bound = H.bind(particles)
-    q, t = state.q.clone().requires_grad_(True), state.t.clone().requires_grad_(True)  # type: ignore[union-attr]
+    assert state.t is not None
+    q, t = state.q.clone().requires_grad_(True), state.t.clone().requires_grad_(True)
     assert isinstance(bound, DrivenHamiltonian)
     dq, dt = torch.autograd.grad(bound.potential_energy(q, t=t).sum(), (q, t))
     force, power = bound.force_and_power(state.q, t.detach())
@@ -188,7 +189,8 @@ def test_simulate_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
         there, here = (Run(tmp_path / name).trajectory(k) for name in ("whole", "part"))
         assert (there.q[:] == here.q[:]).all()
         assert abs(there.q[:] - frames[0].q[k].numpy()).max() < 1e-10
-    later = PhaseState(state.q, state.p, state.t + 1.0)  # type: ignore[operator]
+    assert state.t is not None
+    later = PhaseState(state.q, state.p, state.t + 1.0)
     with pytest.raises(Exception, match="initial states differ"):
         simulate(H, (later, particles), store=tmp_path / "whole", **options)
 

@@ -109,9 +109,9 @@ _BATCH = 64
 
 
 def hidden_outages(
-    observed: Bool[Tensor, "B T L M"], longest: int, generator: torch.Generator
+    observed: Bool[Tensor, "B T L M"], longest: int, generator: torch.Generator, *, shortest: int = 1
 ) -> Bool[Tensor, "B T L M"]:
-    """All measurements of one place of each window, for up to so many times in a row.
+    """All measurements of one place of each window, for from ``shortest`` to ``longest`` times in a row.
 
     Example:
         >>> observed = torch.ones(2, 10, 3, 2, dtype=torch.bool)
@@ -120,7 +120,7 @@ def hidden_outages(
         (True, True)
     """
     count, length, places, _ = observed.shape
-    extent = torch.randint(1, longest + 1, (count,), generator=generator)
+    extent = torch.randint(shortest, longest + 1, (count,), generator=generator)
     begun = (torch.rand(count, generator=generator) * (length - extent + 1)).long()
     place = torch.randint(places, (count,), generator=generator)
     index = torch.arange(length)

@@ -104,7 +104,7 @@ class Chunk:
             self._clock.origin = self._clock.begun + elapsed
 
     def phase(self) -> tuple[Tensor, Tensor]:
-        """Q and p of the particles, each (B, N, d)."""
+        """Positions and momenta of the particles, without a clock, each (B, N, d)."""
         return (self.q, self.p) if self._clock is None else (self.q[:, :-1], self.p[:, :-1])
 
     def frame(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -99,7 +99,9 @@ def test_what_was_not_observed_is_not_seen() -> None:
     assert torch.equal(made(spoiled).estimated, made(seen).estimated)
 
 
-def test_landmarks_of_the_time_axis_are_those_of_the_linformer_package() -> None:
+def test_landmarks_of_the_time_axis_are_those_of_the_linformer_package(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     package = pytest.importorskip("linformer.linformer", reason="the package linformer is not installed")
     length, width, heads, landmarks = 24, 8, 2, 6
     torch.manual_seed(1)
@@ -115,10 +117,9 @@ def test_landmarks_of_the_time_axis_are_those_of_the_linformer_package() -> None
         layer.out.load_state_dict(theirs.to_out.state_dict())
         layer.project[0].copy_(theirs.proj_k.T)
         layer.project[1].copy_(theirs.proj_v.T)
-        layer.before = torch.nn.Identity()  # type: ignore[assignment]
-        for last in (layer.each[-1],):
-            torch.nn.init.zeros_(last.weight)
-            torch.nn.init.zeros_(last.bias)
+        monkeypatch.setattr(layer, "before", torch.nn.Identity())
+        for parameter in layer.each[-1].parameters():
+            torch.nn.init.zeros_(parameter)
         x = torch.randn(3, length, width, dtype=torch.float64)
         entries, times = x[:, :, None, None], torch.arange(length).double().expand(3, -1)
         mine = layer(entries, times, torch.ones(3, length, dtype=torch.bool)) - entries

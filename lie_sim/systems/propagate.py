@@ -67,12 +67,7 @@ def solve(
         lie_sim.errors.LieSimError: some system still changes at ``max_substeps``.
     """
     return solve_driven(
-        lambda q, particles, t: force(q, particles),
-        state,
-        particles,
-        times,
-        tolerance=tolerance,
-        max_substeps=max_substeps,
+        _autonomous(force), state, particles, times, tolerance=tolerance, max_substeps=max_substeps
     )
 
 
@@ -107,6 +102,10 @@ def solve_driven(
         moving = moving[~(change <= (2**ORDER - 1) * tolerance)]
         substeps *= 2
     return q, p
+
+
+def _autonomous(force: ForceFunction) -> DrivenForce:
+    return lambda q, particles, t: force(q, particles)
 
 
 def _relative_change(x: Float[Tensor, "B T N d"], y: Float[Tensor, "B T N d"]) -> Float[Tensor, " B"]:

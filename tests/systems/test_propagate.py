@@ -8,7 +8,7 @@ import torch
 from lie_sim.errors import LieSimError
 from lie_sim.state import Particles, PhaseState
 from lie_sim.systems import SoftenedCharges
-from lie_sim.systems.propagate import KAHAN_LI_8, ORDER, _integrate, solve
+from lie_sim.systems.propagate import KAHAN_LI_8, ORDER, _autonomous, _integrate, solve
 
 PARTICLES = Particles(masses=torch.tensor([[2.0]], dtype=torch.float64))
 START = PhaseState(
@@ -22,7 +22,7 @@ def pull(q, particles):  # a pendulum: non-linear, so that all order conditions 
 
 def final(substeps: int, end: float = 4.0) -> torch.Tensor:
     times = torch.tensor([end], dtype=torch.float64)
-    q, p = _integrate(pull, START, PARTICLES, times, substeps=substeps)
+    q, p = _integrate(_autonomous(pull), START, PARTICLES, times, substeps=substeps)
     return torch.cat([q, p]).flatten()
 
 
@@ -56,7 +56,7 @@ def test_hard_systems_are_refined_without_touching_easy_ones() -> None:
     both, _ = system.trajectory(state, particles, times)
     alone, _ = system.trajectory(PhaseState(q=q[1:], p=state.p[1:]), particles[1:], times)
     assert torch.equal(both[1:], alone)
-    fine, _ = _integrate(system.force, state, particles, times, substeps=32)
+    fine, _ = _integrate(_autonomous(system.force), state, particles, times, substeps=32)
     assert (both - fine).abs().max() < 1e-10
 
 

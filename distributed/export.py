@@ -60,7 +60,7 @@ def export(
         ``target``.
 
     Raises:
-        ValueError: there is no such format, or none is given and the ending says none.
+        ValueError: there is no such format, or none is given and the ending says none, or another one.
         FileExistsError: the target is there.
         MissingPackageError: the format needs a package that is not installed.
         IndexError: there is no such trajectory.
@@ -75,14 +75,7 @@ def export(
         >>> sorted(file.name for file in export(run, folder / "xyz", format="extxyz").iterdir())
         ['000000.extxyz', '000001.extxyz']
     """
-    if format is None and Path(target).suffix not in ENDINGS:
-        raise ValueError(
-            f"the ending of {target} does not say in which format to write: {', '.join(ENDINGS)} do; otherwise name "
-            f"one of {', '.join(FORMATS)}"
-        )
-    format = ENDINGS[Path(target).suffix] if format is None else format
-    if format not in FORMATS:
-        raise ValueError(f"unknown format {format!r}; there are {', '.join(FORMATS)}")
+    format = _chosen(format, Path(target))
     write, packages = FORMATS[format]
     for name in packages:
         _require(name, format)
@@ -97,6 +90,22 @@ def export(
     with _whole(path) as temporary:
         write(run, temporary, chosen)
     return path
+
+
+def _chosen(format: str | None, target: Path) -> str:
+    """The format that is asked for, by its name or by the ending of the target."""
+    ending = ENDINGS.get(target.suffix)
+    if format is None and ending is None:
+        raise ValueError(
+            f"the ending of {target} does not say in which format to write: {', '.join(ENDINGS)} do; otherwise name "
+            f"one of {', '.join(FORMATS)}"
+        )
+    format = format or str(ending)
+    if format not in FORMATS:
+        raise ValueError(f"unknown format {format!r}; there are {', '.join(FORMATS)}")
+    if ending not in (None, format):
+        raise ValueError(f"the ending of {target} says {ending}, the format is {format}: change one of them")
+    return format
 
 
 @contextmanager

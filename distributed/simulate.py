@@ -111,7 +111,7 @@ def simulate(
         >>> run.trajectory(4).q.shape, run.status().segments
         ((11, 3, 2), 9)
     """
-    check_step_counts(steps, save_every)
+    check_step_counts(steps, save_every, names=("steps", "save_every"))
     if reason := missing_device(device):
         raise ConfigError(
             f"this process has no device {device!r} ({reason}): a run begins with its first force, so begin it on a "

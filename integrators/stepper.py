@@ -161,12 +161,15 @@ def refuse_adaptive(method: Method, name: str) -> None:
         )
 
 
-def check_step_counts(num_steps: int, save_every: int) -> None:
-    """Refuse step counts that would leave the last state unsaved."""
+def check_step_counts(
+    num_steps: int, save_every: int, *, names: tuple[str, str] = ("num_steps", "save_every")
+) -> None:
+    """Refuse step counts that would leave the last state unsaved; ``names`` are what the caller calls them."""
+    steps, every = names
     if num_steps < 0 or save_every < 1:
-        raise ValueError(f"num_steps must be >= 0 and save_every >= 1, got {num_steps} and {save_every}")
+        raise ValueError(f"{steps} must be >= 0 and {every} >= 1, got {num_steps} and {save_every}")
     if num_steps % save_every:
         raise ValueError(
-            "num_steps must be a multiple of save_every, so that the last state is saved; got "
-            f"{num_steps} and {save_every}: use num_steps={num_steps - num_steps % save_every + save_every}"
+            f"{steps} must be a multiple of {every}, so that the last state is saved; got "
+            f"{num_steps} and {save_every}: use {steps}={num_steps - num_steps % save_every + save_every}"
         )

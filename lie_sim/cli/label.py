@@ -17,6 +17,7 @@ from lie_sim.cli.parsing import Inlined, parse
 from lie_sim.cli.runs import show
 from lie_sim.data.labelling import LabelConfig, LabelSummary, label_file
 from lie_sim.data.qm9 import NUM_MOLECULES, qm9
+from lie_sim.data.reference_calculators import reference_calculator
 from lie_sim.data.sampling import Sampling
 from lie_sim.data.structure_files import read_structures, to_atoms
 from lie_sim.distributed import cluster
@@ -67,6 +68,7 @@ def label(argv: Sequence[str]) -> None:
         )
     config = LabelConfig(options.calculator, options.geometries, options.largest_force, options.seed)
     starts = _starts(options)
+    reference_calculator(config.calculator)  # before a bar is drawn, or Ray started
     try:
         found = (
             _here(options, starts, config) if options.address is None else _on_ray(options, starts, config)

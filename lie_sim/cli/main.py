@@ -26,6 +26,7 @@ COMMANDS = {
     "report": ("evaluate", "write the report of a run again, without evaluating, or of a simulation"),
     "data": ("data", "read, check and keep a data set: qm9"),
     "label": ("label", "label structures with energies and forces by any ASE calculator"),
+    "fit": ("fit", "fit a Hamiltonian to a table of observations with gaps, and forecast"),
     "rollout": ("rollout", "predict trajectories with a trained model"),
     "simulate": ("simulate", "simulate many systems for a long time, here or on Ray; survives everything"),
     "plan": ("plan", "what a simulation on many GPUs will need, and what is in the way first"),

@@ -26,6 +26,7 @@ from lie_sim.experiments import Experiment, SolarExperiment, open_run
 from lie_sim.experiments.dynamics import BATCH
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.integrators import is_method, splitting_methods
+from lie_sim.integrators.stepper import check_step_counts
 from lie_sim.models import EnergyModel
 from lie_sim.rollout import (
     Frames,
@@ -246,6 +247,7 @@ def _check(options: RolloutOptions, out: Path) -> None:
         raise UsageError(f"unknown method {options.method!r}; there are {', '.join(_METHODS)}{hint}")
     if options.steps < 1:
         raise UsageError(f"--steps must be at least 1, got {options.steps}")
+    check_step_counts(options.steps, options.save_every, names=("--steps", "--save-every"))
     if options.step_size is not None and options.step_size <= 0:
         raise UsageError(f"--step-size must be positive, got {options.step_size}")
     if options.initial is not None and options.system is not None:

@@ -29,6 +29,7 @@ from lie_sim.distributed.atoms import thermal_momenta
 from lie_sim.distributed.models import Moving, as_moving, dtype_of
 from lie_sim.experiments import open_run
 from lie_sim.integrators import Method, get_method, is_method, methods
+from lie_sim.integrators.stepper import check_step_counts
 from lie_sim.models import AtomicPotential
 from lie_sim.shipped import shipped_models
 from lie_sim.systems import System, build_system, system_names
@@ -105,6 +106,7 @@ def simulate(argv: Sequence[str]) -> None:
         raise UsageError("--num-systems must be at least 1, got 0")
     if options.temperature is not None and options.temperature < 0:
         raise UsageError(f"--temperature must not be negative, got {options.temperature:g}")
+    check_step_counts(options.steps, options.save_every, names=("--steps", "--save-every"))
     moving, default = _moving(options.model)
     atoms = isinstance(getattr(moving, "potential", None), AtomicPotential)
     ensemble = _structures(options) if atoms else _states(options, default, moving)

@@ -102,9 +102,8 @@ def status(argv: Sequence[str]) -> None:
     for entry in events(run.folder):
         counts[entry.get("event", "")] = counts.get(entry.get("event", ""), 0) + 1
         last = entry if entry.get("event") in ("failed", "quarantine") else last
-    show(describe(run).items())
     names = ("begin", "stop", "retry", "lost", "duplicate", "failed", "quarantine")
-    show((name, counts[name]) for name in names if counts.get(name))
+    show([*describe(run).items(), *((name, counts[name]) for name in names if counts.get(name))])
     if last is not None:
         print(f"last error: {last.get('error')}")
 

@@ -3,6 +3,7 @@
     linear     x(t₋) + (t − t₋) (x(t₊) − x(t₋)) / (t₊ − t₋),      t₋, t₊ the observations next to t; at an end the one
     cubic      Hermite polynomial between the same, slopes by three points (Catmull–Rom at unequal distances)
     places     mean over the other places at the same time, each less its own mean, plus the mean of this series
+    difference the same, plus how far this series was off it before and after, linear in between
     mean       of the series
 
 An observation enters its own estimate by the mean of its series and by the slopes beside it, what is missing not at
@@ -20,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-NAMES = ("linear", "cubic", "places", "mean")
+NAMES = ("linear", "cubic", "places", "difference", "mean")
 
 
 @dataclass(frozen=True)
@@ -117,11 +118,14 @@ def estimates(seen: Observations) -> Float[Tensor, "B T L M K"]:
     Example:
         >>> x = torch.tensor([1.0, torch.nan, 3.0]).reshape(1, 3, 1, 1)
         >>> estimates(Observations.of(x, torch.tensor([[0.0, 0.5, 2.0]])))[0, 1, 0, 0].tolist()
-        [1.5, 1.5, 2.0, 2.0]
+        [1.5, 1.5, 2.0, 1.5, 2.0]
     """
     mean = series_mean(seen).expand(seen.values.shape)
     near = neighbours(seen.observed)
-    return torch.stack([_linear(seen, near, mean), _cubic(seen, near, mean), _places(seen), mean], dim=-1)
+    linear, (others, count) = _linear(seen, near, mean), _others(seen, mean)
+    places = mean + others
+    difference = torch.where(count > 0, places + _drift(seen, places, count > 0), linear)
+    return torch.stack([linear, _cubic(seen, near, mean), places, difference, mean], dim=-1)
 
 
 def _at(x: Tensor, index: Tensor) -> Tensor:
@@ -143,9 +147,40 @@ def _linear(seen: Observations, near: Neighbours, mean: Tensor) -> Tensor:
     return torch.where(has_before & has_after, between, one)
 
 
+def hermite(q: Observations, v: Observations) -> tuple[Float[Tensor, "B T L M"], Float[Tensor, "B T L M"]]:
+    """Positions and velocities of the polynomial through the positions and velocities that are next to each entry.
+
+    Where a velocity is missing it is that of the parabola. At an end of a series both are those of the observation
+    next to it.
+
+    Args:
+        q: positions.
+        v: their velocities, per unit of ``q.times``.
+
+    Example:
+        >>> x = torch.tensor([0.0, torch.nan, 1.0]).reshape(1, 3, 1, 1)
+        >>> t = torch.tensor([[0.0, 0.5, 1.0]])
+        >>> at, speed = hermite(Observations.of(x, t), Observations.of(torch.zeros_like(x), t))
+        >>> at[0, 1].item(), speed[0, 1].item()
+        (0.5, 1.5)
+    """
+    near = neighbours(q.observed)
+    slope = torch.where(v.observed, v.known, _slopes(q, near))
+    at_rest = Observations(slope, q.observed, q.times)
+    mean = series_mean(q).expand(q.values.shape)
+    inside, value, rate = _polynomial(q, near, slope)
+    ends = _linear(q, near, mean), _linear(at_rest, near, torch.zeros_like(mean))
+    return torch.where(inside, value, ends[0]), torch.where(inside, rate, ends[1])
+
+
 def _cubic(seen: Observations, near: Neighbours, mean: Tensor) -> Tensor:
+    inside, value, _ = _polynomial(seen, near, _slopes(seen, near))
+    return torch.where(inside, value, _linear(seen, near, mean))
+
+
+def _polynomial(seen: Observations, near: Neighbours, slope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where there are observations on both sides, and the Hermite polynomial and its derivative there."""
     t, x = _times(seen), seen.known
-    slope = _slopes(seen, near)
     inside = (near.before >= 0) & (near.after < t.shape[1])
     (t0, t1), (x0, x1), (v0, v1) = ((_at(each, near.before), _at(each, near.after)) for each in (t, x, slope))
     width = torch.where(inside, t1 - t0, 1.0)
@@ -156,7 +191,8 @@ def _cubic(seen: Observations, near: Neighbours, mean: Tensor) -> Tensor:
         + s**2 * (3 - 2 * s) * x1
         + s**2 * (s - 1) * width * v1
     )
-    return torch.where(inside, value, _linear(seen, near, mean))
+    rate = 6 * s * (1 - s) * (x1 - x0) / width + (1 - s) * (1 - 3 * s) * v0 + s * (3 * s - 2) * v1
+    return inside, value, rate
 
 
 def _slopes(seen: Observations, near: Neighbours) -> Tensor:
@@ -171,9 +207,15 @@ def _slopes(seen: Observations, near: Neighbours) -> Tensor:
     return torch.where(has_before & has_after, both, d0 + d1)
 
 
-def _places(seen: Observations) -> Tensor:
-    mean = series_mean(seen)
-    less = torch.where(seen.observed, seen.values - mean, 0.0).nan_to_num(0.0)
+def _others(seen: Observations, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean over the other places, each less its own mean, 0 where there are none; and how many there are."""
+    less = (seen.known - mean) * seen.observed
     count = seen.observed.sum(2, keepdim=True) - seen.observed.int()
-    others = (less.sum(2, keepdim=True) - less) / count.clamp(min=1)
-    return mean + torch.where(count > 0, others, 0.0)
+    return (less.sum(2, keepdim=True) - less) / count.clamp(min=1), count
+
+
+def _drift(seen: Observations, places: Tensor, compared: Tensor) -> Tensor:
+    """How far each series is off what the other places say, from observations before and after."""
+    both = seen.observed & compared
+    off = Observations((seen.known - places) * both, both, seen.times)
+    return _linear(off, neighbours(both), torch.zeros_like(places))

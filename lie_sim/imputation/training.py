@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lie_sim.imputation.cdsa import CDSA
+from lie_sim.imputation.imputer import Imputer
 from lie_sim.imputation.simple import Observations
 from lie_sim.training.tasks import Batch, TensorTask, select
 
@@ -31,6 +31,7 @@ class ImputationTask(TensorTask):
         validation: likewise.
         share: of the observations that are hidden in a window where single entries are.
         longest: of an outage, in times; outages are of any length up to it. 0 for none.
+        components: measurements that are hidden together, such as those of a vector; they follow each other.
         seed: of what is hidden in the validation.
 
     Raises:
@@ -44,7 +45,7 @@ class ImputationTask(TensorTask):
         torch.Size([4, 12, 3, 2])
     """
 
-    option_names: ClassVar[tuple[str, ...]] = ("share", "longest", "seed")
+    option_names: ClassVar[tuple[str, ...]] = ("share", "longest", "components", "seed")
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class ImputationTask(TensorTask):
         *,
         share: float = 0.2,
         longest: int = 0,
+        components: int = 1,
         seed: int = 0,
     ) -> None:
         if not 0 < share < 1:
@@ -61,7 +63,9 @@ class ImputationTask(TensorTask):
             raise ValueError(
                 f"longest must be from 0 to the window of {train.values.shape[1]}, got {longest}"
             )
-        self.share, self.longest, self.seed = share, longest, seed
+        if components < 1 or train.values.shape[3] % components:
+            raise ValueError(f"components={components} do not divide {train.values.shape[3]} measurements")
+        self.share, self.longest, self.components, self.seed = share, longest, components, seed
         held = _tensors(validation)
         held["hidden"] = self.hidden(validation.observed, torch.Generator().manual_seed(seed))
         super().__init__(_tensors(train), held)
@@ -70,7 +74,9 @@ class ImputationTask(TensorTask):
         self, observed: Bool[Tensor, "B T L M"], generator: torch.Generator
     ) -> Bool[Tensor, "B T L M"]:
         """Which observations to hide: single ones in every other window, an outage in the rest."""
-        single = torch.rand(observed.shape, generator=generator) < self.share
+        vectors = (*observed.shape[:-1], observed.shape[-1] // self.components)
+        single = torch.rand(vectors, generator=generator) < self.share
+        single = single.repeat_interleave(self.components, dim=-1)
         if self.longest:
             outages = hidden_outages(observed, self.longest, generator)
             rest = torch.arange(len(observed)) % 2 == 1
@@ -137,7 +143,7 @@ def _observations(batch: Mapping[str, Tensor]) -> Observations:
     return Observations(batch["values"], batch["observed"], batch["times"])
 
 
-def _model(module: nn.Module) -> CDSA:
-    if not isinstance(module, CDSA):
-        raise TypeError(f"this task is for a CDSA, got {type(module).__name__}")
+def _model(module: nn.Module) -> Imputer:
+    if not isinstance(module, Imputer):
+        raise TypeError(f"this task is for a CDSA or GeometricCDSA, got {type(module).__name__}")
     return module

@@ -57,6 +57,12 @@ def _plot_figure(plot: Plot) -> Figure:
     for index, (name, (x, y)) in enumerate(plot.curves.items()):
         style = {"color": PALETTE[index % len(PALETTE)], "linestyle": DASHES[index % len(DASHES)]}
         axes.plot(x, y, label=name, linewidth=1.4, **style)
+        if name in plot.bands:
+            width = plot.bands[name]
+            axes.fill_between(x, y - width, y + width, color=style["color"], alpha=0.25, linewidth=0)
+    for name, spans in plot.shaded.items():
+        for k, (begin, end) in enumerate(spans.tolist()):
+            axes.axvspan(begin, end, color=INK, alpha=0.1, linewidth=0, label=None if k else name)
     for index, (name, places) in enumerate(plot.marks.items(), start=len(plot.curves)):
         colour = PALETTE[index % len(PALETTE)]
         for k, place in enumerate(places.tolist()):

@@ -63,9 +63,11 @@ class Plot:
         marks: name to places on the horizontal axis that are marked by a short line, shape (K,).
         note: what the curves are, in a sentence or two.
         logarithmic: whether the vertical axis is; zero and below are gaps then.
+        bands: name of a curve to half the width of a band around it, shape (T,).
+        shaded: what it is called, to stretches of the horizontal axis, shape (K, 2).
 
     Raises:
-        ValueError: a curve has x and y of different lengths.
+        ValueError: a curve has x and y of different lengths, or a band is of no curve or of another length.
 
     Example:
         >>> Plot("Energy", {"NVE": (np.arange(3.0), np.zeros(3))}, x_name="time", x_unit="ps").y_name
@@ -81,10 +83,21 @@ class Plot:
     marks: dict[str, np.ndarray] = field(default_factory=dict)
     note: str = ""
     logarithmic: bool = False
+    bands: dict[str, np.ndarray] = field(default_factory=dict)
+    shaded: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         curves = {name: as_curve(f"curve {name!r}", curve) for name, curve in self.curves.items()}
         object.__setattr__(self, "curves", curves)
+        bands = {name: np.asarray(width, dtype=float) for name, width in self.bands.items()}
+        for name, width in bands.items():
+            if name not in curves or width.shape != curves[name][0].shape:
+                raise ValueError(
+                    f"band {name!r} must be of a curve, and as long; got the shape {width.shape}"
+                )
+        object.__setattr__(self, "bands", bands)
+        shaded = {name: np.asarray(each, dtype=float).reshape(-1, 2) for name, each in self.shaded.items()}
+        object.__setattr__(self, "shaded", shaded)
         marks = {name: np.asarray(places, dtype=float).ravel() for name, places in self.marks.items()}
         object.__setattr__(self, "marks", marks)
 
@@ -93,7 +106,11 @@ class Plot:
         """Undo what JSON did to it."""
         curves = {name: as_curve(name, curve) for name, curve in item["curves"].items()}
         marks = {name: np.asarray(places, dtype=float) for name, places in item["marks"].items()}
-        return cls(**{**item, "curves": curves, "marks": marks})
+        beside = {
+            name: {key: np.asarray(each, dtype=float) for key, each in item.get(name, {}).items()}
+            for name in ("bands", "shaded")
+        }
+        return cls(**{**item, **beside, "curves": curves, "marks": marks})
 
 
 def as_curve(name: str, curve: Any) -> Curve:

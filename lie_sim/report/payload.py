@@ -160,14 +160,23 @@ def _plot(plot: Plot) -> dict[str, Any]:
     series = []
     for name, (x, y) in plot.curves.items():
         kept = sample_indices(x.size, MAX_POINTS) if x.size else np.empty(0, dtype=int)
-        series.append(
-            {"name": name, "x": round_significant(x[kept], digits=7), "y": round_significant(y[kept])}
-        )
+        one: dict[str, Any] = {"name": name, "x": round_significant(x[kept], digits=7)}
+        one["y"] = round_significant(y[kept])
+        if name in plot.bands:
+            one["low"], one["high"] = (
+                round_significant((y + sign * plot.bands[name])[kept]) for sign in (-1, 1)
+            )
+        series.append(one)
     values = np.concatenate([y for _, y in plot.curves.values()]) if plot.curves else np.empty(0)
+    shaded = [
+        {"name": name, "spans": [round_significant(span, digits=7) for span in spans]}
+        for name, spans in plot.shaded.items()
+    ]
     marks = [{"name": name, "x": round_significant(places)} for name, places in plot.marks.items()]
     names = {"xName": plot.x_name, "xUnit": plot.x_unit, "yName": plot.y_name, "yUnit": plot.y_unit}
     limits = log_limits(values) if plot.logarithmic else linear_limits(values)
-    return {**names, "series": series, "limits": limits, "marks": marks, "linear": not plot.logarithmic}
+    drawn = {"series": series, "limits": limits, "marks": marks, "shaded": shaded}
+    return {**names, **drawn, "linear": not plot.logarithmic}
 
 
 def linear_limits(values: Float[np.ndarray, " n"]) -> tuple[float, float] | None:

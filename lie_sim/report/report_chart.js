@@ -91,16 +91,17 @@ function nearestIndex(values, target) {
 
 class LineChart {
   /* host: empty element. options:
-       series   [{name, x, y}], x ascending, y with null for a gap
+       series   [{name, x, y, low, high}], x ascending, y with null for a gap; low and high of a band, if it has one
        xName, xUnit, yName
        limits   [low, high] of the vertical axis, or null when there is nothing to draw
        linear   whether that axis is linear; a logarithmic one has no place for zero and below
        marks    [{name, x}]: places on the horizontal axis with a short line above them
+       shaded   [{name, spans: [[from, to], …]}]: stretches of the horizontal axis
        horizon  x at which training data ends, or null
        height   in CSS pixels
        detail   optional function of x that returns one more line for the tooltip */
   constructor(host, options) {
-    this.options = { height: 300, horizon: null, detail: null, linear: false, marks: [], ...options };
+    this.options = { height: 300, horizon: null, detail: null, linear: false, marks: [], shaded: [], ...options };
     this.hidden = new Set();
     host.classList.add("chart");
     this.top = host.appendChild(element("div", { class: "chart-top" }));
@@ -142,6 +143,11 @@ class LineChart {
       key.append(name);
       this.legend.append(key);
     });
+    for (const { name } of this.options.shaded) {
+      const key = element("span", { class: "mark-key" });
+      key.append(element("span", { "aria-hidden": "true", class: "shade-key" }), name);
+      this.legend.append(key);
+    }
   }
 
   usable(value) { return value !== null && (this.options.linear || value > 0); }
@@ -186,6 +192,7 @@ class LineChart {
       return;
     }
     this.scale = this.makeScale(width, height, xs, limits);
+    this.drawShaded(svg);
     this.drawAxes(svg);
     this.drawHorizon(svg);
     this.drawMarks(svg);
@@ -249,6 +256,17 @@ class LineChart {
     svg.append(text);
   }
 
+  drawShaded(svg) {
+    const { top, innerHeight, x0, x1, x } = this.scale;
+    for (const { spans } of this.options.shaded) {
+      for (const [from, to] of spans) {
+        const begin = x(Math.max(from, x0));
+        const width = x(Math.min(to, x1)) - begin;
+        if (width > 0) svg.append(svgElement("rect", { class: "shaded", x: begin, y: top, width, height: innerHeight }));
+      }
+    }
+  }
+
   drawMarks(svg) {
     const { top, innerHeight, x0, x1, x } = this.scale;
     this.options.marks.forEach((marks, index) => {
@@ -267,6 +285,10 @@ class LineChart {
     const group = svg.appendChild(svgElement("g", { "clip-path": `url(#${clip})` }));
     this.options.series.forEach((series, index) => {
       if (this.hidden.has(index)) return;
+      if (series.low) {
+        const band = group.appendChild(svgElement("path", { class: "band", d: this.bandOf(series) }));
+        band.style.fill = seriesColour(index);
+      }
       const path = svgElement("path", { class: "curve", d: this.pathOf(series), "stroke-dasharray": DASHES[index % 4] });
       path.style.stroke = seriesColour(index);
       group.append(path);
@@ -281,6 +303,24 @@ class LineChart {
       const usable = x[index] !== null && this.usable(y[index]);
       if (usable) path += `${pen ? "L" : "M"}${this.scale.x(x[index]).toFixed(1)} ${this.scale.y(y[index]).toFixed(1)}`;
       pen = usable;
+    }
+    return path;
+  }
+
+  /* Around every unbroken part of a curve: along its upper edge and back along its lower one. */
+  bandOf({ x, low, high }) {
+    const point = (index, values) => `${this.scale.x(x[index]).toFixed(1)} ${this.scale.y(values[index]).toFixed(1)}`;
+    let path = "";
+    let begin = 0;
+    for (let index = 0; index <= x.length; index += 1) {
+      if (index < x.length && this.usable(low[index]) && high[index] !== null) continue;
+      const part = Array.from({ length: index - begin }, (_, k) => begin + k);
+      if (part.length > 1) {
+        const forth = part.map((k) => point(k, high));
+        const back = part.reverse().map((k) => point(k, low));
+        path += `M${[...forth, ...back].join("L")}Z`;
+      }
+      begin = index + 1;
     }
     return path;
   }

@@ -311,7 +311,7 @@ def test_rollout_mistakes(springs_run: Path, tmp_path: Path, lie_sim: Run) -> No
         ((springs_run, "--initial", tmp_path / "none"), "no trajectories file"),
         ((springs_run, "--initial", springs_run / "report.html"), "not a complete safetensors file"),
         ((springs_run, "--out", tmp_path), "is a directory"),
-        ((springs_run, "--steps", 5, "--save-every", 2), "multiple of save_every"),
+        ((springs_run, "--steps", 5, "--save-every", 2), "--steps must be a multiple of --save-every"),
         ((springs_run, "--steps", -5), "--steps: expected a whole number from 0"),
         ((springs_run, "--steps", 0), "--steps must be at least 1"),
         ((springs_run, "--steps", "1e30"), "expected a whole number"),

@@ -70,9 +70,11 @@ def test_ctrl_c_says_how_to_go_on(
 
     monkeypatch.setattr(label_module, "label_file", stop)
     out = tmp_path / "out.extxyz"
-    stopped = lie_sim("label", out, "--structures", starts, "--overwrite", "--no-progress")
+    stopped = lie_sim(
+        "label", out, "--structures", starts, "--calculator", "emt", "--overwrite", "--no-progress"
+    )
     assert stopped.code == 130
-    expected = f"To go on: lie-sim label {out} --structures {starts} --no-progress"
+    expected = f"To go on: lie-sim label {out} --structures {starts} --calculator emt --no-progress"
     assert stopped.err.rstrip().endswith(expected)
 
 
@@ -100,6 +102,7 @@ def test_mistakes_are_one_line(tmp_path: Path, lie_sim: Run, words: list[str], m
 def test_unknown_calculators_and_kinds_of_file(tmp_path: Path, starts: Path, lie_sim: Run) -> None:
     refused = lie_sim("label", tmp_path / "a.extxyz", "--structures", starts, "--calculator", "dft")
     assert refused.code == 2
+    assert refused.err.count("\n") == 1, "a bar was drawn"
     assert "unknown calculator 'dft'; known are gfn2, gfn1, emt, and pkg.mod:Name" in refused.err
     refused = lie_sim("label", tmp_path / "a.csv", "--structures", starts)
     assert "labels are written as extended XYZ: name the file *.extxyz, not a.csv" in refused.err

@@ -41,6 +41,9 @@ def test_simulate_and_look(lie_sim: Command, tmp_path: Path) -> None:
     assert np.array_equal(
         Run(folder).trajectory(9).q[:], rollout(Springs(), state, particles, **options).q[9]
     )
+    lines = lie_sim("status", folder).out.splitlines()
+    begins = {found.end() for line in lines if (found := re.match(r".*?\s{2,}(?=\S)", line))}
+    assert ("begin" in lines[-1], len(begins)) == (True, 1), lines
     for words in (["status"], ["watch", "--every", 0.01], ["resume", "--no-progress"]):
         seen = lie_sim(words[0], folder, *words[1:])
         assert seen.code == 0
@@ -95,6 +98,10 @@ def test_atoms_from_a_file_at_a_temperature(lie_sim: Command, tmp_path: Path) ->
         (["springs", "--workers", "2"], "workers=2 needs a cluster"),
         (["springs", "--num-systems", "0"], "--num-systems must be at least 1"),
         (["springs", "--temperature", "1"], "pefrl keeps the energy, so it has no use for --temperature"),
+        (
+            ["springs", "--steps", "61", "--save-every", "5"],
+            "--steps must be a multiple of .* use --steps=65",
+        ),
         (["springs", "--temperature", "-1"], "--temperature must not be negative"),
         (["springs", "--device", "meta2"], "this process has no device 'meta2'"),
     ],

@@ -156,6 +156,8 @@ def test_an_export_that_is_stopped_leaves_nothing(
 def test_impossible_exports(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="unknown format 'xtc'; there are zarr, parquet, h5md, extxyz, traj"):
         export(run, tmp_path / "x", format="xtc")
+    with pytest.raises(ValueError, match=r"the ending of .*x\.h5 says h5md, the format is zarr: change one"):
+        export(run, tmp_path / "x.h5", format="zarr")
     with pytest.raises(FileExistsError, match="is there already"):
         export(run, tmp_path, format="traj")
     with pytest.raises(IndexError, match="the trajectories 0 to 4, not 9"):

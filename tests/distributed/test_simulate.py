@@ -358,7 +358,7 @@ def test_another_run_is_refused_in_words(change: dict[str, Any], message: str, t
         ({"segment": 7}, ValueError, "segment must be a multiple of save_every=5"),
         ({"segment": "soon"}, ValueError, "a time such as '30s' or '5min'; got 'soon'"),
         ({"chunk": 0}, ValueError, "chunk must be at least 1"),
-        ({"steps": 61}, ValueError, "num_steps must be a multiple of save_every"),
+        ({"steps": 61}, ValueError, "^steps must be a multiple of save_every"),
         ({"seed": 1}, ValueError, "pefrl draws no noise, so it needs no seed"),
         ({"method": "baoab", "drift_bound": 1.0}, ValueError, "baoab keeps none"),
         ({"dt": math.nan}, ValueError, "step_size must be finite"),

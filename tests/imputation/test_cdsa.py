@@ -18,7 +18,7 @@ from lie_sim.imputation import (
     estimates,
     hidden_outages,
 )
-from lie_sim.imputation.cdsa import AXES, along
+from lie_sim.imputation.layers import AXES, along
 from lie_sim.training import TrainingConfig, train
 
 EXACT = 1e-12
@@ -41,7 +41,7 @@ def model(config: CDSAConfig = SMALL) -> CDSA:
 
 
 def test_the_order_of_the_axes_does_not_matter() -> None:
-    layer = model().layers[0]
+    layer = model().trunk.layers[0]
     assert isinstance(layer, CrossDimensionalLayer)
     seen = windows()
     y = torch.randn(3, 12, 4, 2, 8, dtype=torch.float64)
@@ -129,7 +129,7 @@ def test_landmarks_of_the_time_axis_are_those_of_the_linformer_package(
 def test_frames_without_observations_do_not_reach_the_landmarks() -> None:
     config = replace(SMALL, landmarks=4, window=12)
     made, seen = model(config), windows()
-    layer = made.layers[0]
+    layer = made.trunk.layers[0]
     assert isinstance(layer, CrossDimensionalLayer)
     frames = torch.ones(3, 12, dtype=torch.bool)
     frames[:, 5] = False
@@ -199,5 +199,5 @@ def test_what_does_not_fit_is_named() -> None:
         with pytest.raises(ValueError, match=says):
             ImputationTask(seen, seen, **options)
     task = ImputationTask(seen, seen)
-    with pytest.raises(TypeError, match="for a CDSA, got Linear"):
+    with pytest.raises(TypeError, match="for a CDSA or GeometricCDSA, got Linear"):
         task.validate(torch.nn.Linear(1, 1))

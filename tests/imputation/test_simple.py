@@ -39,7 +39,7 @@ def test_an_observation_is_estimated_from_the_others() -> None:
     changed[b, t, place, m] += 5.0
     other = Observations(changed, seen.observed, seen.times)
     own_mean = 5.0 / float(seen.observed[b, :, place, m].sum())
-    for name, change in (("linear", 0.0), ("places", own_mean), ("mean", own_mean)):
+    for name, change in (("linear", 0.0), ("difference", 0.0), ("places", own_mean), ("mean", own_mean)):
         before, after = (float(estimate(name, each)[b, t, place, m]) for each in (seen, other))
         assert after - before == pytest.approx(change), name
 
@@ -69,6 +69,21 @@ def test_places_follow_the_others_at_their_own_level() -> None:
     hidden = torch.zeros_like(seen.observed)
     hidden[0, 10, 0, 0] = True
     assert float(estimate("places", seen.hiding(hidden))[0, 10, 0, 0]) == pytest.approx(10.0)
+
+
+def test_the_difference_to_the_others_is_drawn_on_through_an_outage() -> None:
+    draw = torch.Generator().manual_seed(0)
+    common = torch.randn(30, generator=draw, dtype=torch.float64).cumsum(0)
+    drift = torch.linspace(-1, 2, 30, dtype=torch.float64)
+    x = torch.stack([common + drift, common - 5, common], dim=-1)[None, :, :, None]
+    seen = Observations(x, torch.ones_like(x, dtype=torch.bool), torch.arange(30.0)[None])
+    hidden = torch.zeros_like(seen.observed)
+    hidden[0, 10:20, 0] = True
+    error = {name: float((estimate(name, seen.hiding(hidden)) - x)[hidden].abs().max()) for name in NAMES}
+    assert error.pop("difference") < 1e-12
+    assert min(error.values()) > 0.3, error
+    alone = Observations(x[:, :, :1], ~hidden[:, :, :1], seen.times)
+    assert torch.equal(estimate("difference", alone), estimate("linear", alone))
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.9, 1.0])

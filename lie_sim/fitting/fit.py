@@ -1,0 +1,199 @@
+"""From a table of observations with gaps to a Hamiltonian: fill the gaps, fit by shooting, fill them again, forecast.
+
+    table ─► gaps filled by attention ─► starts of segments ─► energy and starts fitted by shooting ─┐
+                                              ▲                                                      │
+                                              └────────── gaps filled by the fitted motion ──────────┘
+
+The first part of every track is fitted; what was observed in the last part is compared with the forecast. Then the end
+of every track is forecast further. A run can be stopped at any time, and the same call goes on.
+
+Shape letters: T times, N particles, d space dimension, M measurements, S segments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lie_sim.errors import ConfigError, DataError
+from lie_sim.fitting.config import FitConfig
+from lie_sim.fitting.forecast import FittedTrack, forecasts
+from lie_sim.fitting.gaps import fill, fitted_imputer
+from lie_sim.fitting.segments import Segments
+from lie_sim.fitting.shooting import Shooting, ShootingTask
+from lie_sim.fitting.table import ObservedTable, Track
+from lie_sim.fitting.units import Units, units_of
+from lie_sim.hamiltonian import Hamiltonian
+from lie_sim.models import LieTransformer
+from lie_sim.state import Particles
+from lie_sim.training import TrainingConfig, train
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What :func:`fit` found.
+
+    Args:
+        hamiltonian: in units of ``units``: positions / s, momenta / (⟨m⟩ s/τ), masses / ⟨m⟩.
+        units: s and τ.
+        particles: one system of them, with these masses.
+        tracks: filled in and forecast.
+        figures: errors, in the unit of length: ``noise``, ``imputed`` (of hidden observations, as filled in before the
+            fit), ``forecast`` and its rivals ``forecast_at_rest`` and ``forecast_straight`` (root mean square over what
+            was held out).
+    """
+
+    hamiltonian: Hamiltonian
+    units: Units
+    particles: Particles
+    tracks: tuple[FittedTrack, ...]
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+def fit(
+    table: ObservedTable,
+    config: FitConfig | None = None,
+    run: str | Path | None = None,
+    *,
+    progress: bool = False,
+) -> Fit:
+    """Fit a closed system: particles that act on each other, without friction and without forces from outside.
+
+    Args:
+        table: what was observed.
+        config: options.
+        run: folder where the stages are kept; the same call goes on after an interruption.
+        progress: show bars.
+
+    Raises:
+        ConfigError: there are not as many masses as particles, or the folder is of another fit.
+        DataError: nothing moves, or tracks are too short.
+
+    Example:
+        >>> import numpy as np
+        >>> from lie_sim.fitting import Ledger, ObservedTable, Track
+        >>> t = np.linspace(0, 4, 41)
+        >>> x = np.stack([np.cos(t), -np.cos(t)], axis=-1)[:, :, None]
+        >>> x[10:15, 0] = np.nan
+        >>> seen = ObservedTable((Track("", t, x),), ("a", "b"), 1, ("x",), ("", ""), Ledger(0, 0, 0, 0, {}, ()))
+        >>> found = fit(seen, FitConfig(imputer_steps=2, fit_steps=2, rounds=1, width=8))
+        >>> found.tracks[0].values.shape, bool(np.isfinite(found.tracks[0].forecast).all())
+        ((41, 2, 1), True)
+    """
+    config = config or FitConfig()
+    folder = None if run is None else Path(run)
+    particles, ends = _particles(table, config), [_end(each, config) for each in table.tracks]
+    units = units_of([_part(each, end) for each, end in zip(table.tracks, ends, strict=True)], table.dim)
+    factors = units.factors(table.dim, velocities=table.has_velocities)
+    scaled = [Track(each.name, each.times / units.time, each.values / factors) for each in table.tracks]
+    known = [_part(each, end) for each, end in zip(scaled, ends, strict=True)]
+    training = TrainingConfig(
+        max_steps=config.imputer_steps,
+        batch_size=16,
+        learning_rate=1e-2,
+        validate_every=max(1, config.imputer_steps // 8),
+        ema_decay=0.98,
+        seed=config.seed,
+    )
+    imputer, errors = fitted_imputer(
+        known,
+        table.dim,
+        window=config.window,
+        training=training,
+        run=_stage(folder, "gaps"),
+        progress=progress,
+    )
+    filled = fill(imputer, known, window=config.window)
+    noise = config.noise / units.length if config.noise is not None else _noise(known, table.dim)
+    segments = Segments(known, table.dim, particles, config.segment)
+    hamiltonian = _hamiltonian(table, config)
+    for number in range(config.rounds):
+        shooting = Shooting(hamiltonian, *segments.starts(filled))
+        task = ShootingTask(
+            segments.tensors(filled, noise, trusted=number == 0),
+            joint=2 * noise,
+            step_size=segments.step_size,
+        )
+        chosen = _shooting_options(config, number)
+        train(shooting, task, chosen, _stage(folder, f"round{number}"), progress=progress)
+        filled, noise = segments.refilled(shooting, noise)
+    tracks, errors_ahead = forecasts(segments, shooting, scaled, filled, config.forecast)
+    figures = {"noise": noise, "imputed": errors["mae"], **errors_ahead}
+    return Fit(
+        hamiltonian.requires_grad_(False),
+        units,
+        particles,
+        tuple(each.in_units(units.time, factors) for each in tracks),
+        {name: units.length * value for name, value in figures.items()},
+    )
+
+
+def _hamiltonian(table: ObservedTable, config: FitConfig) -> Hamiltonian:
+    torch.manual_seed(config.seed)
+    species = len(table.particles) if config.distinct else 0
+    model = LieTransformer.default(dim=table.dim, width=config.width, num_species=species)
+    return Hamiltonian(model).double()
+
+
+def _shooting_options(config: FitConfig, number: int) -> TrainingConfig:
+    return TrainingConfig(
+        max_steps=config.fit_steps,
+        batch_size=32,
+        learning_rate=5e-3,
+        weight_decay=0.0,
+        warmup_steps=20,
+        validate_every=max(1, config.fit_steps // 6),
+        ema_decay=0.98,
+        seed=config.seed + number,
+        dtype="float64",
+    )
+
+
+def _particles(table: ObservedTable, config: FitConfig) -> Particles:
+    count = len(table.particles)
+    if len(config.masses) not in (1, count):
+        raise ConfigError(
+            f"there are {count} particles ({', '.join(table.particles)}) and {len(config.masses)} masses: give one for "
+            "all, or one for each"
+        )
+    masses = torch.tensor(config.masses, dtype=torch.float64).expand(1, count)
+    species = torch.arange(count)[None] if config.distinct else None
+    return Particles(masses=masses / masses.mean(), species=species)
+
+
+def _end(track: Track, config: FitConfig) -> int:
+    """How many times are fitted."""
+    last = track.times[-1] - config.holdout * (track.times[-1] - track.times[0])
+    end = int(np.searchsorted(track.times, last, side="right"))
+    if end < 4:
+        where = f"trajectory {track.name}" if track.name else "the table"
+        raise DataError(f"{where} has {len(track.times)} times, {end} of them to fit: at least 4 are needed")
+    return end
+
+
+def _part(track: Track, end: int) -> Track:
+    """The first times of a track."""
+    return Track(track.name, track.times[:end], track.values[:end])
+
+
+def _stage(folder: Path | None, name: str) -> Path | None:
+    return None if folder is None else folder / "stages" / name
+
+
+def _noise(tracks: Sequence[Track], dim: int) -> float:
+    """Of positions, from how far each is off the line between those before and after it: an upper bound."""
+    found = []
+    for track in tracks:
+        for series in track.values[..., :dim].reshape(len(track.times), -1).T:
+            there = np.isfinite(series)
+            t, x = track.times[there], series[there]
+            if len(t) > 2:
+                share = (t[1:-1] - t[:-2]) / (t[2:] - t[:-2])
+                off = x[1:-1] - (1 - share) * x[:-2] - share * x[2:]
+                found.append(np.abs(off) / np.sqrt(1 + share**2 + (1 - share) ** 2))
+    typical = float(np.median(np.concatenate(found))) / 0.6745 if found else 0.1
+    return min(max(typical, 1e-4), 0.3)

@@ -1,0 +1,338 @@
+"""Observations of particles in a table: one row for a particle at a time, in any order, with gaps.
+
+    time, particle, x, y
+    0.0,  a,        1.0, 0.2
+    0.0,  b,        ,    -0.3         an empty cell, NA or nan is a gap, and so is a row that is not there
+
+Every row is accounted for: used, a copy of another one, without any number, or refused, with its line and the reason.
+
+Shape letters: T times, N particles, M measurements (positions, then velocities).
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lie_sim.errors import DataError
+from lie_sim.fitting.columns import Columns, Layout, layout_of
+
+MISSING = frozenset({"", "na", "nan", "n/a", "null", "none", "-"})
+"""What an empty cell may say, in small letters."""
+_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What became of every row.
+
+    Args:
+        rows: of the table, without its header.
+        used: rows with at least one number that is used.
+        copies: rows that say what another one says.
+        empty: rows without any number.
+        refused: reason to the lines of the file that it is about.
+        notes: what else should be known, such as cells that are no numbers.
+    """
+
+    rows: int
+    used: int
+    copies: int
+    empty: int
+    refused: Mapping[str, tuple[int, ...]]
+    notes: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """For people.
+
+        Example:
+            >>> print(*Ledger(9, 6, 1, 0, {"the time is missing": (4, 8)}, ("x",)).lines(), sep="; ")
+            9 rows: 6 used, 1 copies, 0 without a number, 2 refused; refused: the time is missing (lines 4, 8); x
+        """
+        refused = sum(map(len, self.refused.values()))
+        first = (
+            f"{self.rows} rows: {self.used} used, {self.copies} copies, {self.empty} without a number, "
+            f"{refused} refused"
+        )
+        return [first, *(f"refused: {why} ({_lines(at)})" for why, at in self.refused.items()), *self.notes]
+
+
+@dataclass(frozen=True)
+class Track:
+    """One trajectory as it was observed.
+
+    Args:
+        name: of it; empty where there is only one.
+        times: rising, shape (T,).
+        values: NaN where nothing was observed, shape (T, N, M).
+    """
+
+    name: str
+    times: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class ObservedTable:
+    """What a table says.
+
+    Args:
+        tracks: at least one.
+        particles: names, N of them, the same in every track.
+        dim: components of a position; M is ``dim``, or twice that with velocities.
+        measurements: names of the M columns.
+        units: of time and of length; empty where none are declared.
+        ledger: what became of every row.
+    """
+
+    tracks: tuple[Track, ...]
+    particles: tuple[str, ...]
+    dim: int
+    measurements: tuple[str, ...]
+    units: tuple[str, str]
+    ledger: Ledger
+
+    @property
+    def has_velocities(self) -> bool:
+        """Whether velocities were observed."""
+        return len(self.measurements) > self.dim
+
+
+def read_table(path: str | Path, columns: Columns | None = None) -> ObservedTable:
+    r"""Read a table of observations.
+
+    Args:
+        path: CSV (separated by comma, semicolon or tab; UTF-8) or Parquet (``pip install pyarrow``).
+        columns: which columns are what.
+
+    Raises:
+        DataError: there is no such file, its header does not say what is needed, or nothing in it can be used.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp(), "a.csv")
+        >>> _ = file.write_text("t,particle,x\\n1,a,0.5\\n0,a,0.2\\n0,b,oops\\n1,b,2\\n0,b,1\\n")
+        >>> found = read_table(file)
+        >>> found.particles, found.tracks[0].values[:, :, 0].tolist()
+        (('a', 'b'), [[0.2, 1.0], [0.5, 2.0]])
+        >>> print(*found.ledger.lines(), sep="\\n")
+        5 rows: 4 used, 0 copies, 1 without a number, 0 refused
+        1 cell of x is no number and counts as missing: 'oops' in line 4
+        rows are not in the order of time: sorted
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"there is no table {path}")
+    rows = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
+    try:
+        layout = layout_of(next(rows, (0, []))[1], columns or Columns())
+        return _assembled(layout, _Reading(layout, rows))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+Key = tuple[str, float, str]
+"""Trajectory, time, particle."""
+
+
+@dataclass
+class _Reading:
+    """All rows of a file, one after the other."""
+
+    layout: Layout
+    source: Iterable[tuple[int, Sequence[str]]]
+    rows: int = 0
+    copies: int = 0
+    empty: int = 0
+    in_order: bool = True
+    cells: dict[Key, tuple[float, ...]] = field(default_factory=dict)
+    lines: dict[Key, int] = field(default_factory=dict)
+    refused: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    no_numbers: defaultdict[str, list[tuple[str, int]]] = field(default_factory=lambda: defaultdict(list))
+
+    def __post_init__(self) -> None:
+        latest: dict[str, float] = {}
+        for line, row in self.source:
+            self.rows += 1
+            try:
+                key = self._key(row)
+            except ValueError as error:
+                self.refused[str(error)].append(line)
+                continue
+            self.in_order &= key[1] >= latest.get(key[0], -math.inf)
+            latest[key[0]] = key[1]
+            measured = self.layout.measured
+            values = tuple(self._number(each.name, row[each.place], line) * each.factor for each in measured)
+            self._take(key, values, line)
+
+    def _key(self, row: Sequence[str]) -> Key:
+        layout = self.layout
+        needed = max(
+            layout.time, layout.particle, *(each.place for each in layout.measured), layout.trajectory or 0
+        )
+        if len(row) <= needed:
+            raise ValueError(f"fewer than {needed + 1} cells")
+        particle = row[layout.particle].strip()
+        if particle.lower() in MISSING:
+            raise ValueError("no particle is named")
+        text = row[layout.time].strip()
+        if text.lower() in MISSING:
+            raise ValueError("the time is missing")
+        time = _parsed(text)
+        if not math.isfinite(time):
+            raise ValueError("the time is no number")
+        return ("" if layout.trajectory is None else row[layout.trajectory].strip(), time, particle)
+
+    def _number(self, name: str, text: str, line: int) -> float:
+        text = text.strip()
+        if text.lower() in MISSING:
+            return math.nan
+        found = _parsed(text)
+        if not math.isfinite(found):
+            self.no_numbers[name].append((text, line))
+            return math.nan
+        return found
+
+    def _take(self, key: Key, values: tuple[float, ...], line: int) -> None:
+        if all(map(math.isnan, values)):
+            self.empty += 1
+        elif key not in self.lines:
+            self.cells[key], self.lines[key] = values, line
+        elif key not in self.cells or not _same(self.cells[key], values):  # which of them is right?
+            first = [self.lines[key]] if key in self.cells else []
+            self.cells.pop(key, None)
+            self.refused["the same particle at the same time, with other numbers"] += [*first, line]
+        else:
+            self.copies += 1
+
+    def leave_out_singles(self) -> None:
+        """Refuse particles that are there only once."""
+        seen = Counter((trajectory, particle) for trajectory, _, particle in self.cells)
+        for key in [each for each in self.cells if seen[each[0], each[2]] == 1]:
+            del self.cells[key]
+            self.refused["its particle is there only once, which shows no motion"].append(self.lines[key])
+
+    def ledger(self, notes: Sequence[str]) -> Ledger:
+        """What became of every row."""
+        said = [
+            f"{len(found)} cell{'s' * (len(found) > 1)} of {name} {'are' if len(found) > 1 else 'is'} no number and "
+            f"count{'s' * (len(found) == 1)} as missing: "
+            + ", ".join(f"{text!r} in line {line}" for text, line in found[:_SHOWN])
+            + (", …" if len(found) > _SHOWN else "")
+            for name, found in self.no_numbers.items()
+        ]
+        if not self.in_order:
+            said.append("rows are not in the order of time: sorted")
+        refused = {why: tuple(sorted(lines)) for why, lines in self.refused.items()}
+        return Ledger(self.rows, len(self.cells), self.copies, self.empty, refused, (*said, *notes))
+
+
+def _assembled(layout: Layout, reading: _Reading) -> ObservedTable:
+    reading.leave_out_singles()
+    if not reading.cells:
+        raise DataError("; ".join(["no row can be used", *reading.ledger(()).lines()]))
+    by_track: defaultdict[str, dict[tuple[float, str], tuple[float, ...]]] = defaultdict(dict)
+    for (name, time, particle), values in reading.cells.items():
+        by_track[name][time, particle] = values
+    particles = sorted({key[2] for key in reading.cells}, key=_natural)
+    for name, rows in by_track.items():
+        lacking = sorted(set(particles) - {particle for _, particle in rows}, key=_natural)
+        if lacking:
+            raise DataError(
+                f"trajectory {name} has no particle {', '.join(lacking)}: all need the same particles"
+            )
+    count = len(layout.measured)
+    tracks = [_track(name, by_track[name], particles, count) for name in sorted(by_track, key=_natural)]
+    kept, notes = _measured(layout, tracks)
+    return ObservedTable(
+        tracks=tuple(Track(each.name, each.times, each.values[..., kept]) for each in tracks),
+        particles=tuple(particles),
+        dim=layout.dim,
+        measurements=tuple(layout.measured[k].name for k in kept),
+        units=layout.units,
+        ledger=reading.ledger(notes),
+    )
+
+
+def _track(
+    name: str, rows: Mapping[tuple[float, str], tuple[float, ...]], particles: Sequence[str], count: int
+) -> Track:
+    times = sorted({time for time, _ in rows})
+    when, which = {t: k for k, t in enumerate(times)}, {each: k for k, each in enumerate(particles)}
+    values = np.full((len(times), len(particles), count), np.nan)
+    for (time, particle), row in rows.items():
+        values[when[time], which[particle]] = row
+    return Track(name, np.array(times), values)
+
+
+def _measured(layout: Layout, tracks: Sequence[Track]) -> tuple[list[int], list[str]]:
+    """The columns with numbers: all positions, and all velocities or none."""
+    without = [
+        k for k in range(len(layout.measured)) if all(np.isnan(each.values[..., k]).all() for each in tracks)
+    ]
+    named = ", ".join(layout.measured[k].name for k in without)
+    if any(k < layout.dim for k in without):
+        raise DataError(f"there is no number in {named}: leave the column out, or fill it")
+    kept = list(range(len(layout.measured)))
+    if not without:
+        return kept, []
+    velocities = ", ".join(each.name for each in layout.measured[layout.dim :])
+    return kept[: layout.dim], [f"there is no number in {named}: velocities ({velocities}) are not used"]
+
+
+def _csv(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
+    """Lines and their cells, without blank lines."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            reader = csv.reader(file, delimiter=max(",;\t", key=first.count))
+            yield from ((reader.line_num, row) for row in reader if row)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"it is no table in UTF-8: {error}") from error
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise DataError("reading Parquet needs the package pyarrow: pip install pyarrow") from error
+    try:
+        table = parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"it is no Parquet file: {error}") from error
+    yield 0, table.column_names
+    for number, row in enumerate(
+        zip(*(column.to_pylist() for column in table.columns), strict=True), start=1
+    ):
+        yield number, ["" if cell is None else str(cell) for cell in row]
+
+
+def _parsed(text: str) -> float:
+    """A number, NaN if it is none."""
+    try:
+        return math.nan if "_" in text else float(text)
+    except ValueError:
+        return math.nan
+
+
+def _same(a: Sequence[float], b: Sequence[float]) -> bool:
+    return all(x == y or (math.isnan(x) and math.isnan(y)) for x, y in zip(a, b, strict=True))
+
+
+def _natural(name: str) -> tuple[float, str]:
+    """Numbers in their order, before words."""
+    return (float(name), "") if name.isdigit() else (math.inf, name)
+
+
+def _lines(at: Sequence[int]) -> str:
+    return (
+        f"line{'s' * (len(at) > 1)} " + ", ".join(map(str, at[:_SHOWN])) + (", …" if len(at) > _SHOWN else "")
+    )

@@ -1,0 +1,268 @@
+"""From a table with gaps to a Hamiltonian: the stages alone, and all of them together."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lie_sim import Hamiltonian, load_model
+from lie_sim.checkpoint import model_metadata
+from lie_sim.errors import ConfigError, DataError
+from lie_sim.fitting import (
+    Fit,
+    FitConfig,
+    Ledger,
+    ObservedTable,
+    Shooting,
+    ShootingTask,
+    Track,
+    fit,
+    read_table,
+    save_fit,
+)
+from lie_sim.fitting.gaps import Filled, longest_gap
+from lie_sim.fitting.segments import Segments
+from lie_sim.fitting.shooting import segment_tensors
+from lie_sim.fitting.units import units_of
+from lie_sim.fitting.windows import merged, windows_of
+from lie_sim.models.base import EnergyModel
+from lie_sim.neighbors import NeighbourMatrix
+from lie_sim.report import ReportData
+from lie_sim.state import Particles
+
+QUICK = FitConfig(imputer_steps=3, fit_steps=3, rounds=2, width=8, segment=8)
+EMPTY = Ledger(0, 0, 0, 0, {}, ())
+
+
+class Spring(EnergyModel):
+    """V = k/2 Σ_{i<j} |q_i − q_j|², of which k is learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_k = torch.nn.Parameter(torch.tensor(0.0, dtype=torch.float64))
+
+    def forward(self, q: Tensor, particles: Particles, neighbours: NeighbourMatrix | None = None) -> Tensor:
+        apart = (q[:, :, None] - q[:, None]).square().sum(-1)
+        return self.log_k.exp() * apart.sum(-1) / 4
+
+
+def pair(k: float = 2.0, noise: float = 0.0, count: int = 81, seed: int = 0) -> ObservedTable:
+    """Two particles on a spring, in two dimensions: both circle with ω² = 2k."""
+    t = np.linspace(0, 8, count)
+    angle = np.sqrt(2 * k) * t
+    x = np.stack([np.cos(angle), 0.5 * np.sin(angle)], axis=-1)
+    values = np.stack([x, -x], axis=1)
+    rng = np.random.default_rng(seed)
+    values = values + noise * rng.standard_normal(values.shape)
+    values[20:28, 0] = np.nan
+    values[rng.random(values.shape[:2]) < 0.1] = np.nan
+    track = Track("", 3 * t + 100, 10 * values)  # in other units
+    return ObservedTable((track,), ("a", "b"), 2, ("x", "y"), ("ms", "mm"), EMPTY)
+
+
+@pytest.fixture(scope="module")
+def found() -> tuple[ObservedTable, Fit]:
+    table = pair(noise=0.01)
+    return table, fit(table, QUICK)
+
+
+def test_units_make_numbers_of_size_one() -> None:
+    table = pair(noise=0.05, count=801)  # noise between neighbours is larger than their motion
+    units = units_of(table.tracks, 2)
+    assert units.length == pytest.approx(10 * np.sqrt(0.625 / 2), rel=0.1)
+    assert units.time == pytest.approx(3 / 2, rel=0.35)
+    with pytest.raises(DataError, match="nothing moves"):
+        units_of([Track("", np.arange(4.0), np.ones((4, 2, 2)))], 2)
+
+
+def test_windows_of_tracks_and_back() -> None:
+    tracks = [
+        Track("", np.arange(n, dtype=float), np.random.default_rng(n).normal(size=(n, 2, 1))) for n in (7, 11)
+    ]
+    windows = windows_of(tracks, 4, 3)
+    assert [(k, b) for k, b in zip(windows.tracks, windows.begins, strict=True)] == [
+        (0, 0), (0, 3), (1, 0), (1, 3), (1, 6), (1, 7),
+    ]  # fmt: skip
+    whole = merged(windows, [windows.seen.values], tracks)
+    for track, (values,) in zip(tracks, whole, strict=True):
+        np.testing.assert_array_equal(values, track.values)
+    edge = torch.arange(len(windows)).double()[:, None, None, None].expand(windows.seen.values.shape)
+    taken = merged(windows, [edge], tracks)[0][0][:, 0, 0]
+    assert taken.tolist() == [0, 0, 0, 0, 1, 1, 1]  # of two windows, the one that has it more central
+
+
+def test_segments_share_observations_and_know_who_follows() -> None:
+    tracks = [Track("", np.linspace(0, 1, n), np.ones((n, 2, 2))) for n in (9, 6)]
+    particles = Particles(masses=torch.tensor([[1.0, 2.0]], dtype=torch.float64))
+    segments = Segments(tracks, 2, particles, 4)
+    filled = [Filled(each.values, np.zeros_like(each.values)) for each in tracks]
+    data = segments.tensors(filled, 0.5, trusted=True)
+    assert data["next"].tolist() == [1, -1, 3, -1]
+    assert data["last"].tolist() == [4, 4, 4, 1]
+    counted = [float(data["weights"][rows].sum()) for rows in (slice(0, 2), slice(2, 4))]
+    assert counted == [9 * 4 * 4, 6 * 4 * 4], "each observation once, with 1/σ²"
+    assert segments.lasts.tolist() == [1, 3]
+
+
+def test_starts_are_read_off_what_was_filled_in() -> None:
+    t = np.linspace(0, 2, 21)
+    q = np.stack([1 + t - t**2, 3 * t], axis=-1)[:, None]
+    segments = Segments([Track("", t, q)], 2, Particles(masses=torch.full((1, 1), 2.0).double()), 10)
+    places, momenta = segments.starts([Filled(q, np.zeros_like(q))])
+    np.testing.assert_allclose(places[:, 0], [[1, 0], [1, 3]], atol=1e-12)
+    np.testing.assert_allclose(momenta[:, 0], [[2, 6], [-2, 6]], atol=1e-12)
+
+
+def test_shooting_finds_the_stiffness_and_the_gaps() -> None:
+    table = pair(k=2.0, noise=0.01)
+    units = units_of(table.tracks, 2)
+    track = table.tracks[0]
+    known = [Track("", track.times / units.time, track.values / units.length)]
+    particles = Particles(masses=torch.ones(1, 2, dtype=torch.float64))
+    segments = Segments(known, 2, particles, 16)
+    line = np.stack(
+        [
+            np.interp(known[0].times, known[0].times[np.isfinite(x)], x[np.isfinite(x)])
+            for x in known[0].values.reshape(81, 4).T
+        ],
+        -1,
+    )
+    filled = [Filled(line.reshape(81, 2, 2), np.full((81, 2, 2), 0.1))]
+    shooting = Shooting(Hamiltonian(Spring()), *segments.starts(filled))
+    task = ShootingTask(segments.tensors(filled, 0.02, trusted=True), joint=0.05, step_size=0.05)
+    batch = task.batch(torch.arange(len(task._train["last"])), torch.Generator())
+    optimizer = torch.optim.Adam(shooting.parameters(), lr=0.05)
+    for _ in range(150):
+        optimizer.zero_grad()
+        task.loss(shooting, batch).backward()
+        optimizer.step()
+    again, noise = segments.refilled(shooting, 0.02)
+    expected = 2.0 * (units.time / 3) ** 2
+    assert isinstance(shooting.hamiltonian.potential, Spring)
+    assert float(shooting.hamiltonian.potential.log_k.exp().detach()) == pytest.approx(expected, rel=0.02)
+    assert 0.01 < noise < 0.03
+    angle = 2.0 * (track.times - 100) / 3
+    truth = 10 / units.length * np.stack([np.cos(angle), 0.5 * np.sin(angle)], -1)
+    gap = slice(20, 28)
+    off = np.abs(again[0].values[gap, 0] - truth[gap]).max()
+    assert off < 0.05 < np.abs(line.reshape(81, 2, 2)[gap, 0] - truth[gap]).max()
+
+
+def test_what_was_filled_in_counts_by_its_scale() -> None:
+    x = torch.zeros(1, 3, 1, 1, dtype=torch.float64)
+    particles = Particles(masses=torch.ones(1, 1, dtype=torch.float64))
+    shooting = Shooting(Hamiltonian(Spring()), torch.ones(1, 1, 1).double(), torch.zeros(1, 1, 1).double())
+
+    def loss(weights: list[float]) -> float:
+        weighted = torch.tensor(weights, dtype=torch.float64).reshape(3, 1, 1)
+        data = segment_tensors(x[0], weighted, torch.arange(3.0).double(), particles, steps=2)
+        return float(ShootingTask(data, joint=1.0, step_size=1.0).validate(shooting)["validation_loss"])
+
+    assert loss([4.0, 4.0, 0.0]) == pytest.approx(4.0)
+    assert loss([4.0, 1.0, 0.0]) == pytest.approx(2.5)
+
+
+def test_longest_gap_is_between_observations() -> None:
+    values = np.full((9, 1, 1), np.nan)
+    values[[1, 2, 6], 0, 0] = 1.0
+    assert longest_gap([Track("", np.arange(9.0), values)]) == 3
+
+
+def test_everything_together(found: tuple[ObservedTable, Fit]) -> None:
+    table, fitted = found
+    track, seen = fitted.tracks[0], table.tracks[0]
+    end = track.fitted
+    assert end == 65
+    there = np.isfinite(seen.values[:end])
+    np.testing.assert_allclose(track.values[:end][there], seen.values[:end][there], rtol=1e-12)
+    assert np.isfinite(track.values[:end]).all()
+    assert ((track.scale[:end] > 0) == ~there).all()
+    assert track.future[0] == pytest.approx(seen.times[end - 1])
+    assert track.future[-1] == pytest.approx(seen.times[-1] + 0.5 * np.ptp(seen.times))
+    assert set(fitted.figures) == {"noise", "imputed", "forecast", "forecast_at_rest", "forecast_straight"}
+
+
+def test_what_was_held_out_is_not_seen(found: tuple[ObservedTable, Fit]) -> None:
+    table, before = found
+    values = table.tracks[0].values.copy()
+    values[before.tracks[0].fitted :] = 7.0
+    changed = replace(table, tracks=(replace(table.tracks[0], values=values),))
+    after = fit(changed, QUICK)
+    np.testing.assert_array_equal(after.tracks[0].forecast, before.tracks[0].forecast)
+    assert after.figures["forecast"] != before.figures["forecast"]
+
+
+def test_the_same_call_goes_on_and_ends_the_same(
+    tmp_path: Path, found: tuple[ObservedTable, Fit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, whole = found
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["lie_sim.fitting.fit"], "ShootingTask", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fit(table, QUICK, tmp_path / "run")
+    monkeypatch.undo()
+    resumed = fit(table, QUICK, tmp_path / "run")
+    np.testing.assert_array_equal(resumed.tracks[0].forecast, whole.tracks[0].forecast)
+    with pytest.raises(ConfigError, match="other options"):
+        fit(table, replace(QUICK, imputer_steps=4), tmp_path / "run")
+
+
+def test_files_can_be_read_back(found: tuple[ObservedTable, Fit], tmp_path: Path) -> None:
+    table, fitted = found
+    folder = save_fit(fitted, table, tmp_path / "out")
+    again = read_table(folder / "filled.csv")
+    assert (again.units, again.particles, again.measurements) == (("ms", "mm"), ("a", "b"), ("x", "y"))
+    end = fitted.tracks[0].fitted
+    np.testing.assert_array_equal(again.tracks[0].values, fitted.tracks[0].values[:end])
+    ahead = read_table(folder / "forecast.csv").tracks[0]
+    np.testing.assert_array_equal(ahead.values, fitted.tracks[0].forecast)
+    assert model_metadata(folder / "model")["units"]["length"] == [fitted.units.length, "mm"]
+    assert isinstance(load_model(folder / "model"), Hamiltonian)
+    facts = json.loads((folder / "fit.json").read_text())
+    assert facts["errors"] == fitted.figures
+    assert facts["masses"] == {"a": 1.0, "b": 1.0}
+    shown = ReportData.load(folder / "report_data.json") if (folder / "report_data.json").exists() else None
+    assert shown is None or shown.plots
+    assert "What became of every row" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"masses": (1.0, -1.0)}, "masses must be positive"),
+        ({"holdout": 1.0}, "holdout must be from 0 to 0.9"),
+        ({"noise": 0.0}, "noise must be positive"),
+        ({"rounds": 0}, "rounds must be at least 1"),
+        ({"window": 3}, "window must be at least 4"),
+    ],
+)
+def test_impossible_options(options: dict[str, float], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        replace(QUICK, **options)  # type: ignore[arg-type]
+
+
+def test_what_does_not_fit_is_named() -> None:
+    table = pair()
+    with pytest.raises(ConfigError, match=r"2 particles \(a, b\) and 3 masses"):
+        fit(table, replace(QUICK, masses=(1.0, 1.0, 1.0)))
+    short = replace(
+        table, tracks=(Track("", np.arange(4.0), np.random.default_rng(0).normal(size=(4, 2, 2))),)
+    )
+    with pytest.raises(DataError, match="the table has 4 times, 3 of them to fit: at least 4"):
+        fit(short, QUICK)
+    x, one = torch.zeros(3, 1, 1).double(), Particles(masses=torch.ones(1, 1).double())
+    task = ShootingTask(
+        segment_tensors(x, x + 1, torch.arange(3.0).double(), one, steps=2), joint=1.0, step_size=1.0
+    )
+    with pytest.raises(TypeError, match="for a Shooting, got Linear"):
+        task.validate(torch.nn.Linear(1, 1))

@@ -37,11 +37,8 @@ def report_of(fit: Fit, table: ObservedTable) -> ReportData:
     }
     if "forecast" in fit.figures:
         summary["error of the forecast (RMSE)"] = _with_unit(fit.figures["forecast"], length)
-    plots = [
-        _plot(fit, table, track, particle)
-        for track in fit.tracks[:_TRACKS]
-        for particle in _most_gappy(track)[:_PARTICLES]
-    ]
+    drawn = [(track, k) for track in fit.tracks[:_TRACKS] for k in _most_gappy(track)[:_PARTICLES]]
+    plots = [_plot(table, track, k, first=n == 0) for n, (track, k) in enumerate(drawn)]
     return ReportData(
         title="A Hamiltonian from observations",
         subtitle=f"{', '.join(table.particles[:6])}{', …' if len(table.particles) > 6 else ''}",
@@ -97,7 +94,7 @@ def _most_gappy(track: FittedTrack) -> list[int]:
     return [int(k) for k in np.argsort(-missing, kind="stable")]
 
 
-def _plot(fit: Fit, table: ObservedTable, track: FittedTrack, particle: int) -> Plot:
+def _plot(table: ObservedTable, track: FittedTrack, particle: int, *, first: bool) -> Plot:
     time, length = table.units
     end = track.fitted
     curves, bands = {}, {}
@@ -107,13 +104,15 @@ def _plot(fit: Fit, table: ObservedTable, track: FittedTrack, particle: int) -> 
     for m, name in enumerate(table.measurements[: table.dim]):
         curves[f"{name}, forecast"] = (track.future, track.forecast[:, particle, m])
     for m, name in enumerate(table.measurements[: table.dim]):
-        later = np.where(track.observed[end:, particle, m], track.values[end:, particle, m], np.nan)
-        if np.isfinite(later).any():
-            curves[f"{name}, observed later"] = (track.times[end:], later)
+        there = np.flatnonzero(track.observed[end:, particle, m])
+        if there.size:
+            part = slice(end, end + int(there[-1]) + 1)
+            later = np.where(track.observed[part, particle, m], track.values[part, particle, m], np.nan)
+            curves[f"{name}, observed later"] = (track.times[part], later)
     where = f" of trajectory {track.name}" if track.name else ""
     return Plot(
-        f"Particle {table.particles[particle]}{where}",
-        curves,
+        title=f"Particle {table.particles[particle]}{where}",
+        curves=curves,
         x_name="time",
         x_unit=time,
         y_name="position",
@@ -121,7 +120,7 @@ def _plot(fit: Fit, table: ObservedTable, track: FittedTrack, particle: int) -> 
         bands=bands,
         shaded={"filled in": _gaps(track, particle)},
         marks={"forecast begins": np.array([track.times[end - 1]])},
-        note=_NOTE,
+        note=_NOTE if first else "",
     )
 
 

@@ -180,6 +180,8 @@ def make_report() -> ReportData:
                 y_name="energy",
                 y_unit="meV",
                 marks={"harmonic": np.array([5.0, 11.0])},
+                bands={"fitted line": np.where(times > np.median(times), np.nan, 0.5)},
+                shaded={"heating": np.array([[0.0, 1.0], [2.0, 3.0]])},
                 note="Drift 0.",
             ),
             Plot("Drift", {"largest": (times, 1e-6 * times)}, x_name="time", logarithmic=True),

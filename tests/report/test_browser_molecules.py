@@ -147,6 +147,13 @@ def test_linear_plot_has_its_marks_and_reads_negative_values(
     chart = page.locator("[data-chart=plot-0]")
     assert chart.locator("path.curve").count() == 2
     assert chart.locator("path.marks").get_attribute("d").count("M") == 2
+    assert chart.locator("rect.shaded").count() == 2
+    assert chart.locator("path.band").get_attribute("d").count("M") == 1, "one unbroken part"
+    assert "heating" in chart.locator(".legend").inner_text()
+    before = chart.locator("path.band").count()
+    chart.locator(".legend button").nth(1).click()
+    assert (before, chart.locator("path.band").count()) == (1, 0), "a hidden curve has no band"
+    chart.locator(".legend button").nth(1).click()
     chart.locator(".plot").focus()
     page.keyboard.press("ArrowRight")
     text = chart.locator(".tooltip").inner_text()

@@ -20,7 +20,17 @@ def test_round_trip_of_all_parts() -> None:
     curves = {"a": (np.arange(3.0), np.array([1.0, np.nan, -2.0]))}
     data = ReportData(
         title="x",
-        plots=[Plot("Energy", curves, x_name="time", marks={"m": np.array([1.5])}, note="n")],
+        plots=[
+            Plot(
+                "Energy",
+                curves,
+                x_name="time",
+                marks={"m": np.array([1.5])},
+                bands={"a": np.array([0.1, np.nan, 0.2])},
+                shaded={"gap": np.array([[0.5, 1.5]])},
+                note="n",
+            )
+        ],
         molecules=[molecule(force_error=np.full((2, 3), np.nan)), molecule(facts={"a": "b"})],
         breakdown=[Table(["a", "b"], [["x", float("nan")], ["y", None], ["z", 1.0]], title="t", bar="b")],
         metrics={"mu_mae": "dipole MAE (D)"},
@@ -85,6 +95,9 @@ def test_molecules_that_do_not_fit_are_refused(changes, message: str) -> None:
 def test_plots_and_tables_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"curve 'a': both parts must have the shape \(T,\)"):
         Plot("x", {"a": (np.arange(3.0), np.arange(2.0))})
+    for bands in ({"b": np.ones(3)}, {"a": np.ones(2)}):
+        with pytest.raises(ValueError, match="must be of a curve, and as long"):
+            Plot("x", {"a": (np.arange(3.0), np.arange(3.0))}, bands=bands)
     with pytest.raises(ValueError, match=r"bar must be one of the columns \['a'\], got 'b'"):
         Table(["a"], [], bar="b")
     with pytest.raises(ValueError, match="unknown key 'mu_mae'"):

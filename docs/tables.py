@@ -14,6 +14,7 @@ from pathlib import Path
 from result_tables import (
     backbones,
     clusters,
+    gaps,
     integrators,
     interruptions,
     learning,
@@ -44,6 +45,7 @@ BLOCKS: Blocks = (
     | low_rank.BLOCKS
     | backbones.BLOCKS
     | time.BLOCKS
+    | gaps.BLOCKS
 )
 """In the order of the page."""
 

@@ -49,6 +49,7 @@ class CDSA(Imputer):
         inputs = 2 + len(NAMES) + 4 + 4 * count + (self.time.num_features if self.time is not None else 0)
         self.trunk = Trunk(config, inputs)
         self.direct = nn.Parameter(torch.zeros(count, inputs))
+        self.named = _NamedPlaces(config) if config.num_places else None
         self.read = nn.Linear(config.width, len(NAMES) + 2)
         nn.init.zeros_(self.read.weight)
         nn.init.zeros_(self.read.bias)
@@ -65,6 +66,8 @@ class CDSA(Imputer):
         x = self.trunk(inputs, times, seen.observed.any(-1).any(-1))
         mix, correction, log_scale = self.read(x).split([len(NAMES), 1, 1], dim=-1)
         direct = (inputs * self.direct).sum(-1)
+        if self.named is not None:
+            direct = direct + self.named(seen)
         found = (mix.softmax(-1) * simple).sum(-1) + direct + correction.squeeze(-1)
         return Imputed.of(seen, found, log_scale.squeeze(-1).clamp(-8, 4).exp())
 
@@ -72,6 +75,8 @@ class CDSA(Imputer):
         shape = seen.values.shape
         if shape[3] != self.config.num_measurements:
             raise ValueError(f"this model is for {self.config.num_measurements} measurements, got {shape[3]}")
+        if self.config.num_places not in (0, shape[2]):
+            raise ValueError(f"this model is for {self.config.num_places} places, got {shape[2]}")
         if self.config.window and shape[1] != self.config.window:
             raise ValueError(
                 f"landmarks of the time axis are for windows of {self.config.window} times, got {shape[1]}: cut the "
@@ -87,6 +92,29 @@ class CDSA(Imputer):
             features = self.time(seen.times)[:, :, None, None]
             parts.append(features.expand(*seen.values.shape, -1).to(simple))
         return torch.cat([part.to(simple) for part in parts], dim=-1)
+
+
+class _NamedPlaces(nn.Module):
+    """What each measurement of each place is told by those of the other places at the same time: a regression.
+
+    Args:
+        config: as of the model.
+    """
+
+    def __init__(self, config: CDSAConfig) -> None:
+        super().__init__()
+        places, count = config.num_places, config.num_measurements
+        self.weight = nn.Parameter(torch.zeros(places, count, places, 2 * count))
+        self.others: Tensor
+        self.register_buffer(
+            "others", ~torch.eye(places, dtype=torch.bool)[:, None, :, None], persistent=False
+        )
+
+    def forward(self, seen: Observations) -> Float[Tensor, "B T L M"]:
+        """A correction, 0 before any training."""
+        known = torch.cat([seen.known, seen.observed.to(seen.known)], dim=-1)
+        found: Tensor = torch.einsum("btkn,lmkn->btlm", known, self.weight * self.others)
+        return found
 
 
 def _at_the_same_time(

@@ -21,6 +21,8 @@ class CDSAConfig:
         landmarks: R of the time axis; 0 for attention between all times.
         window: T, fixed, where there are landmarks; 0 otherwise.
         dim: components of each measurement, where these are vectors; 0 where they are numbers.
+        num_places: L, fixed, where places are always the same, as stations are: each has weights of its own then. 0
+            where they are exchangeable, as particles are.
     """
 
     num_measurements: int
@@ -32,6 +34,7 @@ class CDSAConfig:
     landmarks: int = 0
     window: int = 0
     dim: int = 0
+    num_places: int = 0
 
     def __post_init__(self) -> None:
         if min(self.num_measurements, self.width, self.num_heads, self.num_layers) < 1:
@@ -44,6 +47,10 @@ class CDSAConfig:
             raise ValueError(
                 "landmarks belong to a fixed window: give both, or neither; got "
                 f"landmarks={self.landmarks} and window={self.window}"
+            )
+        if self.num_places < 0 or (self.num_places and self.dim):
+            raise ValueError(
+                f"particles are exchangeable: num_places={self.num_places} is for measurements that are numbers"
             )
         if self.dim < 0 or (self.dim and (self.num_measurements > 2 or self.landmarks)):
             raise ValueError(

@@ -177,9 +177,26 @@ def test_it_learns_what_no_simple_estimate_knows() -> None:
     assert found["mae"] < 0.8 * float(simple.min())
 
 
+def test_places_with_names_learn_who_says_what_of_whom() -> None:
+    """The first of three stations is the second less the third, which no mean of the others knows."""
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(160, 12, 3, 1, generator=draw)
+    x[:, :, 0] = x[:, :, 1] - x[:, :, 2]
+    seen = Observations.of(x, torch.arange(12.0).expand(160, -1))
+    task = ImputationTask(seen, seen, share=0.05, longest=8)
+    errors = {}
+    for places in (0, 3):
+        torch.manual_seed(0)
+        made = CDSA(replace(SMALL, num_measurements=1, num_places=places))
+        training = TrainingConfig(max_steps=120, batch_size=32, learning_rate=2e-2, validate_every=120)
+        errors[places] = task.validate(train(made, task, training, progress=False).module)["mae"]
+    assert errors[3] < 0.7 * errors[0], errors
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        ({"num_places": 3, "dim": 2}, "particles are exchangeable: num_places=3"),
         ({"width": 9}, "width=9 must be a multiple of num_heads=2"),
         ({"landmarks": 4}, "give both, or neither"),
         ({"unit_of_time": 0.0}, "unit_of_time must be positive"),
@@ -195,6 +212,8 @@ def test_what_does_not_fit_is_named() -> None:
     seen = windows()
     with pytest.raises(ValueError, match="for 3 measurements, got 2"):
         CDSA(replace(SMALL, num_measurements=3)).double()(seen)
+    with pytest.raises(ValueError, match="for 5 places, got 4"):
+        CDSA(replace(SMALL, num_places=5)).double()(seen)
     for options, says in (({"share": 0.0}, "share must be"), ({"longest": 13}, "longest must be from 0")):
         with pytest.raises(ValueError, match=says):
             ImputationTask(seen, seen, **options)

@@ -97,8 +97,8 @@ def _chosen(format: str | None, target: Path) -> str:
     ending = ENDINGS.get(target.suffix)
     if format is None and ending is None:
         raise ValueError(
-            f"the ending of {target} does not say in which format to write: {', '.join(ENDINGS)} do; otherwise name "
-            f"one of {', '.join(FORMATS)}"
+            f"the ending of {target} does not say in which format to write: {', '.join(ENDINGS)} do; otherwise give "
+            f"the format, one of {', '.join(FORMATS)}"
         )
     format = format or str(ending)
     if format not in FORMATS:

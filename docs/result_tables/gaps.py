@@ -30,6 +30,7 @@ FITS = {
     "masked": "what is there, gaps do not count",
     "spline": "gaps filled by cubic splines",
     "cdsa": "gaps filled by CDSA, counting by its error",
+    "starts": "the same, for the starts of segments only",
 }
 
 
@@ -69,7 +70,10 @@ def gappy_fit(result: Result) -> str:
         [label, number(figures[f"imputed_{name}"]), number(figures[f"rollout_{name}"])]
         for name, label in FITS.items()
     ]
-    closed = f"\nOf the distance between the second and the first, ours closes {100 * figures['gap_closed']:.0f} %.\n"
+    shares = (f"{100 * figures[name]:.0f} %" for name in ("gap_closed", "gap_closed_by_starts"))
+    closed = "\nOf the distance between the second and the first the last two close {} and {}.\n".format(
+        *shares
+    )
     header = ["what the fit is given", "error in the gaps", "error of rollouts"]
     return table(header, rows) + closed + source(result)
 

@@ -29,6 +29,7 @@ class FitOptions:
         config: options of the fit.
         out: folder to write: model, filled.csv, forecast.csv, fit.json, report.html.
         columns: which columns are what, where they have other names.
+        restart: begin again where the folder has a fit with other options, or to another table.
         check: only read the table, and say what became of every row.
         progress: show progress bars.
     """
@@ -37,6 +38,7 @@ class FitOptions:
     config: Inlined[FitConfig]
     columns: Columns
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/fit")
+    restart: bool = False
     check: bool = False
     progress: bool = True
 
@@ -53,15 +55,16 @@ def fit(argv: Sequence[str]) -> None:
         return
     begun = time.process_time()
     try:
-        found = fitted(table, options.config, options.out, progress=options.progress)
+        found = fitted(table, options.config, options.out, restart=options.restart, progress=options.progress)
     except (KeyboardInterrupt, TrainingInterrupted):
-        command = shlex.join(["lie-sim", "fit", *argv])
+        command = shlex.join(["lie-sim", "fit", *(word for word in argv if word != "--restart")])
         raise StoppedError(f"stopped; what was done is in {options.out}. To go on: {command}") from None
     save_fit(found, table, options.out)
     unit = f" ({table.units[1]})" if table.units[1] else ""
     names = {
-        "noise": f"noise of observed positions{unit}",
-        "imputed": f"error of what was filled in{unit}",
+        "noise": f"noise of positions, as assumed{unit}",
+        "residual": f"what the motion leaves of them{unit}",
+        "imputed": f"error of hidden positions, before the fit{unit}",
         "forecast": f"error of the forecast{unit}",
         "forecast_at_rest": "  if all stayed where they were",
         "forecast_straight": "  if all went straight on",

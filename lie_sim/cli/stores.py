@@ -26,6 +26,17 @@ from lie_sim.distributed import verify as check
 from lie_sim.distributed.journal import events
 from lie_sim.errors import DataError
 
+_EVENTS = {
+    "begin": "times begun",
+    "stop": "times stopped",
+    "retry": "retries",
+    "lost": "workers lost",
+    "duplicate": "computed twice",
+    "failed": "failed",
+    "quarantine": "set aside",
+}
+"""Events of a run, for people."""
+
 _RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DIR_OR_URL")]
 
 
@@ -102,8 +113,8 @@ def status(argv: Sequence[str]) -> None:
     for entry in events(run.folder):
         counts[entry.get("event", "")] = counts.get(entry.get("event", ""), 0) + 1
         last = entry if entry.get("event") in ("failed", "quarantine") else last
-    names = ("begin", "stop", "retry", "lost", "duplicate", "failed", "quarantine")
-    show([*describe(run).items(), *((name, counts[name]) for name in names if counts.get(name))])
+    happened = [(text, counts[name]) for name, text in _EVENTS.items() if counts.get(name)]
+    show([*describe(run).items(), *happened])
     if last is not None:
         print(f"last error: {last.get('error')}")
 
@@ -141,6 +152,7 @@ def verify(argv: Sequence[str]) -> None:
             "segments": found.segments,
             "missing": found.missing,
             "in quarantine": len(found.quarantined),
+            "sound": "yes" if found.sound else "no",
         }.items()
     )
     if not found.sound:

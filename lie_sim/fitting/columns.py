@@ -96,9 +96,6 @@ def layout_of(header: Sequence[str], columns: Columns) -> Layout:
         (('ms', 'cm'), [('x', 1.0), ('y', 0.1)])
     """
     names, units = zip(*(_named(cell) for cell in header), strict=True) if header else ((), ())
-    twice = sorted({name for name in names if name and names.count(name) > 1})
-    if twice:
-        raise DataError(f"the header has {', '.join(twice)} twice: give every column a name of its own")
     time = _one(names, columns.time, TIME_NAMES, "the time")
     particle = _one(names, columns.particle, PARTICLE_NAMES, "the particle")
     position = columns.position or tuple(name for name in POSITION_NAMES if name in names)
@@ -113,6 +110,12 @@ def layout_of(header: Sequence[str], columns: Columns) -> Layout:
             f"({', '.join(velocity)}): both need the same components"
         )
     trajectory = columns.trajectory or ("trajectory" if "trajectory" in names else None)
+    asked = [names[time], names[particle], *position, *velocity, *([trajectory] if trajectory else [])]
+    twice = sorted({name for name in asked if names.count(name) > 1})
+    if twice:
+        raise DataError(f"the header has {', '.join(twice)} twice: give every column a name of its own")
+    if len(set(asked)) < len(asked):
+        raise DataError(f"a column stands for two things: {', '.join(asked)}")
     places = [_place(names, name) for name in (*position, *velocity)]
     measured, declared = _in_one_unit(names, units, places, time, len(position))
     return Layout(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from lie_sim.errors import ConfigError
@@ -16,7 +17,7 @@ class FitConfig:
         distinct: whether particles differ in more than their mass; each then has a kind of its own.
         holdout: part of the time of every track, at its end, that is not fitted but compared with the forecast.
         forecast: time that is forecast beyond the end, in parts of the time that was observed.
-        window: times that are looked at together when gaps are filled.
+        window: times that are looked at together when gaps are filled; more where gaps are longer than a quarter of it.
         segment: intervals of a segment of the shooting.
         noise: of observed positions, in the unit of length; None to estimate it.
         imputer_steps: training steps of the model that fills gaps.
@@ -40,13 +41,13 @@ class FitConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.masses or min(self.masses) <= 0:
+        if not self.masses or not all(0 < mass < math.inf for mass in self.masses):
             raise ConfigError(f"masses must be positive, got {self.masses}")
-        if not 0 <= self.holdout <= 0.9 or self.forecast < 0:
+        if not 0 <= self.holdout <= 0.9 or not 0 <= self.forecast < math.inf:
             raise ConfigError(
                 f"holdout must be from 0 to 0.9 and forecast not negative, got {self.holdout} and {self.forecast}"
             )
-        if self.noise is not None and self.noise <= 0:
+        if self.noise is not None and not 0 < self.noise < math.inf:
             raise ConfigError(f"noise must be positive, got {self.noise}")
         for name in ("segment", "imputer_steps", "fit_steps", "rounds", "width"):
             if getattr(self, name) < 1:

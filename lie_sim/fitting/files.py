@@ -2,9 +2,9 @@
 
 model/           the Hamiltonian, in its own units, which its metadata tell
 filled.csv       every value of the fitted part, with the error to expect; 0 where it was observed
-forecast.csv     what comes after
+forecast.csv     the motion from the last fitted time on
 fit.json         errors, units, and what became of every row of the table
-report.html      the same to look at
+report.html      the same to look at; its plots are in figures/
 """
 
 from __future__ import annotations

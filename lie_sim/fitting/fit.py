@@ -12,6 +12,7 @@ Shape letters: T times, N particles, d space dimension, M measurements, S segmen
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,9 @@ from lie_sim.models import LieTransformer
 from lie_sim.state import Particles
 from lie_sim.training import TrainingConfig, train
 
+_FEWEST = 3
+"""Positions of a particle in the fitted part of each track."""
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -42,9 +46,10 @@ class Fit:
         units: s and τ.
         particles: one system of them, with these masses.
         tracks: filled in and forecast.
-        figures: errors, in the unit of length: ``noise``, ``imputed`` (of hidden observations, as filled in before the
-            fit), ``forecast`` and its rivals ``forecast_at_rest`` and ``forecast_straight`` (root mean square over what
-            was held out).
+        figures: errors, in the unit of length: ``noise`` of observed positions as it was assumed; ``residual``, the
+            root mean square of what the motion leaves of them; ``imputed``, mean absolute error of positions that were
+            hidden from attention, before the fit; ``forecast`` and its rivals ``forecast_at_rest`` and
+            ``forecast_straight``, root mean square over what was held out.
     """
 
     hamiltonian: Hamiltonian
@@ -59,6 +64,7 @@ def fit(
     config: FitConfig | None = None,
     run: str | Path | None = None,
     *,
+    restart: bool = False,
     progress: bool = False,
 ) -> Fit:
     """Fit a closed system: particles that act on each other, without friction and without forces from outside.
@@ -67,11 +73,13 @@ def fit(
         table: what was observed.
         config: options.
         run: folder where the stages are kept; the same call goes on after an interruption.
+        restart: begin again where the folder has stages of another fit.
         progress: show bars.
 
     Raises:
-        ConfigError: there are not as many masses as particles, or the folder is of another fit.
-        DataError: nothing moves, or tracks are too short.
+        ConfigError: there are not as many masses as particles, or the folder is of a fit with other options.
+        CheckpointError: the folder is of a fit to other data.
+        DataError: nothing moves, tracks are too short, or a particle is hardly seen in the fitted part.
 
     Example:
         >>> import numpy as np
@@ -86,10 +94,18 @@ def fit(
     """
     config = config or FitConfig()
     folder = None if run is None else Path(run)
+    if folder is not None and restart:
+        shutil.rmtree(folder / "stages", ignore_errors=True)
+    hamiltonian = _hamiltonian(table, config)
     particles, ends = _particles(table, config), [_end(each, config) for each in table.tracks]
-    units = units_of([_part(each, end) for each, end in zip(table.tracks, ends, strict=True)], table.dim)
+    parts = [_part(each, end) for each, end in zip(table.tracks, ends, strict=True)]
+    _check_seen(parts, table)
+    units = units_of(parts, table.dim)
     factors = units.factors(table.dim, velocities=table.has_velocities)
-    scaled = [Track(each.name, each.times / units.time, each.values / factors) for each in table.tracks]
+    scaled = [
+        Track(each.name, (each.times - each.times[0]) / units.time, each.values / factors)
+        for each in table.tracks
+    ]
     known = [_part(each, end) for each, end in zip(scaled, ends, strict=True)]
     training = TrainingConfig(
         max_steps=config.imputer_steps,
@@ -99,7 +115,7 @@ def fit(
         ema_decay=0.98,
         seed=config.seed,
     )
-    imputer, errors = fitted_imputer(
+    imputer, hidden_error = fitted_imputer(
         known,
         table.dim,
         window=config.window,
@@ -110,7 +126,6 @@ def fit(
     filled = fill(imputer, known, window=config.window)
     noise = config.noise / units.length if config.noise is not None else _noise(known, table.dim)
     segments = Segments(known, table.dim, particles, config.segment)
-    hamiltonian = _hamiltonian(table, config)
     for number in range(config.rounds):
         shooting = Shooting(hamiltonian, *segments.starts(filled))
         task = ShootingTask(
@@ -120,14 +135,18 @@ def fit(
         )
         chosen = _shooting_options(config, number)
         train(shooting, task, chosen, _stage(folder, f"round{number}"), progress=progress)
-        filled, noise = segments.refilled(shooting, noise)
+        filled, residual = segments.refilled(shooting)
+        if config.noise is None:
+            noise = min(max(residual, 1e-4), noise)
     tracks, errors_ahead = forecasts(segments, shooting, scaled, filled, config.forecast)
-    figures = {"noise": noise, "imputed": errors["mae"], **errors_ahead}
+    figures = {"noise": noise, "residual": residual, "imputed": hidden_error, **errors_ahead}
     return Fit(
         hamiltonian.requires_grad_(False),
         units,
         particles,
-        tuple(each.in_units(units.time, factors) for each in tracks),
+        tuple(
+            each.in_units(seen, units.time, factors) for each, seen in zip(tracks, table.tracks, strict=True)
+        ),
         {name: units.length * value for name, value in figures.items()},
     )
 
@@ -173,6 +192,19 @@ def _end(track: Track, config: FitConfig) -> int:
         where = f"trajectory {track.name}" if track.name else "the table"
         raise DataError(f"{where} has {len(track.times)} times, {end} of them to fit: at least 4 are needed")
     return end
+
+
+def _check_seen(parts: Sequence[Track], table: ObservedTable) -> None:
+    """Refuse particles that the fitted part hardly shows."""
+    for part in parts:
+        seen = np.isfinite(part.values[..., : table.dim]).all(-1).sum(0)
+        few = [name for name, count in zip(table.particles, seen.tolist(), strict=True) if count < _FEWEST]
+        if few:
+            where = f" of trajectory {part.name}" if part.name else ""
+            raise DataError(
+                f"{', '.join(few)} {'are' if len(few) > 1 else 'is'} seen less than {_FEWEST} times in the fitted part"
+                f"{where}: leave {'them' if len(few) > 1 else 'it'} out, or hold less out"
+            )
 
 
 def _part(track: Track, end: int) -> Track:

@@ -12,10 +12,13 @@ import numpy as np
 import torch
 
 from lie_sim.fitting.gaps import Filled
-from lie_sim.fitting.segments import Segments
+from lie_sim.fitting.segments import Segments, spacing
 from lie_sim.fitting.shooting import Shooting
 from lie_sim.fitting.table import Track
 from lie_sim.integrators import odeint
+
+_SLOPE_TIMES = 4
+"""Of the fitted part, at its end, from which those that go straight on have their velocity."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +45,25 @@ class FittedTrack:
     future: np.ndarray
     forecast: np.ndarray
 
-    def in_units(self, time: float, factors: np.ndarray) -> FittedTrack:
-        """The same in larger numbers.
+    def in_units(self, seen: Track, time: float, factors: np.ndarray) -> FittedTrack:
+        """The same in the units of the table; what was observed is as it was observed, to the bit.
 
         Args:
+            seen: the track as it was read.
             time: τ.
             factors: of the measurements, shape (M,).
         """
+        held = len(self.times) - self.fitted
+        future = self.future * time + seen.times[0]
+        future[: held + 1] = seen.times[self.fitted - 1 :]
         return FittedTrack(
             self.name,
-            self.times * time,
+            seen.times,
             self.observed,
-            self.values * factors,
+            np.where(self.observed, seen.values, self.values * factors),
             self.scale * factors,
             self.fitted,
-            self.future * time,
+            future,
             self.forecast * factors,
         )
 
@@ -91,9 +98,9 @@ def forecasts(
 
 def _future(track: Track, end: int, beyond: float) -> np.ndarray:
     """Times from the last fitted one on: those that were held out, then some more."""
-    spacing = float(np.median(np.diff(track.times)))
-    count = round(beyond * (track.times[-1] - track.times[0]) / spacing)
-    return np.concatenate([track.times[end - 1 :], track.times[-1] + spacing * np.arange(1, count + 1)])
+    step = spacing(track)
+    count = round(beyond * (track.times[-1] - track.times[0]) / step)
+    return np.concatenate([track.times[end - 1 :], track.times[-1] + step * np.arange(1, count + 1)])
 
 
 @torch.no_grad()
@@ -103,8 +110,7 @@ def _motions(segments: Segments, shooting: Shooting, futures: Sequence[np.ndarra
     length = max(map(len, futures))
     for track, count, future in zip(segments.tracks, segments.counts, futures, strict=True):
         begin = track.times[(count - 1) * segments.steps]
-        spacing = float(np.median(np.diff(track.times)))
-        more = future[-1] + spacing * np.arange(
+        more = future[-1] + spacing(track) * np.arange(
             1, length - len(future) + 1
         )  # all together, so none may be shorter
         times.append(np.concatenate([[begin], future, more]))
@@ -127,13 +133,17 @@ def _errors(tracks: Sequence[FittedTrack], dim: int) -> dict[str, float]:
         if not held:
             continue
         true = np.where(track.observed[end + 1 :], track.values[end + 1 :], np.nan)[..., :dim]
-        last, ahead = track.forecast[0, :, :dim], track.times[end + 1 :, None, None] - track.times[end]
-        velocity = (track.forecast[1, :, :dim] - last) / (track.future[1] - track.future[0])
+        near = slice(max(0, end + 1 - _SLOPE_TIMES), end + 1)
+        t, q = track.times[near] - track.times[end], track.values[near, :, :dim]
+        last, ahead = q[-1], track.times[end + 1 :, None, None] - track.times[end]
+        velocity = np.polynomial.polynomial.polyfit(t, q.reshape(len(t), -1), 1)[1].reshape(q.shape[1:])
         for name, guess in (
             ("forecast", track.forecast[1 : held + 1, :, :dim]),
             ("forecast_at_rest", last),
             ("forecast_straight", last + ahead * velocity),
         ):
-            off[name].append((guess - true).ravel())
+            off[name].append(
+                (guess - true)[np.isfinite(true)]
+            )  # a guess that is not finite has no finite error
     joined = {name: np.concatenate(parts) for name, parts in off.items() if parts}
-    return {name: float(np.sqrt(np.nanmean(x**2))) for name, x in joined.items() if np.isfinite(x).any()}
+    return {name: float(np.sqrt(np.mean(x**2))) for name, x in joined.items() if x.size}

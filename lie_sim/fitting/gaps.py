@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lie_sim.fitting.table import Track
 from lie_sim.fitting.windows import Windows, merged, windows_of
@@ -19,6 +20,8 @@ from lie_sim.training import TrainingConfig, train
 
 _VALIDATION = 0.15
 """Share of the windows that choose the weights."""
+_AT_ONCE = 64
+"""Windows that are estimated together: it bounds the memory."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def fitted_imputer(
     training: TrainingConfig,
     run: Path | None = None,
     progress: bool = False,
-) -> tuple[Imputer, dict[str, float]]:
+) -> tuple[Imputer, float]:
     """A model that was asked for observations that were hidden from it.
 
     What is hidden is like what is missing: single vectors, as many as are missing, and particles for as long as the
@@ -66,16 +69,18 @@ def fitted_imputer(
     Args:
         tracks: in units of their spread and pace.
         dim: components of a position.
-        window: times that are looked at together; shorter where a track is.
+        window: times that are looked at together, but at least four times the longest gap; shorter only if all tracks
+            are. Shorter tracks are not learned from.
         training: of the model.
         run: folder where it is kept, to go on after an interruption.
         progress: show a bar.
 
     Returns:
-        The model, and its errors on windows that it did not learn from.
+        The model, and the mean absolute error of positions that were hidden from it, in windows that it did not learn
+        from if there are enough of them.
     """
-    length = min(window, *(len(each.times) for each in tracks))
-    windows = windows_of(tracks, length, max(1, length // 2))
+    length = _length(tracks, window)
+    windows = windows_of([each for each in tracks if len(each.times) >= length], length, max(1, length // 2))
     known, held = _split(windows)
     observed = windows.seen.observed
     missing = 1 - float(observed.float().mean())
@@ -90,9 +95,10 @@ def fitted_imputer(
     model = build_imputer(CDSAConfig(tracks[0].values.shape[-1] // dim, width=16, num_layers=1, dim=dim))
     found = train(model.to(training.torch_dtype()), task, training, run, progress=progress).module
     assert isinstance(found, Imputer)
-    return found.requires_grad_(False), task.to(
-        dtype=training.torch_dtype(), device=torch.device("cpu")
-    ).validate(found)
+    found = found.requires_grad_(False)
+    hidden = task.hidden(held.observed, torch.Generator().manual_seed(training.seed))
+    off = (_estimates(found, held.hiding(hidden))[0] - held.values)[..., :dim][hidden[..., :dim]]
+    return found, float(off.abs().mean()) if off.numel() else 0.0
 
 
 def _split(windows: Windows) -> tuple[Observations, Observations]:
@@ -114,16 +120,30 @@ def fill(model: Imputer, tracks: Sequence[Track], *, window: int) -> list[Filled
         tracks: in units of their spread and pace.
         window: as in :func:`fitted_imputer`.
     """
-    length = min(window, *(len(each.times) for each in tracks))
-    windows = windows_of(tracks, length, max(1, length // 4))
-    dtype = next(model.parameters()).dtype
-    seen = windows.seen
-    with torch.no_grad():
-        passed = (seen.times - seen.times[:, :1]).to(dtype)
-        found = model(Observations(seen.values.to(dtype), seen.observed, passed))
-    whole = merged(windows, [found.estimated.double(), found.estimated_scale.double()], tracks)
     filled = []
-    for track, (estimated, scale) in zip(tracks, whole, strict=True):
+    for track in tracks:
+        length = min(_length(tracks, window), len(track.times))
+        windows = windows_of([track], length, max(1, length // 4))
+        estimated, scale = merged(windows, _estimates(model, windows.seen), [track])[0]
         there = np.isfinite(track.values)
         filled.append(Filled(np.where(there, track.values, estimated), np.where(there, 0.0, scale)))
     return filled
+
+
+def _length(tracks: Sequence[Track], window: int) -> int:
+    """Of windows: as asked, but gaps should be no longer than a quarter of them."""
+    return min(max(window, 4 * longest_gap(tracks)), max(len(each.times) for each in tracks))
+
+
+@torch.no_grad()
+def _estimates(model: Imputer, seen: Observations) -> list[Tensor]:
+    """Estimates of all entries and their scales, a few windows at a time."""
+    dtype = next(model.parameters()).dtype
+    parts = []
+    for begin in range(0, len(seen.values), _AT_ONCE):
+        rows = slice(begin, begin + _AT_ONCE)
+        found = model(
+            Observations(seen.values[rows].to(dtype), seen.observed[rows], seen.times[rows].to(dtype))
+        )
+        parts.append((found.estimated.double(), found.estimated_scale.double()))
+    return [torch.cat(each) for each in zip(*parts, strict=True)]

@@ -74,8 +74,9 @@ def _rows(table: ObservedTable) -> Table:
 
 def _errors(fit: Fit, length: str) -> Table:
     names = {
-        "noise": "noise of observed positions",
-        "imputed": "what was hidden from attention, as filled in (mean absolute)",
+        "noise": "noise of observed positions, as it was assumed",
+        "residual": "what the fitted motion leaves of them",
+        "imputed": "positions that were hidden from attention, before the fit (mean absolute)",
         "forecast": "forecast of what was held out",
         "forecast_at_rest": "staying where it was",
         "forecast_straight": "going straight on",

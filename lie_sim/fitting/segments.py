@@ -33,8 +33,7 @@ class Segments:
     def __init__(self, tracks: Sequence[Track], dim: int, particles: Particles, steps: int) -> None:
         self.tracks, self.dim, self.particles, self.steps = tuple(tracks), dim, particles, steps
         self.counts = [-(-(len(each.times) - 1) // steps) for each in tracks]
-        spacing = np.median(np.concatenate([np.diff(each.times) for each in tracks]))
-        self.step_size = min(0.1, float(spacing))
+        self.step_size = min(0.1, float(np.median([spacing(each) for each in tracks])))
         """Of the integrator: the spacing of the observations, but no more than a tenth of the unit of time."""
 
     @property
@@ -88,15 +87,10 @@ class Segments:
             found.append(line[: len(track.times)])
         return found
 
-    def refilled(self, shooting: Shooting, noise: float) -> tuple[list[Filled], float]:
-        """Gaps as the motion fills them, and the root mean square of what is left of observed positions.
-
-        Args:
-            shooting: fitted.
-            noise: as it was assumed; what is left is taken to be no more than twice that.
-        """
+    def refilled(self, shooting: Shooting) -> tuple[list[Filled], float]:
+        """Gaps as the motion fills them, and the root mean square of what is left of observed positions."""
         blank = [Filled(np.zeros_like(each.values), np.zeros_like(each.values)) for each in self.tracks]
-        lines = self.moved(shooting, self.tensors(blank, noise, trusted=False)["times"])
+        lines = self.moved(shooting, self.tensors(blank, 1.0, trusted=False)["times"])
         off = [(line - each.values)[..., : self.dim] for line, each in zip(lines, self.tracks, strict=True)]
         left = float(np.sqrt(np.nanmean(np.concatenate([x.ravel() for x in off]) ** 2)))
         filled = []
@@ -104,7 +98,19 @@ class Segments:
             there = np.isfinite(track.values)
             scale = np.where(there, 0.0, left / np.sqrt(2))
             filled.append(Filled(np.where(there, track.values, line), scale))
-        return filled, min(max(left, 1e-4), 2 * noise)
+        return filled, left
+
+
+def spacing(track: Track) -> float:
+    """Median time between two observations of the same particle: particles may be seen at times of their own.
+
+    Example:
+        >>> x = np.array([[1, np.nan], [np.nan, 1], [1, np.nan], [np.nan, 1]])[..., None]
+        >>> spacing(Track("", np.array([0.0, 0.1, 1.0, 1.1]), x))
+        1.0
+    """
+    seen = np.isfinite(track.values).any(-1).T
+    return float(np.median(np.concatenate([np.diff(track.times[there]) for there in seen])))
 
 
 def _line(times: np.ndarray, q: np.ndarray, at: int) -> tuple[np.ndarray, np.ndarray]:

@@ -26,6 +26,8 @@ from lie_sim.fitting.columns import Columns, Layout, layout_of
 MISSING = frozenset({"", "na", "nan", "n/a", "null", "none", "-"})
 """What an empty cell may say, in small letters."""
 _SHOWN = 6
+_JITTER = 1e-12
+"""Of the largest time: a few roundings of a double."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ class _Reading:
     empty: int = 0
     in_order: bool = True
     cells: dict[Key, tuple[float, ...]] = field(default_factory=dict)
-    lines: dict[Key, int] = field(default_factory=dict)
+    lines: dict[Key, list[int]] = field(default_factory=dict)
     refused: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     no_numbers: defaultdict[str, list[tuple[str, int]]] = field(default_factory=lambda: defaultdict(list))
 
@@ -179,15 +181,18 @@ class _Reading:
         if len(row) <= needed:
             raise ValueError(f"fewer than {needed + 1} cells")
         particle = row[layout.particle].strip()
-        if particle.lower() in MISSING:
+        if not particle:  # Na may be sodium
             raise ValueError("no particle is named")
+        trajectory = "" if layout.trajectory is None else row[layout.trajectory].strip()
+        if layout.trajectory is not None and not trajectory:
+            raise ValueError("no trajectory is named")
         text = row[layout.time].strip()
         if text.lower() in MISSING:
             raise ValueError("the time is missing")
         time = _parsed(text)
         if not math.isfinite(time):
             raise ValueError("the time is no number")
-        return ("" if layout.trajectory is None else row[layout.trajectory].strip(), time, particle)
+        return trajectory, time, particle
 
     def _number(self, name: str, text: str, line: int) -> float:
         text = text.strip()
@@ -203,20 +208,24 @@ class _Reading:
         if all(map(math.isnan, values)):
             self.empty += 1
         elif key not in self.lines:
-            self.cells[key], self.lines[key] = values, line
-        elif key not in self.cells or not _same(self.cells[key], values):  # which of them is right?
-            first = [self.lines[key]] if key in self.cells else []
-            self.cells.pop(key, None)
+            self.cells[key], self.lines[key] = values, [line]
+        elif (
+            key not in self.cells or (joined := _joined(self.cells[key], values)) is None
+        ):  # which one is right?
+            first = self.lines[key] if self.cells.pop(key, None) else []
             self.refused["the same particle at the same time, with other numbers"] += [*first, line]
-        else:
+        elif _says_nothing_new(self.cells[key], values):
             self.copies += 1
+        else:
+            self.cells[key] = joined
+            self.lines[key].append(line)
 
     def leave_out_singles(self) -> None:
         """Refuse particles that are there only once."""
         seen = Counter((trajectory, particle) for trajectory, _, particle in self.cells)
         for key in [each for each in self.cells if seen[each[0], each[2]] == 1]:
             del self.cells[key]
-            self.refused["its particle is there only once, which shows no motion"].append(self.lines[key])
+            self.refused["its particle is there only once, which shows no motion"] += self.lines[key]
 
     def ledger(self, notes: Sequence[str]) -> Ledger:
         """What became of every row."""
@@ -230,7 +239,8 @@ class _Reading:
         if not self.in_order:
             said.append("rows are not in the order of time: sorted")
         refused = {why: tuple(sorted(lines)) for why, lines in self.refused.items()}
-        return Ledger(self.rows, len(self.cells), self.copies, self.empty, refused, (*said, *notes))
+        used = sum(len(self.lines[key]) for key in self.cells)
+        return Ledger(self.rows, used, self.copies, self.empty, refused, (*said, *notes))
 
 
 def _assembled(layout: Layout, reading: _Reading) -> ObservedTable:
@@ -245,9 +255,11 @@ def _assembled(layout: Layout, reading: _Reading) -> ObservedTable:
         lacking = sorted(set(particles) - {particle for _, particle in rows}, key=_natural)
         if lacking:
             raise DataError(
-                f"trajectory {name} has no particle {', '.join(lacking)}: all need the same particles"
+                f"trajectory {name} has less than two rows of particle {', '.join(lacking)}: all trajectories "
+                "need the same particles"
             )
     count = len(layout.measured)
+    by_track.update({name: _without_jitter(rows) for name, rows in by_track.items()})
     tracks = [_track(name, by_track[name], particles, count) for name in sorted(by_track, key=_natural)]
     kept, notes = _measured(layout, tracks)
     return ObservedTable(
@@ -290,9 +302,9 @@ def _csv(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
     """Lines and their cells, without blank lines."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
+            first = next((line for line in file if line.strip()), "")
             file.seek(0)
-            reader = csv.reader(file, delimiter=max(",;\t", key=first.count))
+            reader = csv.reader(file, delimiter=max(",;\t", key=first.count), skipinitialspace=True)
             yield from ((reader.line_num, row) for row in reader if row)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"it is no table in UTF-8: {error}") from error
@@ -323,13 +335,46 @@ def _parsed(text: str) -> float:
         return math.nan
 
 
-def _same(a: Sequence[float], b: Sequence[float]) -> bool:
-    return all(x == y or (math.isnan(x) and math.isnan(y)) for x, y in zip(a, b, strict=True))
+def _joined(a: Sequence[float], b: Sequence[float]) -> tuple[float, ...] | None:
+    """What two rows of a particle at a time say together; None if they contradict each other.
+
+    Example:
+        >>> _joined((1.0, math.nan), (1.0, 2.0)), _joined((1.0, math.nan), (3.0, math.nan))
+        ((1.0, 2.0), None)
+    """
+    pairs = list(zip(a, b, strict=True))
+    if any(x != y and not math.isnan(x) and not math.isnan(y) for x, y in pairs):
+        return None
+    return tuple(y if math.isnan(x) else x for x, y in pairs)
+
+
+def _says_nothing_new(known: Sequence[float], values: Sequence[float]) -> bool:
+    return all(math.isnan(y) or not math.isnan(x) for x, y in zip(known, values, strict=True))
+
+
+def _without_jitter(
+    rows: Mapping[tuple[float, str], tuple[float, ...]],
+) -> dict[tuple[float, str], tuple[float, ...]]:
+    """Times that differ by rounding, of different particles, are one.
+
+    Example:
+        >>> [time for time, _ in _without_jitter({(0.3, "a"): (1.0,), (0.30000000000000004, "b"): (2.0,)})]
+        [0.3, 0.3]
+    """
+    times = sorted({time for time, _ in rows})
+    tolerance = _JITTER * max(abs(times[0]), abs(times[-1]))
+    first: dict[float, float] = {}
+    begun = -math.inf
+    for time in times:
+        begun = begun if time - begun <= tolerance else time
+        first[time] = begun
+    found = {(first[time], particle): row for (time, particle), row in rows.items()}
+    return found if len(found) == len(rows) else dict(rows)
 
 
 def _natural(name: str) -> tuple[float, str]:
     """Numbers in their order, before words."""
-    return (float(name), "") if name.isdigit() else (math.inf, name)
+    return (int(name), name) if name.isascii() and name.isdecimal() else (math.inf, name)
 
 
 def _lines(at: Sequence[int]) -> str:

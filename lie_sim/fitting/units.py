@@ -68,12 +68,14 @@ def _speed(tracks: Sequence[Track], dim: int, length: float) -> float:
     Without velocities, over the shortest time in which positions change by half of their spread: over shorter ones the
     noise of observations may be larger than the motion.
     """
-    if tracks[0].values.shape[-1] > dim:
-        return float(np.sqrt(np.nanmean(np.concatenate([x.values[..., dim:].ravel() for x in tracks]) ** 2)))
+    velocities = np.concatenate([each.values[..., dim:].ravel() for each in tracks])
+    velocities = velocities[np.isfinite(velocities)]
+    if np.any(velocities):
+        return float(np.sqrt(np.mean(velocities**2)))
     series = [
         (track.times[there], column[there])
         for track in tracks
-        for column in track.values.reshape(len(track.times), -1).T
+        for column in track.values[..., :dim].reshape(len(track.times), -1).T
         if (there := np.isfinite(column)).sum() > 1
     ]
     lag, longest = 1, max(len(t) for t, _ in series)

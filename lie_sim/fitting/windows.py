@@ -21,7 +21,7 @@ class Windows:
     """Parts of tracks.
 
     Args:
-        seen: their observations, shape (B, W, N, M).
+        seen: their observations, shape (B, W, N, M); times are counted from the first of each window.
         tracks: which track each is of, length B.
         begins: index of its first time there, length B.
     """
@@ -61,7 +61,9 @@ def windows_of(tracks: Sequence[Track], length: int, stride: int) -> Windows:
         last = len(track.times) - length
         places += [(number, begin) for begin in [*range(0, last, stride), last]]
     values = torch.stack([torch.from_numpy(tracks[k].values[b : b + length]) for k, b in places])
-    times = torch.stack([torch.from_numpy(tracks[k].times[b : b + length]) for k, b in places])
+    times = torch.stack(
+        [torch.from_numpy(tracks[k].times[b : b + length] - tracks[k].times[b]) for k, b in places]
+    )
     return Windows(Observations.of(values, times), tuple(k for k, _ in places), tuple(b for _, b in places))
 
 

@@ -43,14 +43,15 @@ def test_simulate_and_look(lie_sim: Command, tmp_path: Path) -> None:
     )
     lines = lie_sim("status", folder).out.splitlines()
     begins = {found.end() for line in lines if (found := re.match(r".*?\s{2,}(?=\S)", line))}
-    assert ("begin" in lines[-1], len(begins)) == (True, 1), lines
+    assert ("times begun" in lines[-1], len(begins)) == (True, 1), lines
     for words in (["status"], ["watch", "--every", 0.01], ["resume", "--no-progress"]):
         seen = lie_sim(words[0], folder, *words[1:])
         assert seen.code == 0
         assert "10" in seen.out
     done = lie_sim("resume", folder, "--address", "127.0.0.1:1")  # nothing is left to do
     assert (done.code, done.err) == (0, "")
-    assert lie_sim("verify", folder).code == 0
+    verified = lie_sim("verify", folder)
+    assert (verified.code, verified.out.splitlines()[-1].split()) == (0, ["sound", "yes"])
     assert lie_sim("compact", folder).out == "3 of 3 chunks are packed\n"
     assert lie_sim("export", folder, tmp_path / "xyz", "--format", "extxyz", "--trajectories", 2, 7).code == 0
     assert [path.name for path in sorted((tmp_path / "xyz").iterdir())] == ["000002.extxyz", "000007.extxyz"]

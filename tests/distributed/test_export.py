@@ -85,7 +85,7 @@ def test_the_ending_says_the_format(run: Run, ending: str, format: str, tmp_path
 
 def test_an_ending_that_says_nothing_is_refused(run: Run, tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"out.xyz does not say .* name one of zarr, parquet, h5md, extxyz, traj"
+        ValueError, match=r"out.xyz does not say .* give the format, one of zarr, parquet, h5md, extxyz, traj"
     ):
         export(run, tmp_path / "out.xyz")
 

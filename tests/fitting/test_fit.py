@@ -27,7 +27,8 @@ from lie_sim.fitting import (
     read_table,
     save_fit,
 )
-from lie_sim.fitting.gaps import Filled, longest_gap
+from lie_sim.fitting.forecast import FittedTrack, _errors
+from lie_sim.fitting.gaps import Filled, _length, fill, fitted_imputer, longest_gap
 from lie_sim.fitting.segments import Segments
 from lie_sim.fitting.shooting import segment_tensors
 from lie_sim.fitting.units import units_of
@@ -36,6 +37,7 @@ from lie_sim.models.base import EnergyModel
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.report import ReportData
 from lie_sim.state import Particles
+from lie_sim.training import TrainingConfig
 
 QUICK = FitConfig(imputer_steps=3, fit_steps=3, rounds=2, width=8, segment=8)
 EMPTY = Ledger(0, 0, 0, 0, {}, ())
@@ -143,7 +145,7 @@ def test_shooting_finds_the_stiffness_and_the_gaps() -> None:
         optimizer.zero_grad()
         task.loss(shooting, batch).backward()
         optimizer.step()
-    again, noise = segments.refilled(shooting, 0.02)
+    again, noise = segments.refilled(shooting)
     expected = 2.0 * (units.time / 3) ** 2
     assert isinstance(shooting.hamiltonian.potential, Spring)
     assert float(shooting.hamiltonian.potential.log_k.exp().detach()) == pytest.approx(expected, rel=0.02)
@@ -169,6 +171,57 @@ def test_what_was_filled_in_counts_by_its_scale() -> None:
     assert loss([4.0, 1.0, 0.0]) == pytest.approx(2.5)
 
 
+def test_short_tracks_do_not_spoil_what_is_learned_of_long_ones() -> None:
+    long, short = (
+        pair(noise=0.01).tracks[0],
+        Track("s", np.arange(5.0), np.random.default_rng(0).normal(size=(5, 2, 2))),
+    )
+    training = TrainingConfig(max_steps=2, batch_size=4)
+    _, alone = fitted_imputer([long], 2, window=32, training=training)
+    model, beside = fitted_imputer([short, long], 2, window=32, training=training)
+    assert alone == beside
+    assert [each.values.shape[0] for each in fill(model, [short, long], window=32)] == [5, 81]
+
+
+def test_the_window_is_longer_than_the_gaps() -> None:
+    values = np.random.default_rng(0).normal(size=(90, 1, 1))
+    values[10:30] = np.nan
+    tracks = [Track("", np.arange(90.0), values)]
+    assert (_length(tracks, 16), _length(tracks, 85)) == (80, 85)
+    assert _length([Track("", np.arange(50.0), values[:50])], 16) == 50
+
+
+def test_a_forecast_that_is_not_finite_is_no_good_one_and_rivals_know_only_the_data() -> None:
+    t = np.arange(9.0)
+    x = (2 * t)[:, None, None]
+    forecast = np.array([99.0, np.nan, np.nan, np.nan]).reshape(4, 1, 1)
+    track = FittedTrack("", t, np.ones_like(x, dtype=bool), x, 0 * x, 6, t[5:], forecast)
+    found = _errors([track], 1)
+    assert not np.isfinite(found["forecast"])
+    assert found["forecast_straight"] == pytest.approx(0.0, abs=1e-12)
+    assert found["forecast_at_rest"] == pytest.approx(np.sqrt((4 + 16 + 36) / 3))
+
+
+def test_a_large_origin_of_time_changes_nothing(found: tuple[ObservedTable, Fit]) -> None:
+    table, before = found
+    later = replace(table.tracks[0], times=table.tracks[0].times + 2.0**31)
+    after = fit(replace(table, tracks=(later,)), QUICK)
+    assert after.tracks[0].future[0] == later.times[before.tracks[0].fitted - 1]
+    np.testing.assert_allclose(after.tracks[0].forecast, before.tracks[0].forecast, rtol=1e-3, atol=1e-2)
+
+
+def test_a_given_noise_is_kept() -> None:
+    fitted = fit(pair(noise=0.01), replace(QUICK, noise=0.07, fit_steps=1, imputer_steps=1))
+    assert fitted.figures["noise"] == pytest.approx(0.07)
+
+
+def test_velocities_that_are_not_there_or_zero_do_not_tell_the_pace() -> None:
+    t = np.linspace(0, 6, 61)
+    q = np.stack([np.cos(t), np.sin(t)], axis=-1)[:, None]
+    tables = [[Track("", t, np.concatenate([q, np.full_like(q, v)], axis=-1))] for v in (np.nan, 0.0)]
+    assert [units_of(tracks, 2).time for tracks in tables] == [pytest.approx(1.0, rel=0.2)] * 2
+
+
 def test_longest_gap_is_between_observations() -> None:
     values = np.full((9, 1, 1), np.nan)
     values[[1, 2, 6], 0, 0] = 1.0
@@ -181,12 +234,19 @@ def test_everything_together(found: tuple[ObservedTable, Fit]) -> None:
     end = track.fitted
     assert end == 65
     there = np.isfinite(seen.values[:end])
-    np.testing.assert_allclose(track.values[:end][there], seen.values[:end][there], rtol=1e-12)
+    np.testing.assert_array_equal(track.values[:end][there], seen.values[:end][there])
     assert np.isfinite(track.values[:end]).all()
     assert ((track.scale[:end] > 0) == ~there).all()
     assert track.future[0] == pytest.approx(seen.times[end - 1])
     assert track.future[-1] == pytest.approx(seen.times[-1] + 0.5 * np.ptp(seen.times))
-    assert set(fitted.figures) == {"noise", "imputed", "forecast", "forecast_at_rest", "forecast_straight"}
+    assert set(fitted.figures) == {
+        "noise",
+        "residual",
+        "imputed",
+        "forecast",
+        "forecast_at_rest",
+        "forecast_straight",
+    }
 
 
 def test_what_was_held_out_is_not_seen(found: tuple[ObservedTable, Fit]) -> None:
@@ -213,8 +273,10 @@ def test_the_same_call_goes_on_and_ends_the_same(
     monkeypatch.undo()
     resumed = fit(table, QUICK, tmp_path / "run")
     np.testing.assert_array_equal(resumed.tracks[0].forecast, whole.tracks[0].forecast)
+    other = replace(QUICK, imputer_steps=4)
     with pytest.raises(ConfigError, match="other options"):
-        fit(table, replace(QUICK, imputer_steps=4), tmp_path / "run")
+        fit(table, other, tmp_path / "run")
+    assert fit(table, other, tmp_path / "run", restart=True).figures != whole.figures
 
 
 def test_files_can_be_read_back(found: tuple[ObservedTable, Fit], tmp_path: Path) -> None:
@@ -240,6 +302,8 @@ def test_files_can_be_read_back(found: tuple[ObservedTable, Fit], tmp_path: Path
     ("options", "says"),
     [
         ({"masses": (1.0, -1.0)}, "masses must be positive"),
+        ({"masses": (float("nan"),)}, "masses must be positive"),
+        ({"forecast": float("nan")}, "forecast not negative"),
         ({"holdout": 1.0}, "holdout must be from 0 to 0.9"),
         ({"noise": 0.0}, "noise must be positive"),
         ({"rounds": 0}, "rounds must be at least 1"),
@@ -260,6 +324,14 @@ def test_what_does_not_fit_is_named() -> None:
     )
     with pytest.raises(DataError, match="the table has 4 times, 3 of them to fit: at least 4"):
         fit(short, QUICK)
+    late = table.tracks[0].values.copy()
+    late[2:65, 1] = np.nan
+    with pytest.raises(
+        DataError, match="b is seen less than 3 times in the fitted part: leave it out, or hold less"
+    ):
+        fit(replace(table, tracks=(replace(table.tracks[0], values=late),)), QUICK)
+    with pytest.raises(ValueError, match="width"):
+        fit(table, replace(QUICK, width=5))
     x, one = torch.zeros(3, 1, 1).double(), Particles(masses=torch.ones(1, 1).double())
     task = ShootingTask(
         segment_tensors(x, x + 1, torch.arange(3.0).double(), one, steps=2), joint=1.0, step_size=1.0

@@ -86,7 +86,7 @@ def test_trajectories_have_times_of_their_own(tmp_path: Path) -> None:
     text = "trajectory,t,particle,x\n" + "".join(f"{k},{t},{name},{k + t}\n" for k, t, name in rows)
     found = read_table(written(tmp_path, text))
     assert [(each.name, len(each.times)) for each in found.tracks] == [("9", 2), ("10", 3)]
-    with pytest.raises(DataError, match="trajectory 11 has no particle a: all need the same particles"):
+    with pytest.raises(DataError, match="trajectory 11 has less than two rows of particle a: all traj"):
         read_table(written(tmp_path, text + "11,0,b,1\n11,1,b,2\n"))
 
 
@@ -109,6 +109,7 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
         ("t,x,y", "no column for the particle"),
         ("t,particle,a", r"no position \(x, y or z\)"),
         ("t,particle,x,x", "x twice"),
+        ("time,time,particle,x", "time twice"),
         ("t,particle,x,y,vx", "2 positions .* 1 velocities"),
         ("t [s],particle,x [mm],y", "y have no unit, other columns have"),
         ("t [s],particle,x [furlong]", "x has the unit 'furlong'; known are km"),
@@ -146,6 +147,46 @@ def test_parquet_is_the_same_table(tmp_path: Path) -> None:
     there, here = read_table(tmp_path / "seen.parquet"), read_table(written(tmp_path, text))
     assert there.particles == here.particles == ("1", "2")
     np.testing.assert_array_equal(there.tracks[0].values, here.tracks[0].values)
+
+
+def test_names_are_words_and_rows_add_up(tmp_path: Path) -> None:
+    """Na is sodium; two rows of a particle at a time may complete each other; unused columns may repeat."""
+    text = """\ntime, "atom", x, y, flag, flag
+0, Na, 1, , a, b
+0, Na, , 2, a, b
+0, Na, 1, , a, b
+1, Na, 3, 4, a, b
+0, Cl, 1, 1, a, b
+1, Cl, 1, 1, a, b
+"""
+    found = read_table(written(tmp_path, text))
+    assert found.particles == ("Cl", "Na")
+    assert found.tracks[0].values[0, 1].tolist() == [1, 2]
+    assert (found.ledger.used, found.ledger.copies, accounted(found)) == (5, 1, 6)
+    with pytest.raises(DataError, match=r"no trajectory is named \(lines 2, 3\)"):
+        read_table(written(tmp_path, "trajectory,t,particle,x\n,0,a,1\n,1,a,2\n"))
+    with pytest.raises(DataError, match="stands for two things"):
+        read_table(written(tmp_path, text), Columns(position=("x", "x")))
+
+
+def test_times_that_differ_by_rounding_are_one(tmp_path: Path) -> None:
+    rows = [f"{0.1 * k!r},a,1\n{sum([0.1] * k)!r},b,1\n" for k in range(8)]
+    found = read_table(written(tmp_path, "t,particle,x\n" + "".join(rows)))
+    assert found.tracks[0].values.shape == (8, 2, 1)
+    assert not np.isnan(found.tracks[0].values).any()
+
+
+def test_particles_have_one_order(tmp_path: Path) -> None:
+    names = ["007", "b", "7", "07", "10", "²"]
+    rows = "".join(f"{t},{name},1\n" for t in (0, 1) for name in names)
+    assert read_table(written(tmp_path, "t,particle,x\n" + rows)).particles == (
+        "007",
+        "07",
+        "7",
+        "10",
+        "b",
+        "²",
+    )
 
 
 CELLS = st.sampled_from(["0", "1", "2.5", "", "NA", "x1", "inf", "-3"])

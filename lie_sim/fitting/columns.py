@@ -99,7 +99,10 @@ def layout_of(header: Sequence[str], columns: Columns) -> Layout:
     time = _one(names, columns.time, TIME_NAMES, "the time")
     particle = _one(names, columns.particle, PARTICLE_NAMES, "the particle")
     position = columns.position or tuple(name for name in POSITION_NAMES if name in names)
-    velocity = columns.velocity or tuple(name for name in VELOCITY_NAMES if name in names)
+    velocity = columns.velocity or tuple(name for name in (f"v{each}" for each in position) if name in names)
+    others = [name for name in VELOCITY_NAMES if name in names and name not in velocity]
+    if others and not columns.position and not columns.velocity:
+        raise DataError(f"{', '.join(others)} is the velocity of no position: {_there(names)}")
     if not position:
         raise DataError(
             f"the header has no position (x, y or z): {_there(names)}; say which columns they are"

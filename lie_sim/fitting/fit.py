@@ -94,19 +94,20 @@ def fit(
     """
     config = config or FitConfig()
     folder = None if run is None else Path(run)
-    if folder is not None and restart:
-        shutil.rmtree(folder / "stages", ignore_errors=True)
     hamiltonian = _hamiltonian(table, config)
     particles, ends = _particles(table, config), [_end(each, config) for each in table.tracks]
     parts = [_part(each, end) for each, end in zip(table.tracks, ends, strict=True)]
     _check_seen(parts, table)
     units = units_of(parts, table.dim)
     factors = units.factors(table.dim, velocities=table.has_velocities)
+    centres = [_centre(each, table.dim) for each in parts]
     scaled = [
-        Track(each.name, (each.times - each.times[0]) / units.time, each.values / factors)
-        for each in table.tracks
+        Track(each.name, (each.times - each.times[0]) / units.time, (each.values - centre) / factors)
+        for each, centre in zip(table.tracks, centres, strict=True)
     ]
     known = [_part(each, end) for each, end in zip(scaled, ends, strict=True)]
+    if folder is not None and restart:
+        shutil.rmtree(folder / "stages", ignore_errors=True)
     training = TrainingConfig(
         max_steps=config.imputer_steps,
         batch_size=16,
@@ -145,7 +146,8 @@ def fit(
         units,
         particles,
         tuple(
-            each.in_units(seen, units.time, factors) for each, seen in zip(tracks, table.tracks, strict=True)
+            each.in_units(seen, units.time, factors, centre)
+            for each, seen, centre in zip(tracks, table.tracks, centres, strict=True)
         ),
         {name: units.length * value for name, value in figures.items()},
     )
@@ -205,6 +207,13 @@ def _check_seen(parts: Sequence[Track], table: ObservedTable) -> None:
                 f"{', '.join(few)} {'are' if len(few) > 1 else 'is'} seen less than {_FEWEST} times in the fitted part"
                 f"{where}: leave {'them' if len(few) > 1 else 'it'} out, or hold less out"
             )
+
+
+def _centre(track: Track, dim: int) -> np.ndarray:
+    """Mean position, and 0 for velocities, shape (M,)."""
+    centre = np.zeros(track.values.shape[-1])
+    centre[:dim] = np.nanmean(track.values[..., :dim], axis=(0, 1))
+    return centre
 
 
 def _part(track: Track, end: int) -> Track:

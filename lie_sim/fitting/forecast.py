@@ -18,7 +18,7 @@ from lie_sim.fitting.table import Track
 from lie_sim.integrators import odeint
 
 _SLOPE_TIMES = 4
-"""Of the fitted part, at its end, from which those that go straight on have their velocity."""
+"""Last observations of a particle, from which those that go straight on have their velocity."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,14 @@ class FittedTrack:
     future: np.ndarray
     forecast: np.ndarray
 
-    def in_units(self, seen: Track, time: float, factors: np.ndarray) -> FittedTrack:
+    def in_units(self, seen: Track, time: float, factors: np.ndarray, centre: np.ndarray) -> FittedTrack:
         """The same in the units of the table; what was observed is as it was observed, to the bit.
 
         Args:
             seen: the track as it was read.
             time: τ.
             factors: of the measurements, shape (M,).
+            centre: from which they were counted, shape (M,).
         """
         held = len(self.times) - self.fitted
         future = self.future * time + seen.times[0]
@@ -60,11 +61,11 @@ class FittedTrack:
             self.name,
             seen.times,
             self.observed,
-            np.where(self.observed, seen.values, self.values * factors),
+            np.where(self.observed, seen.values, self.values * factors + centre),
             self.scale * factors,
             self.fitted,
             future,
-            self.forecast * factors,
+            self.forecast * factors + centre,
         )
 
 
@@ -125,6 +126,18 @@ def _motions(segments: Segments, shooting: Shooting, futures: Sequence[np.ndarra
     return [measured[: len(future), k] for k, future in enumerate(futures)]
 
 
+def _latest(track: FittedTrack, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The last observed position of each particle, its velocity by the last few, and when that was."""
+    last, velocity, since = [], [], []
+    for k in range(track.values.shape[1]):
+        there = np.flatnonzero(track.observed[: track.fitted, k, :dim].all(-1))[-_SLOPE_TIMES:]
+        t, q = track.times[there], track.values[there, k, :dim]
+        last.append(q[-1])
+        velocity.append(np.polynomial.polynomial.polyfit(t - t[-1], q, 1)[1])
+        since.append(t[-1])
+    return np.array(last), np.array(velocity), np.array(since)
+
+
 def _errors(tracks: Sequence[FittedTrack], dim: int) -> dict[str, float]:
     """Of the forecast, of particles that stay where they were, and of those that go straight on."""
     off: dict[str, list[np.ndarray]] = {"forecast": [], "forecast_at_rest": [], "forecast_straight": []}
@@ -133,10 +146,8 @@ def _errors(tracks: Sequence[FittedTrack], dim: int) -> dict[str, float]:
         if not held:
             continue
         true = np.where(track.observed[end + 1 :], track.values[end + 1 :], np.nan)[..., :dim]
-        near = slice(max(0, end + 1 - _SLOPE_TIMES), end + 1)
-        t, q = track.times[near] - track.times[end], track.values[near, :, :dim]
-        last, ahead = q[-1], track.times[end + 1 :, None, None] - track.times[end]
-        velocity = np.polynomial.polynomial.polyfit(t, q.reshape(len(t), -1), 1)[1].reshape(q.shape[1:])
+        last, velocity, since = _latest(track, dim)
+        ahead = track.times[end + 1 :, None, None] - since[:, None]
         for name, guess in (
             ("forecast", track.forecast[1 : held + 1, :, :dim]),
             ("forecast_at_rest", last),

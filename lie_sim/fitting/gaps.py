@@ -20,6 +20,8 @@ from lie_sim.training import TrainingConfig, train
 
 _VALIDATION = 0.15
 """Share of the windows that choose the weights."""
+_LARGEST = 256
+"""Times of a window that grows with the gaps: attention costs their square."""
 _AT_ONCE = 64
 """Windows that are estimated together: it bounds the memory."""
 
@@ -107,8 +109,15 @@ def _split(windows: Windows) -> tuple[Observations, Observations]:
     held = range(every - 1, len(windows), every)
     if not held:
         return windows.seen, windows.seen
-    overlapping = {k + shift for k in held for shift in (-1, 0, 1)}
-    known = [k for k in range(len(windows)) if k not in overlapping]
+    length = windows.seen.values.shape[1]
+    known = [
+        k
+        for k in range(len(windows))
+        if not any(
+            windows.tracks[k] == windows.tracks[h] and abs(windows.begins[k] - windows.begins[h]) < length
+            for h in held
+        )
+    ]
     return windows[known].seen, windows[list(held)].seen
 
 
@@ -131,8 +140,9 @@ def fill(model: Imputer, tracks: Sequence[Track], *, window: int) -> list[Filled
 
 
 def _length(tracks: Sequence[Track], window: int) -> int:
-    """Of windows: as asked, but gaps should be no longer than a quarter of them."""
-    return min(max(window, 4 * longest_gap(tracks)), max(len(each.times) for each in tracks))
+    """Of windows: as asked, but gaps should be no longer than a quarter of them, as far as time and memory allow."""
+    wanted = max(window, min(4 * longest_gap(tracks), _LARGEST))
+    return min(wanted, max(len(each.times) for each in tracks))
 
 
 @torch.no_grad()

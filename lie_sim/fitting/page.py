@@ -129,4 +129,5 @@ def _gaps(track: FittedTrack, particle: int) -> np.ndarray:
     """Stretches of time in which something of the particle is missing, half an interval wider on both sides."""
     missing = (~track.observed[: track.fitted, particle]).any(-1)
     edges = np.concatenate([track.times[:1], (track.times[1:] + track.times[:-1]) / 2, track.times[-1:]])
-    return np.array([[edges[k], edges[k + 1]] for k in np.flatnonzero(missing)]).reshape(-1, 2)
+    turns = np.flatnonzero(np.diff(np.concatenate([[False], missing, [False]])))
+    return np.array([[edges[a], edges[b]] for a, b in turns.reshape(-1, 2)]).reshape(-1, 2)

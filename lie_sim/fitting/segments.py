@@ -91,14 +91,21 @@ class Segments:
         """Gaps as the motion fills them, and the root mean square of what is left of observed positions."""
         blank = [Filled(np.zeros_like(each.values), np.zeros_like(each.values)) for each in self.tracks]
         lines = self.moved(shooting, self.tensors(blank, 1.0, trusted=False)["times"])
-        off = [(line - each.values)[..., : self.dim] for line, each in zip(lines, self.tracks, strict=True)]
-        left = float(np.sqrt(np.nanmean(np.concatenate([x.ravel() for x in off]) ** 2)))
+        off = [(line - each.values) for line, each in zip(lines, self.tracks, strict=True)]
+        left = np.concatenate(
+            [
+                np.full(
+                    self.dim, np.sqrt(np.nanmean(np.concatenate([x[..., kind].ravel() for x in off]) ** 2))
+                )
+                for kind in (slice(None, self.dim), slice(self.dim, None))[: off[0].shape[-1] // self.dim]
+            ]
+        )
         filled = []
         for line, track in zip(lines, self.tracks, strict=True):
             there = np.isfinite(track.values)
             scale = np.where(there, 0.0, left / np.sqrt(2))
             filled.append(Filled(np.where(there, track.values, line), scale))
-        return filled, left
+        return filled, float(left[0])
 
 
 def spacing(track: Track) -> float:

@@ -16,6 +16,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,8 @@ from lie_sim.fitting.columns import Columns, Layout, layout_of
 MISSING = frozenset({"", "na", "nan", "n/a", "null", "none", "-"})
 """What an empty cell may say, in small letters."""
 _SHOWN = 6
-_JITTER = 1e-12
-"""Of the largest time: a few roundings of a double."""
+_ROUNDING, _CLOSE = 1e-15, 1e-5
+"""Of the largest time, and of the time between two observations of a particle: closer times are the same."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ class _Reading:
     in_order: bool = True
     cells: dict[Key, tuple[float, ...]] = field(default_factory=dict)
     lines: dict[Key, list[int]] = field(default_factory=dict)
+    blank: defaultdict[str, set[float]] = field(default_factory=lambda: defaultdict(set))
     refused: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     no_numbers: defaultdict[str, list[tuple[str, int]]] = field(default_factory=lambda: defaultdict(list))
 
@@ -180,6 +182,8 @@ class _Reading:
         )
         if len(row) <= needed:
             raise ValueError(f"fewer than {needed + 1} cells")
+        if any("\n" in cell for cell in row):
+            raise ValueError("a quote goes on over lines")
         particle = row[layout.particle].strip()
         if not particle:  # Na may be sodium
             raise ValueError("no particle is named")
@@ -207,6 +211,7 @@ class _Reading:
     def _take(self, key: Key, values: tuple[float, ...], line: int) -> None:
         if all(map(math.isnan, values)):
             self.empty += 1
+            self.blank[key[0]].add(key[1])
         elif key not in self.lines:
             self.cells[key], self.lines[key] = values, [line]
         elif (
@@ -259,9 +264,17 @@ def _assembled(layout: Layout, reading: _Reading) -> ObservedTable:
                 "need the same particles"
             )
     count = len(layout.measured)
-    by_track.update({name: _without_jitter(rows) for name, rows in by_track.items()})
-    tracks = [_track(name, by_track[name], particles, count) for name in sorted(by_track, key=_natural)]
+    joined = 0
+    for name, rows in by_track.items():
+        by_track[name], count_here = _without_jitter(rows)
+        joined += count_here
+    tracks = [
+        _track(name, by_track[name], particles, count, reading.blank[name])
+        for name in sorted(by_track, key=_natural)
+    ]
     kept, notes = _measured(layout, tracks)
+    if joined:
+        notes.append(f"{joined} times are so close to others that they count as the same")
     return ObservedTable(
         tracks=tuple(Track(each.name, each.times, each.values[..., kept]) for each in tracks),
         particles=tuple(particles),
@@ -273,9 +286,15 @@ def _assembled(layout: Layout, reading: _Reading) -> ObservedTable:
 
 
 def _track(
-    name: str, rows: Mapping[tuple[float, str], tuple[float, ...]], particles: Sequence[str], count: int
+    name: str,
+    rows: Mapping[tuple[float, str], tuple[float, ...]],
+    particles: Sequence[str],
+    count: int,
+    blank: set[float],
 ) -> Track:
-    times = sorted({time for time, _ in rows})
+    """With the times of rows without a number, between the others: they are gaps."""
+    seen = {time for time, _ in rows}
+    times = sorted(seen | {time for time in blank if min(seen) < time < max(seen)})
     when, which = {t: k for k, t in enumerate(times)}, {each: k for k, each in enumerate(particles)}
     values = np.full((len(times), len(particles), count), np.nan)
     for (time, particle), row in rows.items():
@@ -304,10 +323,12 @@ def _csv(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = next((line for line in file if line.strip()), "")
             file.seek(0)
-            reader = csv.reader(file, delimiter=max(",;\t", key=first.count), skipinitialspace=True)
+            reader = csv.reader(
+                file, delimiter=max(",;\t", key=first.count), skipinitialspace=True, strict=True
+            )
             yield from ((reader.line_num, row) for row in reader if row)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"it is no table in UTF-8: {error}") from error
+        raise DataError(f"it is no table of comma-separated values in UTF-8: {error}") from error
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
@@ -354,22 +375,31 @@ def _says_nothing_new(known: Sequence[float], values: Sequence[float]) -> bool:
 
 def _without_jitter(
     rows: Mapping[tuple[float, str], tuple[float, ...]],
-) -> dict[tuple[float, str], tuple[float, ...]]:
-    """Times that differ by rounding, of different particles, are one.
+) -> tuple[dict[tuple[float, str], tuple[float, ...]], int]:
+    """Times of different particles that hardly differ are one; and how many were moved.
 
     Example:
-        >>> [time for time, _ in _without_jitter({(0.3, "a"): (1.0,), (0.30000000000000004, "b"): (2.0,)})]
-        [0.3, 0.3]
+        >>> rows = {(t, "a"): (1.0,) for t in (0.0, 0.3)} | {(0.30000000000000004, "b"): (2.0,)}
+        >>> [time for time, _ in _without_jitter(rows)[0]]
+        [0.0, 0.3, 0.3]
     """
-    times = sorted({time for time, _ in rows})
-    tolerance = _JITTER * max(abs(times[0]), abs(times[-1]))
+    at: defaultdict[float, set[str]] = defaultdict(set)
+    own: defaultdict[str, list[float]] = defaultdict(list)
+    for time, particle in sorted(rows):
+        at[time].add(particle)
+        own[particle].append(time)
+    steps = [b - a for times in own.values() for a, b in pairwise(times)]
+    times = sorted(at)
+    tolerance = max(_ROUNDING * max(abs(times[0]), abs(times[-1])), _CLOSE * float(np.median(steps or [0.0])))
     first: dict[float, float] = {}
-    begun = -math.inf
+    begun, there = -math.inf, set[str]()
     for time in times:
-        begun = begun if time - begun <= tolerance else time
+        if time - begun > tolerance or there & at[time]:
+            begun, there = time, set()
         first[time] = begun
-    found = {(first[time], particle): row for (time, particle), row in rows.items()}
-    return found if len(found) == len(rows) else dict(rows)
+        there |= at[time]
+    moved = sum(time != begun for time, begun in first.items())
+    return {(first[time], particle): row for (time, particle), row in rows.items()}, moved
 
 
 def _natural(name: str) -> tuple[float, str]:

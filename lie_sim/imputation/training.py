@@ -79,7 +79,8 @@ class ImputationTask(TensorTask):
         single = single.repeat_interleave(self.components, dim=-1)
         if self.longest:
             outages = hidden_outages(observed, self.longest, generator)
-            rest = torch.arange(len(observed)) % 2 == 1
+            first = torch.randint(2, (), generator=generator)
+            rest = (torch.arange(len(observed)) + first) % 2 == 1
             single = torch.where(rest[:, None, None, None], outages, single)
         return single.to(observed.device) & observed
 

@@ -67,7 +67,8 @@ class Plot:
         shaded: what it is called, to stretches of the horizontal axis, shape (K, 2).
 
     Raises:
-        ValueError: a curve has x and y of different lengths, or a band is of no curve or of another length.
+        ValueError: a curve has x and y of different lengths, a band is of no curve, of another length or negative, or
+            what is shaded is no stretches.
 
     Example:
         >>> Plot("Energy", {"NVE": (np.arange(3.0), np.zeros(3))}, x_name="time", x_unit="ps").y_name
@@ -91,13 +92,16 @@ class Plot:
         object.__setattr__(self, "curves", curves)
         bands = {name: np.asarray(width, dtype=float) for name, width in self.bands.items()}
         for name, width in bands.items():
-            if name not in curves or width.shape != curves[name][0].shape:
+            if name not in curves or width.shape != curves[name][0].shape or bool((width < 0).any()):
                 raise ValueError(
-                    f"band {name!r} must be of a curve, and as long; got the shape {width.shape}"
+                    f"band {name!r} must be of a curve, as long and not negative; got the shape {width.shape}"
                 )
         object.__setattr__(self, "bands", bands)
-        shaded = {name: np.asarray(each, dtype=float).reshape(-1, 2) for name, each in self.shaded.items()}
-        object.__setattr__(self, "shaded", shaded)
+        shaded = {name: np.asarray(each, dtype=float) for name, each in self.shaded.items()}
+        for name, spans in shaded.items():
+            if spans.size and (spans.ndim != 2 or spans.shape[1] != 2):
+                raise ValueError(f"shaded {name!r} must be stretches, shape (K, 2); got {spans.shape}")
+        object.__setattr__(self, "shaded", {name: spans.reshape(-1, 2) for name, spans in shaded.items()})
         marks = {name: np.asarray(places, dtype=float).ravel() for name, places in self.marks.items()}
         object.__setattr__(self, "marks", marks)
 

@@ -35,7 +35,6 @@ from lie_sim.fitting.units import units_of
 from lie_sim.fitting.windows import merged, windows_of
 from lie_sim.models.base import EnergyModel
 from lie_sim.neighbors import NeighbourMatrix
-from lie_sim.report import ReportData
 from lie_sim.state import Particles
 from lie_sim.training import TrainingConfig
 
@@ -188,6 +187,8 @@ def test_the_window_is_longer_than_the_gaps() -> None:
     values[10:30] = np.nan
     tracks = [Track("", np.arange(90.0), values)]
     assert (_length(tracks, 16), _length(tracks, 85)) == (80, 85)
+    long = np.concatenate([values, np.full((500, 1, 1), np.nan), values])
+    assert _length([Track("", np.arange(680.0), long)], 16) == 256, "a bound on what attention costs"
     assert _length([Track("", np.arange(50.0), values[:50])], 16) == 50
 
 
@@ -208,6 +209,21 @@ def test_a_large_origin_of_time_changes_nothing(found: tuple[ObservedTable, Fit]
     after = fit(replace(table, tracks=(later,)), QUICK)
     assert after.tracks[0].future[0] == later.times[before.tracks[0].fitted - 1]
     np.testing.assert_allclose(after.tracks[0].forecast, before.tracks[0].forecast, rtol=1e-3, atol=1e-2)
+
+
+def test_positions_far_from_the_origin_are_as_good(found: tuple[ObservedTable, Fit]) -> None:
+    table, before = found
+    moved = replace(table.tracks[0], values=table.tracks[0].values + 1e7)
+    after = fit(replace(table, tracks=(moved,)), QUICK)
+    np.testing.assert_allclose(after.tracks[0].values - 1e7, before.tracks[0].values, atol=1e-2)
+    assert after.figures["imputed"] == pytest.approx(before.figures["imputed"], rel=1e-3)
+
+
+def test_a_refused_restart_keeps_the_run(tmp_path: Path) -> None:
+    (tmp_path / "run" / "stages").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="3 masses"):
+        fit(pair(), replace(QUICK, masses=(1.0, 1.0, 1.0)), tmp_path / "run", restart=True)
+    assert (tmp_path / "run" / "stages").exists()
 
 
 def test_a_given_noise_is_kept() -> None:
@@ -293,8 +309,6 @@ def test_files_can_be_read_back(found: tuple[ObservedTable, Fit], tmp_path: Path
     facts = json.loads((folder / "fit.json").read_text())
     assert facts["errors"] == fitted.figures
     assert facts["masses"] == {"a": 1.0, "b": 1.0}
-    shown = ReportData.load(folder / "report_data.json") if (folder / "report_data.json").exists() else None
-    assert shown is None or shown.plots
     assert "What became of every row" in (folder / "report.html").read_text()
 
 

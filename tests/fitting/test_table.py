@@ -131,7 +131,7 @@ def test_what_cannot_be_read_at_all(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no number in x: leave the column out"):
         read_table(written(tmp_path, "t,particle,x,y\n0,a,,1\n1,a,,2\n"))
     (tmp_path / "latin.csv").write_bytes("t,particle,x\n0,é,1\n".encode("latin-1"))
-    with pytest.raises(DataError, match="no table in UTF-8"):
+    with pytest.raises(DataError, match="no table of comma-separated values in UTF-8"):
         read_table(tmp_path / "latin.csv")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(DataError, match="no Parquet file"):
@@ -169,11 +169,39 @@ def test_names_are_words_and_rows_add_up(tmp_path: Path) -> None:
         read_table(written(tmp_path, text), Columns(position=("x", "x")))
 
 
+def test_times_without_any_number_are_gaps_and_quotes_do_not_swallow_rows(tmp_path: Path) -> None:
+    found = read_table(written(tmp_path, "t,particle,x\n0,a,1\n1,a,\n2,a,3\n9,a,\n"))
+    assert found.tracks[0].times.tolist() == [0, 1, 2]
+    assert np.isnan(found.tracks[0].values[1]).all()
+    text = 't,particle,x\n0,a,1\n1,a,2\n2,"a,3\n3,a,4\n0,b,1\n1,b,1\n'
+    with pytest.raises(DataError, match="no table of comma-separated values"):
+        read_table(written(tmp_path, text))
+    found = read_table(written(tmp_path, text.replace("3,a,4", '3,a",4')))
+    assert any("a quote goes on over lines" in why for why in found.ledger.refused)
+
+
+def test_velocities_are_those_of_the_positions(tmp_path: Path) -> None:
+    rows = "0,a,1,2,3,4\n1,a,1,2,3,4\n"
+    columns = Columns(position=("y", "x"))
+    assert read_table(written(tmp_path, "t,particle,x,y,vx,vy\n" + rows), columns).measurements == (
+        "y",
+        "x",
+        "vy",
+        "vx",
+    )
+    with pytest.raises(DataError, match="vz is the velocity of no position"):
+        read_table(written(tmp_path, "t,particle,x,y,vx,vz\n" + rows))
+
+
 def test_times_that_differ_by_rounding_are_one(tmp_path: Path) -> None:
     rows = [f"{0.1 * k!r},a,1\n{sum([0.1] * k)!r},b,1\n" for k in range(8)]
     found = read_table(written(tmp_path, "t,particle,x\n" + "".join(rows)))
     assert found.tracks[0].values.shape == (8, 2, 1)
     assert not np.isnan(found.tracks[0].values).any()
+    assert any("so close to others" in note for note in found.ledger.notes)
+    rows = [f"{4.0 * k + 1.7e12},a,1\n{4.0 * k + 1.7e12 + 1},b,1\n" for k in range(4)]
+    apart = read_table(written(tmp_path, "t,particle,x\n" + "".join(rows)))
+    assert apart.tracks[0].values.shape == (8, 2, 1), "milliseconds since 1970 are no rounding"
 
 
 def test_particles_have_one_order(tmp_path: Path) -> None:

@@ -96,8 +96,10 @@ def test_plots_and_tables_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"curve 'a': both parts must have the shape \(T,\)"):
         Plot("x", {"a": (np.arange(3.0), np.arange(2.0))})
     for bands in ({"b": np.ones(3)}, {"a": np.ones(2)}):
-        with pytest.raises(ValueError, match="must be of a curve, and as long"):
+        with pytest.raises(ValueError, match="must be of a curve, as long"):
             Plot("x", {"a": (np.arange(3.0), np.arange(3.0))}, bands=bands)
+    with pytest.raises(ValueError, match=r"shaded 'x' must be stretches"):
+        Plot("x", {}, shaded={"x": np.ones((2, 3))})
     with pytest.raises(ValueError, match=r"bar must be one of the columns \['a'\], got 'b'"):
         Table(["a"], [], bar="b")
     with pytest.raises(ValueError, match="unknown key 'mu_mae'"):

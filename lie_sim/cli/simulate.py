@@ -40,7 +40,7 @@ class SimulateOptions:
     """Simulate many systems for a long time; the same command, or lie-sim resume, goes on after anything.
 
     Args:
-        model: run directory, folder of a model, or the name of an exact system.
+        model: run directory, folder of a model, the name of an exact system or of a model that comes with the package.
         steps: number of steps, a multiple of --save-every.
         out: folder of the run, or its URL on object storage.
         system: draw initial states from this system; by default that of the run.
@@ -181,8 +181,11 @@ def _moving(name: str) -> tuple[Moving, str | None]:
         return build_system(name), name
     path = Path(name)
     if not path.exists() and name not in shipped_models():
-        hint = suggestion(name, system_names())
-        raise UsageError(f"{name} is no folder and no system ({', '.join(system_names())}){hint}")
+        hint = suggestion(name, [*system_names(), *shipped_models()])
+        raise UsageError(
+            f"{name} is no folder, no system ({', '.join(system_names())}) and no model that comes with the package "
+            f"({', '.join(shipped_models())}){hint}"
+        )
     run = open_run(path) if is_run(path) else None
     return as_moving(model_folder(path)), run.name if run and run.name in system_names() else None
 
@@ -246,6 +249,8 @@ def _method(options: SimulateOptions, atoms: bool) -> Method:
         chosen["friction"] = options.friction / units.fs if atoms else options.friction
     if options.temperature is not None and "temperature" in known:
         chosen["temperature"] = options.temperature * units.kB if atoms else options.temperature
+    elif "temperature" in known:
+        raise UsageError(f"{options.method} keeps a temperature: give --temperature")
     elif options.temperature is not None and not atoms:
         raise UsageError(
             f"{options.method} keeps the energy, so it has no use for --temperature: leave it out, or give --method "

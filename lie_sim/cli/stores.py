@@ -175,6 +175,6 @@ def export(argv: Sequence[str]) -> None:
     chosen = options.trajectories or None
     try:
         target = write(Run(options.run), options.to, format=options.format, trajectories=chosen)
-    except FileExistsError as error:
+    except (FileExistsError, IndexError) as error:
         raise UsageError(str(error)) from error
     print(f"written {target}")

@@ -55,6 +55,12 @@ def test_simulate_and_look(lie_sim: Command, tmp_path: Path) -> None:
     assert lie_sim("compact", folder).out == "3 of 3 chunks are packed\n"
     assert lie_sim("export", folder, tmp_path / "xyz", "--format", "extxyz", "--trajectories", 2, 7).code == 0
     assert [path.name for path in sorted((tmp_path / "xyz").iterdir())] == ["000002.extxyz", "000007.extxyz"]
+    absent = lie_sim("export", folder, tmp_path / "more", "--format", "extxyz", "--trajectories", 99)
+    assert (absent.code, absent.err.count("\n"), "the trajectories 0 to 9, not 99" in absent.err) == (
+        2,
+        1,
+        True,
+    )
     again = lie_sim("export", folder, tmp_path / "xyz", "--format", "extxyz")
     assert (again.code, "is there already" in again.err) == (2, True)
 
@@ -89,7 +95,7 @@ def test_atoms_from_a_file_at_a_temperature(lie_sim: Command, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["sprigns"], "is no folder and no system .*; did you mean springs"),
+        (["sprigns"], "is no folder, no system .*; did you mean springs"),
         (["springs", "--structures", "a.xyz"], "--structures needs a potential of atoms"),
         (["springs", "--system", "pendulums"], "the model is the system springs itself"),
         (["springs", "--method", "leapforg"], "unknown method 'leapforg'; did you mean leapfrog"),
@@ -102,6 +108,11 @@ def test_atoms_from_a_file_at_a_temperature(lie_sim: Command, tmp_path: Path) ->
         (
             ["springs", "--steps", "61", "--save-every", "5"],
             "--steps must be a multiple of .* use --steps=65",
+        ),
+        (["organic-gfn"], "did you mean organic-gfn2"),
+        (
+            ["springs", "--method", "langevin_middle"],
+            "langevin_middle keeps a temperature: give --temperature",
         ),
         (["springs", "--temperature", "-1"], "--temperature must not be negative"),
         (["springs", "--device", "meta2"], "this process has no device 'meta2'"),

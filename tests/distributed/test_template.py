@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -78,6 +79,34 @@ def test_the_batch_job_is_a_script(tmp_path: Path) -> None:
     directives = [k for k, line in enumerate(lines) if line.startswith("#SBATCH --")]
     first = next(k for k, line in enumerate(lines) if line and not line.startswith("#"))
     assert max(directives) < first, "Slurm reads directives up to the first command"
+
+
+def test_the_batch_job_goes_back_into_the_queue_when_its_time_is_up(tmp_path: Path) -> None:
+    """With the commands of Slurm as files that say what was asked of them."""
+    home = tmp_path / "VENV" / "bin"
+    home.mkdir(parents=True)
+    (home / "activate").write_text("")
+    for name, does in (
+        ("scontrol", f'echo "$*" >> {tmp_path}/asked'),
+        ("srun", "kill -USR1 $PPID; exec sleep 30"),
+    ):
+        (home / name).write_text(f"#!/bin/bash\n{does}\n")
+        (home / name).chmod(0o755)
+    script = tmp_path / "run.sh"
+    script.write_text(template("slurm"))
+    names = {
+        "JOB_ID": "7",
+        "JOB_NODELIST": "a",
+        "JOB_NUM_NODES": "1",
+        "CPUS_PER_TASK": "1",
+        "GPUS_ON_NODE": "0",
+    }
+    environment = {f"SLURM_{name}": value for name, value in names.items()}
+    environment |= {"HOME": str(tmp_path), "PATH": f"{home}:/usr/bin:/bin"}
+    begun = time.monotonic()
+    subprocess.run(["bash", str(script)], env=environment, check=False, stdout=subprocess.DEVNULL)
+    assert time.monotonic() - begun < 20, "it waits for the run in front of it"
+    assert "requeue 7" in (tmp_path / "asked").read_text()
 
 
 def test_the_batch_job_says_what_ray_understands() -> None:

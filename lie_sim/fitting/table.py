@@ -11,24 +11,22 @@ Shape letters: T times, N particles, M measurements (positions, then velocities)
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from lie_sim.errors import DataError
 from lie_sim.fitting.columns import Columns, Layout, layout_of
+from lie_sim.fitting.joining import joined, says_nothing_new, without_jitter
+from lie_sim.fitting.rows import rows_of
 
 MISSING = frozenset({"", "na", "nan", "n/a", "null", "none", "-"})
 """What an empty cell may say, in small letters."""
 _SHOWN = 6
-_ROUNDING, _CLOSE = 1e-15, 1e-5
-"""Of the largest time, and of the time between two observations of a particle: closer times are the same."""
 
 
 @dataclass(frozen=True)
@@ -120,11 +118,11 @@ def read_table(path: str | Path, columns: Columns | None = None) -> ObservedTabl
     Example:
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp(), "a.csv")
-        >>> _ = file.write_text("t,particle,x\\n1,a,0.5\\n0,a,0.2\\n0,b,oops\\n1,b,2\\n0,b,1\\n")
+        >>> _ = file.write_text("t,particle,x\n1,a,0.5\n0,a,0.2\n0,b,oops\n1,b,2\n0,b,1\n")
         >>> found = read_table(file)
         >>> found.particles, found.tracks[0].values[:, :, 0].tolist()
         (('a', 'b'), [[0.2, 1.0], [0.5, 2.0]])
-        >>> print(*found.ledger.lines(), sep="\\n")
+        >>> print(*found.ledger.lines(), sep="\n")
         5 rows: 4 used, 0 copies, 1 without a number, 0 refused
         1 cell of x is no number and counts as missing: 'oops' in line 4
         rows are not in the order of time: sorted
@@ -132,7 +130,7 @@ def read_table(path: str | Path, columns: Columns | None = None) -> ObservedTabl
     path = Path(path)
     if not path.is_file():
         raise DataError(f"there is no table {path}")
-    rows = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
+    rows = rows_of(path)
     try:
         layout = layout_of(next(rows, (0, []))[1], columns or Columns())
         return _assembled(layout, _Reading(layout, rows))
@@ -215,14 +213,14 @@ class _Reading:
         elif key not in self.lines:
             self.cells[key], self.lines[key] = values, [line]
         elif (
-            key not in self.cells or (joined := _joined(self.cells[key], values)) is None
+            key not in self.cells or (both := joined(self.cells[key], values)) is None
         ):  # which one is right?
             first = self.lines[key] if self.cells.pop(key, None) else []
             self.refused["the same particle at the same time, with other numbers"] += [*first, line]
-        elif _says_nothing_new(self.cells[key], values):
+        elif says_nothing_new(self.cells[key], values):
             self.copies += 1
         else:
-            self.cells[key] = joined
+            self.cells[key] = both
             self.lines[key].append(line)
 
     def leave_out_singles(self) -> None:
@@ -264,17 +262,17 @@ def _assembled(layout: Layout, reading: _Reading) -> ObservedTable:
                 "need the same particles"
             )
     count = len(layout.measured)
-    joined = 0
+    moved = 0
     for name, rows in by_track.items():
-        by_track[name], count_here = _without_jitter(rows)
-        joined += count_here
+        by_track[name], count_here = without_jitter(rows)
+        moved += count_here
     tracks = [
         _track(name, by_track[name], particles, count, reading.blank[name])
         for name in sorted(by_track, key=_natural)
     ]
     kept, notes = _measured(layout, tracks)
-    if joined:
-        notes.append(f"{joined} times are so close to others that they count as the same")
+    if moved:
+        notes.append(f"{moved} times are so close to others that they count as the same")
     return ObservedTable(
         tracks=tuple(Track(each.name, each.times, each.values[..., kept]) for each in tracks),
         particles=tuple(particles),
@@ -317,89 +315,12 @@ def _measured(layout: Layout, tracks: Sequence[Track]) -> tuple[list[int], list[
     return kept[: layout.dim], [f"there is no number in {named}: velocities ({velocities}) are not used"]
 
 
-def _csv(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
-    """Lines and their cells, without blank lines."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            first = next((line for line in file if line.strip()), "")
-            file.seek(0)
-            reader = csv.reader(
-                file, delimiter=max(",;\t", key=first.count), skipinitialspace=True, strict=True
-            )
-            yield from ((reader.line_num, row) for row in reader if row)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"it is no table of comma-separated values in UTF-8: {error}") from error
-
-
-def _parquet(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise DataError("reading Parquet needs the package pyarrow: pip install pyarrow") from error
-    try:
-        table = parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"it is no Parquet file: {error}") from error
-    yield 0, table.column_names
-    for number, row in enumerate(
-        zip(*(column.to_pylist() for column in table.columns), strict=True), start=1
-    ):
-        yield number, ["" if cell is None else str(cell) for cell in row]
-
-
 def _parsed(text: str) -> float:
     """A number, NaN if it is none."""
     try:
         return math.nan if "_" in text else float(text)
     except ValueError:
         return math.nan
-
-
-def _joined(a: Sequence[float], b: Sequence[float]) -> tuple[float, ...] | None:
-    """What two rows of a particle at a time say together; None if they contradict each other.
-
-    Example:
-        >>> _joined((1.0, math.nan), (1.0, 2.0)), _joined((1.0, math.nan), (3.0, math.nan))
-        ((1.0, 2.0), None)
-    """
-    pairs = list(zip(a, b, strict=True))
-    if any(x != y and not math.isnan(x) and not math.isnan(y) for x, y in pairs):
-        return None
-    return tuple(y if math.isnan(x) else x for x, y in pairs)
-
-
-def _says_nothing_new(known: Sequence[float], values: Sequence[float]) -> bool:
-    return all(math.isnan(y) or not math.isnan(x) for x, y in zip(known, values, strict=True))
-
-
-def _without_jitter(
-    rows: Mapping[tuple[float, str], tuple[float, ...]],
-) -> tuple[dict[tuple[float, str], tuple[float, ...]], int]:
-    """Times of different particles that hardly differ are one; and how many were moved.
-
-    Example:
-        >>> rows = {(t, "a"): (1.0,) for t in (0.0, 0.3)} | {(0.30000000000000004, "b"): (2.0,)}
-        >>> [time for time, _ in _without_jitter(rows)[0]]
-        [0.0, 0.3, 0.3]
-    """
-    at: defaultdict[float, set[str]] = defaultdict(set)
-    own: defaultdict[str, list[float]] = defaultdict(list)
-    for time, particle in sorted(rows):
-        at[time].add(particle)
-        own[particle].append(time)
-    steps = [b - a for times in own.values() for a, b in pairwise(times)]
-    times = sorted(at)
-    tolerance = max(_ROUNDING * max(abs(times[0]), abs(times[-1])), _CLOSE * float(np.median(steps or [0.0])))
-    first: dict[float, float] = {}
-    begun, there = -math.inf, set[str]()
-    for time in times:
-        if time - begun > tolerance or there & at[time]:
-            begun, there = time, set()
-        first[time] = begun
-        there |= at[time]
-    moved = sum(time != begun for time, begun in first.items())
-    return {(first[time], particle): row for (time, particle), row in rows.items()}, moved
 
 
 def _natural(name: str) -> tuple[float, str]:

@@ -329,7 +329,7 @@ def test_rollout_mistakes(springs_run: Path, tmp_path: Path, lie_sim: Run) -> No
         ((springs_run, "--seed", -1), "--seed: expected a whole number from 0 to 2^63 - 1, got -1"),
         ((springs_run, "--substeps", 0), "substeps"),
         ((springs_run, "--substeps", HUGE), "--substeps: expected a whole number"),
-        ((springs_run, "--save-every", 0), "save_every"),
+        ((springs_run, "--save-every", 0), "--save-every"),
         ((springs_run, "--num-systems", HUGE), "--num-systems: expected a whole number"),
         ((springs_run, "--num-systems", 0), "num_systems"),
         ((springs_run, "--system", "gravity", "--steps", 2), "attributes per particle"),

@@ -33,6 +33,8 @@ from lie_sim.models import LieTransformer
 from lie_sim.state import Particles
 from lie_sim.training import TrainingConfig, train
 
+_RMS_OF_MAE = 1.25
+"""Root mean square of normal errors over their mean absolute value."""
 _FEWEST = 3
 """Positions of a particle in the fitted part of each track."""
 
@@ -124,7 +126,7 @@ def fit(
         run=_stage(folder, "gaps"),
         progress=progress,
     )
-    filled = fill(imputer, known, window=config.window)
+    filled = by_attention = fill(imputer, known, window=config.window)
     noise = config.noise / units.length if config.noise is not None else _noise(known, table.dim)
     segments = Segments(known, table.dim, particles, config.segment)
     for number in range(config.rounds):
@@ -139,6 +141,8 @@ def fit(
         filled, residual = segments.refilled(shooting)
         if config.noise is None:
             noise = min(max(residual, 1e-4), noise)
+    if _misses(residual, hidden_error):
+        filled = by_attention
     tracks, errors_ahead = forecasts(segments, shooting, scaled, filled, config.forecast)
     figures = {"noise": noise, "residual": residual, "imputed": hidden_error, **errors_ahead}
     return Fit(
@@ -214,6 +218,16 @@ def _centre(track: Track, dim: int) -> np.ndarray:
     centre = np.zeros(track.values.shape[-1])
     centre[:dim] = np.nanmean(track.values[..., :dim], axis=(0, 1))
     return centre
+
+
+def _misses(residual: float, hidden_error: float) -> bool:
+    """Whether the motion misses what it saw by more than attention missed what it did not see.
+
+    Example:
+        >>> _misses(0.2, hidden_error=0.1), _misses(0.02, hidden_error=0.1)
+        (True, False)
+    """
+    return residual > _RMS_OF_MAE * hidden_error
 
 
 def _part(track: Track, end: int) -> Track:

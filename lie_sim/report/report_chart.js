@@ -145,7 +145,7 @@ class LineChart {
     });
     for (const { name } of this.options.shaded) {
       const key = element("span", { class: "mark-key" });
-      key.append(element("span", { "aria-hidden": "true", class: "shade-key" }), name);
+      key.append(element("span", { "aria-hidden": "true", class: "stretch-key" }), name);
       this.legend.append(key);
     }
   }

@@ -226,6 +226,18 @@ def test_a_refused_restart_keeps_the_run(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "stages").exists()
 
 
+def test_gaps_stay_as_attention_filled_them_where_the_motion_is_worse(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scales = {}
+    for worse in (True, False):
+        monkeypatch.setattr(sys.modules["lie_sim.fitting.fit"], "_misses", lambda *_, worse=worse: worse)
+        track = fit(pair(noise=0.01), replace(QUICK, fit_steps=1)).tracks[0]
+        scales[worse] = np.unique(track.scale[track.scale > 0])
+    assert len(scales[True]) > 5, "each with its own scale"
+    assert len(scales[False]) == 1
+
+
 def test_a_given_noise_is_kept() -> None:
     fitted = fit(pair(noise=0.01), replace(QUICK, noise=0.07, fit_steps=1, imputer_steps=1))
     assert fitted.figures["noise"] == pytest.approx(0.07)

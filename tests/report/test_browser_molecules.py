@@ -150,6 +150,7 @@ def test_linear_plot_has_its_marks_and_reads_negative_values(
     assert chart.locator("rect.shaded").count() == 2
     assert chart.locator("path.band").get_attribute("d").count("M") == 1, "one unbroken part"
     assert "heating" in chart.locator(".legend").inner_text()
+    assert chart.locator(".stretch-key").bounding_box()["width"] > 10, "its key is seen"
     before = chart.locator("path.band").count()
     chart.locator(".legend button").nth(1).click()
     assert (before, chart.locator("path.band").count()) == (1, 0), "a hidden curve has no band"

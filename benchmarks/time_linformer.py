@@ -21,34 +21,27 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import imputation
-import numpy as np
 import torch
+from real_data import weather
 from record import record
 from torch import Tensor
 
-from lie_sim.data.weather import MEASUREMENTS, nyc_weather
 from lie_sim.imputation import CDSA, CDSAConfig, ImputationTask, Observations
 from lie_sim.training import TrainingConfig, train
 
-WINDOW, STRIDE, LANDMARKS, LONGEST, REPEATS = 2048, 48, 64, 72, 7
+WINDOW, STRIDE, LANDMARKS, LONGEST, SHARE, REPEATS = 2048, 48, 64, 72, 0.2, 7
 KINDS = {"full": 0, "landmarks": LANDMARKS}
 
 
-def windows(values: Tensor, hours: Tensor, stride: int) -> Observations:
-    begins = range(0, len(values) - WINDOW + 1, stride)
-    return Observations.of(*(torch.stack([x[k : k + WINDOW] for k in begins]) for x in (values, hours)))
-
-
-def model(kind: str, seed: int) -> CDSA:
+def model(kind: str, seed: int, frequencies: tuple[float, ...], measurements: int) -> CDSA:
     torch.manual_seed(seed)
     landmarks = KINDS[kind]
     return CDSA(
         CDSAConfig(
-            len(imputation.CHOSEN),
+            measurements,
             width=16,
             num_layers=1,
-            frequencies=(imputation.DAY, 2 * imputation.DAY),
+            frequencies=frequencies,
             landmarks=landmarks,
             window=WINDOW if landmarks else 0,
         )
@@ -83,16 +76,13 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true", help="do not write the result")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    weather = nyc_weather(options.table)
-    cut = round(imputation.TRAIN * len(weather.hours))
-    chosen = [list(MEASUREMENTS).index(name) for name in imputation.CHOSEN]
-    reported = weather.values[..., chosen]
-    scaled = (reported - np.nanmean(reported[:cut], axis=0)) / np.nanstd(reported[:cut], axis=0)
-    values, hours = torch.from_numpy(scaled).float(), torch.from_numpy(weather.hours).float()
-    known, test = windows(values[:cut], hours[:cut], STRIDE), windows(values[cut:], hours[cut:], 4 * STRIDE)
-    task = ImputationTask(known, test, share=imputation.SHARE, longest=LONGEST)
+    series = weather(options.table)
+    known = series.windows(slice(0, series.cut), STRIDE, WINDOW)
+    test = series.windows(slice(series.cut, None), 4 * STRIDE, WINDOW)
+    task = ImputationTask(known, test, share=SHARE, longest=LONGEST)
     batch = task.batch(torch.arange(2), torch.Generator().manual_seed(0))
-    made = {kind: model(kind, 0) for kind in KINDS}
+    shape = series.frequencies, test.values.shape[3]
+    made = {kind: model(kind, 0, *shape) for kind in KINDS}
     figures = {
         "speedup": ratio({kind: lambda m=m: task.loss(m, batch).backward() for kind, m in made.items()})
     }
@@ -112,7 +102,7 @@ def main() -> None:
                 ema_decay=0.98,
                 seed=seed,
             )
-            fitted = train(model(kind, seed), task, training, progress=False).module
+            fitted = train(model(kind, seed, *shape), task, training, progress=False).module
             with torch.no_grad():
                 estimated = torch.cat([_estimated(fitted, test, hidden, k) for k in range(len(hidden))])
             off = (estimated - test.known)[hidden]

@@ -7,7 +7,7 @@ from lie_sim.imputation.geometric import GeometricCDSA
 from lie_sim.imputation.imputer import Imputed, Imputer
 from lie_sim.imputation.layers import CrossDimensionalLayer
 from lie_sim.imputation.simple import NAMES, Observations, estimates, hermite, neighbours
-from lie_sim.imputation.training import ImputationTask, hidden_outages
+from lie_sim.imputation.training import ImputationTask, hidden_end, hidden_outages
 
 __all__ = [
     "CDSA",
@@ -22,6 +22,7 @@ __all__ = [
     "build_imputer",
     "estimates",
     "hermite",
+    "hidden_end",
     "hidden_outages",
     "neighbours",
 ]

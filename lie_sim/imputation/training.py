@@ -3,7 +3,8 @@
     loss = mean over the hidden of  |x − x̂| / b + log 2b        (Laplace: b becomes the expected absolute error)
 
 Half of the windows have single entries hidden at random, half a whole place for some time (an outage), which is what a
-model must be good at where a sensor fails or a particle is out of sight.
+model must be good at where a sensor fails or a particle is out of sight. A model that forecasts has the end of every
+window hidden instead.
 
 Shape letters: S samples, B batch, T times, L places, M measurements.
 """
@@ -32,6 +33,8 @@ class ImputationTask(TensorTask):
         share: of the observations that are hidden in a window where single entries are.
         longest: of an outage, in times; outages are of any length up to it. 0 for none.
         components: measurements that are hidden together, such as those of a vector; they follow each other.
+        ahead: times at the end of every window that are hidden in all places, for a forecast; nothing else is then. 0
+            for gaps.
         seed: of what is hidden in the validation.
 
     Raises:
@@ -45,7 +48,7 @@ class ImputationTask(TensorTask):
         torch.Size([4, 12, 3, 2])
     """
 
-    option_names: ClassVar[tuple[str, ...]] = ("share", "longest", "components", "seed")
+    option_names: ClassVar[tuple[str, ...]] = ("share", "longest", "components", "ahead", "seed")
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class ImputationTask(TensorTask):
         share: float = 0.2,
         longest: int = 0,
         components: int = 1,
+        ahead: int = 0,
         seed: int = 0,
     ) -> None:
         if not 0 < share < 1:
@@ -65,7 +69,12 @@ class ImputationTask(TensorTask):
             )
         if components < 1 or train.values.shape[3] % components:
             raise ValueError(f"components={components} do not divide {train.values.shape[3]} measurements")
+        if not 0 <= ahead < train.values.shape[1]:
+            raise ValueError(
+                f"ahead must be from 0 to less than the window of {train.values.shape[1]}, got {ahead}"
+            )
         self.share, self.longest, self.components, self.seed = share, longest, components, seed
+        self.ahead = ahead
         held = _tensors(validation)
         held["hidden"] = self.hidden(validation.observed, torch.Generator().manual_seed(seed))
         super().__init__(_tensors(train), held)
@@ -73,7 +82,9 @@ class ImputationTask(TensorTask):
     def hidden(
         self, observed: Bool[Tensor, "B T L M"], generator: torch.Generator
     ) -> Bool[Tensor, "B T L M"]:
-        """Which observations to hide: single ones in every other window, an outage in the rest."""
+        """Which observations to hide: single ones in every other window, an outage in the rest; or the end of all."""
+        if self.ahead:
+            return observed & hidden_end(observed, self.ahead)
         vectors = (*observed.shape[:-1], observed.shape[-1] // self.components)
         single = torch.rand(vectors, generator=generator) < self.share
         single = single.repeat_interleave(self.components, dim=-1)
@@ -134,6 +145,18 @@ def hidden_outages(
     when = (index >= begun[:, None]) & (index < (begun + extent)[:, None])
     where = torch.arange(places) == place[:, None]
     return (when[:, :, None, None] & where[:, None, :, None]).expand(observed.shape)
+
+
+def hidden_end(observed: Bool[Tensor, "B T L M"], ahead: int) -> Bool[Tensor, "B T L M"]:
+    """The last times of all windows.
+
+    Example:
+        >>> hidden_end(torch.ones(1, 3, 1, 1, dtype=torch.bool), 1).flatten().tolist()
+        [False, False, True]
+    """
+    length = observed.shape[1]
+    late = torch.arange(length, device=observed.device) >= length - ahead
+    return late[:, None, None].expand(observed.shape)
 
 
 def _tensors(seen: Observations) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ class FitConfig:
         holdout: part of the time of every track, at its end, that is not fitted but compared with the forecast.
         forecast: time that is forecast beyond the end, in parts of the time that was observed.
         window: times that are looked at together when gaps are filled; more where gaps are longer than a quarter of it.
-        segment: intervals of a segment of the shooting.
+        segment: intervals of a segment of the shooting; short ones are learned from sooner.
         noise: of observed positions, in the unit of length; None to estimate it.
         imputer_steps: training steps of the model that fills gaps.
         fit_steps: training steps of each round of shooting.
@@ -32,7 +32,7 @@ class FitConfig:
     holdout: float = 0.2
     forecast: float = 0.5
     window: int = 64
-    segment: int = 16
+    segment: int = 4
     noise: float | None = None
     imputer_steps: int = 400
     fit_steps: int = 600

@@ -167,8 +167,8 @@ def _hamiltonian(table: ObservedTable, config: FitConfig) -> Hamiltonian:
 def _shooting_options(config: FitConfig, number: int) -> TrainingConfig:
     return TrainingConfig(
         max_steps=config.fit_steps,
-        batch_size=32,
-        learning_rate=5e-3,
+        batch_size=128,
+        learning_rate=1e-2,
         weight_decay=0.0,
         warmup_steps=20,
         validate_every=max(1, config.fit_steps // 6),

@@ -33,8 +33,9 @@ class Segments:
     def __init__(self, tracks: Sequence[Track], dim: int, particles: Particles, steps: int) -> None:
         self.tracks, self.dim, self.particles, self.steps = tuple(tracks), dim, particles, steps
         self.counts = [-(-(len(each.times) - 1) // steps) for each in tracks]
-        self.step_size = min(0.1, float(np.median([spacing(each) for each in tracks])))
-        """Of the integrator: the spacing of the observations, but no more than a tenth of the unit of time."""
+        self.step_size = min(0.05, float(np.median([spacing(each) for each in tracks])) / 2)
+        """Of the integrator: half the spacing of the observations, but no more than a twentieth of the unit of time. What
+        leapfrog is off would else be learned by the energy."""
 
     @property
     def lasts(self) -> Tensor:

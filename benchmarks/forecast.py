@@ -34,9 +34,9 @@ from record import record
 from torch import Tensor
 
 from lie_sim import Hamiltonian
-from lie_sim.fitting import Shooting, ShootingTask, Track
+from lie_sim.fitting import Track
+from lie_sim.fitting.ends import motions_at_ends
 from lie_sim.fitting.gaps import Filled
-from lie_sim.fitting.segments import Segments
 from lie_sim.imputation import CDSA, CDSAConfig, ImputationTask, Observations, build_imputer, hidden_end
 from lie_sim.integrators import odeint
 from lie_sim.training import TrainingConfig, train
@@ -195,22 +195,10 @@ def _rollout(hamiltonian: Hamiltonian, seen: np.ndarray, t: np.ndarray) -> Tenso
     """Starts of the new tracks are fitted to what is seen of them, the energy is not."""
     tracks = [Track(str(k), t[:SEEN], x) for k, x in enumerate(seen)]
     filled = [Filled(each.values, np.zeros_like(each.values)) for each in tracks]
-    particles = gappy_fit.states(1, 0)[1]
-    segments = Segments(tracks, gappy_fit.DIM, particles, SEEN - 1)
-    shooting = Shooting(hamiltonian, *segments.starts(filled))
-    task = ShootingTask(
-        segments.tensors(filled, gappy_fit.NOISE, trusted=False), joint=1.0, step_size=segments.step_size
+    particles, noise = gappy_fit.states(1, 0)[1], gappy_fit.NOISE
+    segments, shooting = motions_at_ends(
+        hamiltonian, tracks, filled, gappy_fit.DIM, particles, noise, steps=40
     )
-    training = TrainingConfig(
-        max_steps=150,
-        batch_size=len(tracks),
-        learning_rate=2e-2,
-        weight_decay=0.0,
-        validate_every=0,
-        ema_decay=0.0,
-        dtype="float64",
-    )
-    train(shooting, task, training, progress=False)
     with torch.no_grad():
         q, _ = odeint(
             hamiltonian.bind(segments.many(len(tracks))),

@@ -23,6 +23,7 @@ class FitConfig:
         imputer_steps: training steps of the model that fills gaps.
         fit_steps: training steps of each round of shooting.
         rounds: of shooting; before each but the first, gaps are filled by the fitted motion.
+        end_steps: quasi-Newton steps by which the state at the end of every track is found.
         width: of the LieTransformer.
         seed: of everything random.
     """
@@ -37,6 +38,7 @@ class FitConfig:
     imputer_steps: int = 400
     fit_steps: int = 600
     rounds: int = 2
+    end_steps: int = 20
     width: int = 32
     seed: int = 0
 
@@ -49,7 +51,7 @@ class FitConfig:
             )
         if self.noise is not None and not 0 < self.noise < math.inf:
             raise ConfigError(f"noise must be positive, got {self.noise}")
-        for name in ("segment", "imputer_steps", "fit_steps", "rounds", "width"):
+        for name in ("segment", "imputer_steps", "fit_steps", "rounds", "end_steps", "width"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.window < 4:

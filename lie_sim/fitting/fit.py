@@ -4,8 +4,9 @@
                                               ▲                                                      │
                                               └────────── gaps filled by the fitted motion ──────────┘
 
-The first part of every track is fitted; what was observed in the last part is compared with the forecast. Then the end
-of every track is forecast further. A run can be stopped at any time, and the same call goes on.
+The first part of every track is fitted; what was observed in the last part is compared with the forecast, which begins
+with one motion through the last fitted observations. Then the end of every track is forecast further. A run can be
+stopped at any time, and the same call goes on.
 
 Shape letters: T times, N particles, d space dimension, M measurements, S segments.
 """
@@ -22,6 +23,7 @@ import torch
 
 from lie_sim.errors import ConfigError, DataError
 from lie_sim.fitting.config import FitConfig
+from lie_sim.fitting.ends import last_parts, motions_at_ends
 from lie_sim.fitting.forecast import FittedTrack, forecasts
 from lie_sim.fitting.gaps import fill, fitted_imputer
 from lie_sim.fitting.segments import Segments
@@ -90,15 +92,15 @@ def fit(
         >>> x = np.stack([np.cos(t), -np.cos(t)], axis=-1)[:, :, None]
         >>> x[10:15, 0] = np.nan
         >>> seen = ObservedTable((Track("", t, x),), ("a", "b"), 1, ("x",), ("", ""), Ledger(0, 0, 0, 0, {}, ()))
-        >>> found = fit(seen, FitConfig(imputer_steps=2, fit_steps=2, rounds=1, width=8))
+        >>> found = fit(seen, FitConfig(imputer_steps=2, fit_steps=2, rounds=1, end_steps=1, width=8))
         >>> found.tracks[0].values.shape, bool(np.isfinite(found.tracks[0].forecast).all())
         ((41, 2, 1), True)
     """
     config = config or FitConfig()
     folder = None if run is None else Path(run)
     hamiltonian = _hamiltonian(table, config)
-    particles, ends = _particles(table, config), [_end(each, config) for each in table.tracks]
-    parts = [_part(each, end) for each, end in zip(table.tracks, ends, strict=True)]
+    particles, fitted = _particles(table, config), [_end(each, config) for each in table.tracks]
+    parts = [_part(each, end) for each, end in zip(table.tracks, fitted, strict=True)]
     _check_seen(parts, table)
     units = units_of(parts, table.dim)
     factors = units.factors(table.dim, velocities=table.has_velocities)
@@ -107,7 +109,7 @@ def fit(
         Track(each.name, (each.times - each.times[0]) / units.time, (each.values - centre) / factors)
         for each, centre in zip(table.tracks, centres, strict=True)
     ]
-    known = [_part(each, end) for each, end in zip(scaled, ends, strict=True)]
+    known = [_part(each, end) for each, end in zip(scaled, fitted, strict=True)]
     if folder is not None and restart:
         shutil.rmtree(folder / "stages", ignore_errors=True)
     training = TrainingConfig(
@@ -143,10 +145,22 @@ def fit(
             noise = min(max(residual, 1e-4), noise)
     if _misses(residual, hidden_error):
         filled = by_attention
-    tracks, errors_ahead = forecasts(segments, shooting, scaled, filled, config.forecast)
+    hamiltonian.requires_grad_(False)
+    ends, parts_at_ends, starts = last_parts(segments, shooting, filled)
+    motions = motions_at_ends(
+        hamiltonian,
+        ends,
+        parts_at_ends,
+        table.dim,
+        particles,
+        noise,
+        steps=config.end_steps,
+        starts=starts,
+    )
+    tracks, errors_ahead = forecasts(*motions, scaled, filled, config.forecast)
     figures = {"noise": noise, "residual": residual, "imputed": hidden_error, **errors_ahead}
     return Fit(
-        hamiltonian.requires_grad_(False),
+        hamiltonian,
         units,
         particles,
         tuple(

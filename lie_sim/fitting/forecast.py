@@ -79,8 +79,8 @@ def forecasts(
     """All tracks, and root mean square errors of the positions that were held out, if there are any.
 
     Args:
-        segments: of the fitted parts.
-        shooting: fitted.
+        segments: of the ends of the fitted parts.
+        shooting: fitted to them.
         tracks: whole.
         filled: their fitted parts.
         beyond: time after the end of each, in parts of its time.

@@ -34,8 +34,8 @@ class Segments:
         self.tracks, self.dim, self.particles, self.steps = tuple(tracks), dim, particles, steps
         self.counts = [-(-(len(each.times) - 1) // steps) for each in tracks]
         self.step_size = min(0.05, float(np.median([spacing(each) for each in tracks])) / 2)
-        """Of the integrator: half the spacing of the observations, but no more than a twentieth of the unit of time. What
-        leapfrog is off would else be learned by the energy."""
+        """Of the integrator: half the spacing of the observations, but no more than a twentieth of the unit of time. By
+        what leapfrog is off the energy is wrong."""
 
     @property
     def lasts(self) -> Tensor:

@@ -28,6 +28,7 @@ from lie_sim.fitting import (
     read_table,
     save_fit,
 )
+from lie_sim.fitting.ends import last_parts, motions_at_ends
 from lie_sim.fitting.forecast import FittedTrack, _errors
 from lie_sim.fitting.gaps import Filled, _length, fill, fitted_imputer, longest_gap
 from lie_sim.fitting.segments import Segments
@@ -39,7 +40,7 @@ from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.state import Particles
 from lie_sim.training import TrainingConfig
 
-QUICK = FitConfig(imputer_steps=3, fit_steps=3, rounds=2, width=8, segment=8)
+QUICK = FitConfig(imputer_steps=3, fit_steps=3, rounds=2, width=8, segment=8, end_steps=1)
 EMPTY = Ledger(0, 0, 0, 0, {}, ())
 
 
@@ -167,8 +168,44 @@ def test_what_was_filled_in_counts_by_its_scale() -> None:
         data = segment_tensors(x[0], weighted, torch.arange(3.0).double(), particles, steps=2)
         return float(ShootingTask(data, joint=1.0, step_size=1.0).validate(shooting)["validation_loss"])
 
-    assert loss([4.0, 4.0, 0.0]) == pytest.approx(4.0)
-    assert loss([4.0, 1.0, 0.0]) == pytest.approx(2.5)
+    def soft(square: float) -> float:
+        return float(8 * (np.sqrt(1 + square / 4) - 1))
+
+    assert loss([4.0, 4.0, 0.0]) == pytest.approx(soft(4.0))
+    assert loss([4.0, 1.0, 0.0]) == pytest.approx((soft(4.0) + soft(1.0)) / 2)
+    assert loss([1e-4, 1e-4, 0.0]) == pytest.approx(1e-4, rel=1e-3), "near ones count by their squares"
+    assert loss([4e8, 4e8, 0.0]) / loss([1e8, 1e8, 0.0]) == pytest.approx(2, rel=1e-3), "far ones do not"
+
+
+def test_the_end_of_a_track_is_one_motion_through_many_observations() -> None:
+    draw = np.random.default_rng(0)
+    t = np.linspace(0, 8, 81)
+    clean = np.stack([np.cos(t), np.sin(t)], axis=-1)
+    clean = np.stack([clean, -clean], axis=1)  # two particles on a spring with 2 k = 1
+    seen = clean + 0.1 * draw.normal(size=clean.shape)
+    seen[70:74] = np.nan
+    tracks = [Track("", t, seen), Track("short", t[:9], seen[:9])]
+    filled = [Filled(np.where(np.isfinite(x.values), x.values, 9.0), 0 * x.values) for x in tracks]
+    two = Particles(masses=torch.ones(1, 2, dtype=torch.float64))
+    segments = Segments(tracks, 2, two, 4)
+    places, momenta = (torch.from_numpy(np.concatenate([x[:80:4], x[:8:4]])) for x in (clean, _turned(clean)))
+    spring = Spring()
+    spring.log_k.data.fill_(np.log(0.5))
+    shooting = Shooting(Hamiltonian(spring), places + 0.1, momenta - 0.1)
+    ends, parts, starts = last_parts(segments, shooting, filled)
+    assert [len(each.times) for each in ends] == [33, 9]
+    assert torch.equal(starts[0], shooting.q[[12, 20]])
+    found, moved = motions_at_ends(shooting.hamiltonian, ends, parts, 2, two, 0.1, steps=20, starts=starts)
+    off = (moved.q[0] - torch.from_numpy(clean[48])).abs()
+    assert float(off.max()) < 0.06 < float((starts[0][0] - torch.from_numpy(clean[48])).abs().max())
+    assert float(spring.log_k.detach()) == pytest.approx(np.log(0.5)), "the energy stays"
+    alone, _ = motions_at_ends(shooting.hamiltonian, ends[:1], parts[:1], 2, two, 0.1, steps=1)
+    assert (alone.counts, found.counts) == ([1], [1, 1])
+
+
+def _turned(x: np.ndarray) -> np.ndarray:
+    """By a right angle: the momenta of unit circles."""
+    return np.stack([-x[..., 1], x[..., 0]], axis=-1)
 
 
 def test_short_tracks_do_not_spoil_what_is_learned_of_long_ones() -> None:

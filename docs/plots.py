@@ -1,7 +1,8 @@
 """Draw the diagrams of ``results.md`` from the measured figures: ``python docs/plots.py``.
 
 ``images/work_precision.png`` shows ``benchmarks/results/integrators.json``, block ``work_precision``;
-``images/backbones.png`` shows ``benchmarks/results/backbones.json``.
+``images/backbones.png`` shows ``benchmarks/results/backbones.json``; ``images/forecast.png``
+``benchmarks/results/forecast.json``.
 """
 
 from __future__ import annotations
@@ -108,6 +109,43 @@ def backbones(figures: dict[str, float], path: Path) -> None:
         plt.close(figure)
 
 
+FORECASTS = {
+    "persistence": ("#999999", ":", "as it was last"),
+    "straight": ("#E69F00", "--", "straight on"),
+    "ridge": ("#56B4E9", "--", "ridge regression"),
+    "cdsa": ("#009E73", "-", "CDSA, its end hidden (ours)"),
+    "hamiltonian": ("#0072B2", "-", "Hamiltonian (ours)"),
+}
+
+
+def forecast(curves: dict[str, list[float]], path: Path) -> None:
+    """Errors of positions against the time since they were last seen.
+
+    Args:
+        curves: ``time`` and the ways, mean absolute errors in parts of the spread.
+        path: the picture to write.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context({"font.size": 11}):
+        figure, axis = plt.subplots(figsize=(7, 4.2))
+        for name, (colour, line, label) in FORECASTS.items():
+            axis.plot(curves["time"], curves[name], line, color=colour, label=label, lw=1.8)
+        axis.set(xlabel="time since the last observation", ylabel="mean error of positions / their spread")
+        axis.set(xlim=(0, curves["time"][-1]), ylim=(0, 1.5))
+        axis.grid(alpha=0.3)
+        axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+        figure.tight_layout()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110, metadata={"Software": None})
+        plt.close(figure)
+
+
 if __name__ == "__main__":
     found = json.loads((RESULTS / "integrators.json").read_text(encoding="utf-8"))
     work_precision(found["details"]["work_precision"], DOCS / "images" / "work_precision.png")
+    springs = json.loads((RESULTS / "forecast.json").read_text(encoding="utf-8"))["details"]["springs"]
+    forecast(springs, DOCS / "images" / "forecast.png")

@@ -16,6 +16,7 @@ from lie_sim.imputation import (
     ImputationTask,
     Observations,
     estimates,
+    hidden_end,
     hidden_outages,
 )
 from lie_sim.imputation.layers import AXES, along
@@ -161,6 +162,19 @@ def test_outages_and_single_gaps_are_hidden() -> None:
     assert sorted(set(outages.any(-1).any(2).sum(1).tolist())) == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_model_that_forecasts_has_the_end_hidden() -> None:
+    seen = windows(count=4)
+    task = ImputationTask(seen, seen, longest=3, ahead=5)
+    for hidden in (
+        task.batch(torch.arange(4), torch.Generator())["hidden"],
+        task.hidden(seen.observed, torch.Generator()),
+    ):
+        assert torch.equal(hidden[:, -5:], seen.observed[:, -5:])
+        assert not bool(hidden[:, :-5].any())
+    one = hidden_end(torch.ones(1, 3, 1, 1, dtype=torch.bool), 2)
+    assert one.flatten().tolist() == [False, True, True]
+
+
 def test_it_learns_what_no_simple_estimate_knows() -> None:
     """The second measurement is the square of the first."""
     draw = torch.Generator().manual_seed(0)
@@ -220,7 +234,11 @@ def test_what_does_not_fit_is_named() -> None:
         CDSA(replace(SMALL, num_measurements=3)).double()(seen)
     with pytest.raises(ValueError, match="for 5 places, got 4"):
         CDSA(replace(SMALL, num_places=5)).double()(seen)
-    for options, says in (({"share": 0.0}, "share must be"), ({"longest": 13}, "longest must be from 0")):
+    for options, says in (
+        ({"share": 0.0}, "share must be"),
+        ({"longest": 13}, "longest must be from 0"),
+        ({"ahead": 12}, "ahead must be from 0 to less than the window of 12, got 12"),
+    ):
         with pytest.raises(ValueError, match=says):
             ImputationTask(seen, seen, **options)
     task = ImputationTask(seen, seen)

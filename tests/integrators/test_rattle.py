@@ -157,6 +157,7 @@ def long_run() -> tuple[ConstrainedDynamics, Tensor, Tensor]:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("long_run")
 def test_constraints_hold_after_ten_thousand_steps(
     long_run: tuple[ConstrainedDynamics, Tensor, Tensor],
 ) -> None:
@@ -176,6 +177,7 @@ def energy_error(dynamics: ConstrainedDynamics, q: Tensor, p: Tensor) -> tuple[f
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("long_run")
 def test_energy_has_no_trend(long_run: tuple[ConstrainedDynamics, Tensor, Tensor]) -> None:
     largest, trend = energy_error(*long_run)
     assert largest < 1e-3, f"{largest:.1e}"  # measured: 2.0e-4

@@ -2,13 +2,14 @@
 
 Long series keep evenly spaced samples, first and last included; numbers keep 5 significant digits.
 A curve on a logarithmic axis gets limits around its median, so that one diverged model does not
-flatten all others; what leaves the axis is said in words.
+flatten all others; what leaves the axis is said in words. Plots of numbers that are all far from 0 keep more digits.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from lie_sim.report.trajectory_view import TrajectoryView
 MAX_FRAMES = 400
 MAX_POINTS = 1000
 DIGITS = 5
+MAX_DIGITS = 17
 DECADES_ABOVE_MEDIAN = 6
 DECADES_BELOW_MEDIAN = 14
 
@@ -157,26 +159,48 @@ def _curves(curves: dict[str, Curve], data: ReportData) -> dict[str, Any] | None
 
 def _plot(plot: Plot) -> dict[str, Any]:
     """A plot; curves keep all their points up to ``MAX_POINTS``."""
+    beside = [*plot.marks.values(), *(spans.ravel() for spans in plot.shaded.values())]
+    x_digits = _digits([x for x, _ in plot.curves.values()] + beside, 7)
+    edges = {
+        name: [plot.curves[name][1] + sign * width for sign in (-1, 1)] for name, width in plot.bands.items()
+    }
+    heights = [y for _, y in plot.curves.values()] + [edge for pair in edges.values() for edge in pair]
+    y_digits = _digits(heights, DIGITS)
     series = []
     for name, (x, y) in plot.curves.items():
         kept = sample_indices(x.size, MAX_POINTS) if x.size else np.empty(0, dtype=int)
-        one: dict[str, Any] = {"name": name, "x": round_significant(x[kept], digits=7)}
-        one["y"] = round_significant(y[kept])
-        if name in plot.bands:
-            one["low"], one["high"] = (
-                round_significant((y + sign * plot.bands[name])[kept]) for sign in (-1, 1)
-            )
+        one: dict[str, Any] = {"name": name, "x": round_significant(x[kept], digits=x_digits)}
+        one["y"] = round_significant(y[kept], digits=y_digits)
+        if name in edges:
+            one["low"], one["high"] = (round_significant(edge[kept], digits=y_digits) for edge in edges[name])
         series.append(one)
-    values = np.concatenate([y for _, y in plot.curves.values()]) if plot.curves else np.empty(0)
     shaded = [
-        {"name": name, "spans": [round_significant(span, digits=7) for span in spans]}
+        {"name": name, "spans": [round_significant(span, digits=x_digits) for span in spans]}
         for name, spans in plot.shaded.items()
     ]
-    marks = [{"name": name, "x": round_significant(places)} for name, places in plot.marks.items()]
+    marks = [
+        {"name": name, "x": round_significant(places, digits=x_digits)} for name, places in plot.marks.items()
+    ]
     names = {"xName": plot.x_name, "xUnit": plot.x_unit, "yName": plot.y_name, "yUnit": plot.y_unit}
+    values = np.concatenate(heights) if heights else np.empty(0)
     limits = log_limits(values) if plot.logarithmic else linear_limits(values)
     drawn = {"series": series, "limits": limits, "marks": marks, "shaded": shaded}
     return {**names, **drawn, "linear": not plot.logarithmic}
+
+
+def _digits(parts: Sequence[np.ndarray], digits: int) -> int:
+    """More where all numbers are far from 0, so that their differences keep ``digits``.
+
+    Example:
+        >>> _digits([np.array([0.0, 3.0])], 5), _digits([np.array([1.7e9, 1.7e9 + 100])], 5)
+        (5, 13)
+    """
+    values = np.concatenate(parts) if parts else np.empty(0)
+    usable = np.abs(values[np.isfinite(values)])
+    extent = float(np.ptp(values[np.isfinite(values)])) if usable.size else 0.0
+    if not extent:
+        return digits
+    return min(digits + max(0, math.ceil(math.log10(float(usable.max()) / extent))), MAX_DIGITS)
 
 
 def linear_limits(values: Float[np.ndarray, " n"]) -> tuple[float, float] | None:

@@ -35,6 +35,14 @@ function formatNumber(value, digits = 4) {
   return `${Number(mantissa)}×10${superscript(Number(exponent))}`;
 }
 
+/* A number of an axis from `low` to `high`, with digits enough to tell it from its neighbours. */
+function formatBetween(value, low, high) {
+  const largest = Math.max(Math.abs(low), Math.abs(high));
+  const digits = high > low ? Math.ceil(Math.log10(largest / (high - low))) + 3 : 4;
+  const plain = digits > 4 && largest >= 1e3 && largest < 1e15 && value !== null && Number.isFinite(value);
+  return plain ? String(Number(value.toPrecision(Math.min(digits, 17)))) : formatNumber(value, Math.max(digits, 4));
+}
+
 const withUnit = (text, unit) => unit ? `${text} ${unit}` : text;
 const quantity = (name, unit) => unit ? `${name} (${unit})` : name;
 
@@ -46,7 +54,7 @@ function linearTicks(low, high, count) {
   const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999);
   const ticks = [];
   for (let index = Math.ceil(low / step - 1e-9); index * step <= high + step * 1e-9; index += 1) {
-    ticks.push(Number((index * step).toPrecision(12)));
+    ticks.push(Number((index * step).toPrecision(15)));
   }
   return ticks;
 }
@@ -206,7 +214,7 @@ class LineChart {
     const innerHeight = height - top - 42;
     const count = Math.max(2, Math.floor(innerHeight / 36));
     const ticks = this.options.linear ? linearTicks(y0, y1, count) : logTicks(y0, y1, count);
-    const labels = this.options.linear ? ticks.map((tick) => formatNumber(tick)) : logTickLabels(ticks);
+    const labels = this.options.linear ? ticks.map((tick) => formatBetween(tick, y0, y1)) : logTickLabels(ticks);
     const longest = labels.reduce((most, label) => Math.max(most, label.length), 0);
     const left = Math.max(52, 26 + 8 * longest); // beside the name of the axis
     const innerWidth = width - left - 12;
@@ -232,7 +240,9 @@ class LineChart {
     for (const tick of linearTicks(x0, x1, Math.max(2, Math.floor(innerWidth / 90)))) {
       const at = x(tick);
       svg.append(svgElement("line", { class: "axis", x1: at, x2: at, y1: bottom, y2: bottom + 4 }));
-      svg.append(svgElement("text", { x: at, y: bottom + 18, "text-anchor": "middle" }, formatNumber(tick)));
+      const label = formatBetween(tick, x0, x1);
+      const anchor = at + 4 * label.length > left + innerWidth + 12 ? "end" : "middle"; // the page ends there
+      svg.append(svgElement("text", { x: at, y: bottom + 18, "text-anchor": anchor }, label));
     }
     svg.append(svgElement("line", { class: "axis", x1: left, x2: left + innerWidth, y1: bottom, y2: bottom }));
     const middle = left + innerWidth / 2;
@@ -340,7 +350,13 @@ class LineChart {
   }
 
   xText(value) {
-    return withUnit(`${this.options.xName} ${formatNumber(value)}`, this.options.xUnit);
+    const { x0, x1 } = this.scale;
+    return withUnit(`${this.options.xName} ${formatBetween(value, x0, x1)}`, this.options.xUnit);
+  }
+
+  yText(value) {
+    const { linear, limits } = this.options;
+    return linear && limits ? formatBetween(value, ...limits) : formatNumber(value);
   }
 
   /* The chart in words, for those who do not see it. */
@@ -348,7 +364,7 @@ class LineChart {
     const { series, yName, xName } = this.options;
     const parts = series.map(({ name, y }) => {
       const finite = y.filter((value) => value !== null);
-      return finite.length ? `${name} ends at ${formatNumber(finite[finite.length - 1])}` : `${name} is ${NOT_FINITE}`;
+      return finite.length ? `${name} ends at ${this.yText(finite[finite.length - 1])}` : `${name} is ${NOT_FINITE}`;
     });
     return `Line chart of ${yName} against ${xName}: ${parts.join("; ")}. Arrow keys read values.`;
   }
@@ -366,7 +382,7 @@ class LineChart {
       const nearest = nearestIndex(series.x, value);
       const reading = series.y[nearest];
       const row = element("div", { class: "row" });
-      row.append(lineKey(index), element("span", {}, series.name), element("b", {}, formatNumber(reading)));
+      row.append(lineKey(index), element("span", {}, series.name), element("b", {}, this.yText(reading)));
       this.tooltip.append(row);
       if (reading === null || reading < y0 || reading > y1) return;
       const dot = svgElement("circle", { class: "dot", r: 4, cx: x(series.x[nearest]), cy: y(reading) });
@@ -376,7 +392,7 @@ class LineChart {
     for (const marks of this.options.marks) {
       const near = marks.x.reduce((a, b) => Math.abs(b - value) < Math.abs(a - value) ? b : a, Infinity);
       const row = element("div", { class: "row" });
-      row.append(element("span", {}, `nearest ${marks.name}`), element("b", {}, withUnit(formatNumber(near), this.options.xUnit)));
+      row.append(element("span", {}, `nearest ${marks.name}`), element("b", {}, withUnit(formatBetween(near, this.scale.x0, this.scale.x1), this.options.xUnit)));
       this.tooltip.append(row);
     }
     const detail = this.options.detail && this.options.detail(value);

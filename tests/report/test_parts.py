@@ -104,3 +104,22 @@ def test_plots_and_tables_that_do_not_fit_are_refused() -> None:
         Table(["a"], [], bar="b")
     with pytest.raises(ValueError, match="unknown key 'mu_mae'"):
         ReportData(title="x", learning_curve=[{"step": 1, "mu_mae": 0.2}])
+
+
+def test_plots_far_from_zero_keep_their_digits_and_bands_are_seen() -> None:
+    start = 1.7e9
+    times, values = start + np.arange(3.0), 500_000.125 + np.array([0.0, 0.5, 1.0])
+    plot = Plot(
+        "x",
+        {"a": (times, values)},
+        marks={"m": times[1:2]},
+        bands={"a": np.array([0.0, 2.0, 0.0])},
+        shaded={"gap": np.array([[start, start + 0.5]])},
+    )
+    sent = page_payload(ReportData(title="x", plots=[plot]))["plots"][0]
+    assert sent["series"][0]["x"] == times.tolist()
+    assert np.ptp(sent["series"][0]["y"]) == pytest.approx(1.0, rel=1e-3)
+    assert sent["marks"][0]["x"] == [start + 1]
+    assert sent["shaded"][0]["spans"] == [[start, start + 0.5]]
+    low, high = sent["limits"]
+    assert low < values[1] - 2 < values[1] + 2 < high

@@ -77,10 +77,7 @@ def cluster(address: str | None = None, *, workers: int | None = None) -> Iterat
         ...     here.address is None
         True
     """
-    if workers is not None and (workers < 1 or address is None):
-        raise ValueError(
-            f"workers={workers} needs a cluster and must be at least 1: give an address, such as 'local'"
-        )
+    check_place(address, workers)
     if address is None:
         yield Cluster(None, None)
         return
@@ -97,11 +94,25 @@ def cluster(address: str | None = None, *, workers: int | None = None) -> Iterat
         yield Cluster(ray.get_runtime_context().gcs_address, workers)
 
 
+def check_place(address: str | None, workers: int | None) -> None:
+    """Refuse what :func:`cluster` would refuse, before anything is begun.
+
+    Raises:
+        ValueError: a number of workers without a cluster, or none of them.
+        ClusterError: nobody listens at the address.
+    """
+    if workers is not None and (workers < 1 or address is None):
+        raise ValueError(
+            f"workers={workers} needs a cluster and must be at least 1: give an address, such as 'local'"
+        )
+    if address is not None:
+        require_reachable(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
+
+
 def _connect(stack: ExitStack, ray: Any, address: str, workers: int | None) -> None:
     """Connect Ray until the stack is left."""
     if ray.is_initialized():
         raise ClusterError("Ray runs in this process already: leave its block, or ray.shutdown(), first")
-    require_reachable(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
     options: dict[str, Any] = {"address": address, "configure_logging": False, "log_to_driver": False}
     if address == "local":
         options |= {"num_cpus": workers, "include_dashboard": False, "object_store_memory": OBJECT_STORE}

@@ -38,7 +38,7 @@ def _write_group(run: Run, group: Any, members: np.ndarray, shape: tuple[int, ..
             name, shape=(len(members), total, *tail), chunks=blocks, dtype=dtype, fill_value=np.nan
         )
     times = np.arange(total) * (run.manifest.save_every * run.manifest.dt)
-    for name, values in {"times": times, "trajectory": members}.items():
+    for name, values in {"times": times, "trajectory": members, "masses": _masses(run, members)}.items():
         group.create_array(name, data=values)
     for rows, places, numbers, arrays in _segments(run, members):
         for name, values in arrays.items():
@@ -64,8 +64,18 @@ def _segments(
             )
 
 
+def _masses(run: Run, members: np.ndarray) -> np.ndarray:
+    """Of systems of one size, (n, N)."""
+    found: dict[int, np.ndarray] = {}
+    for chunk in range(len(run.manifest.chunks)):
+        here = run.members(chunk)
+        if np.isin(here, members).any():
+            found |= dict(zip(here.tolist(), run.start(chunk).particles.masses.numpy(), strict=True))
+    return np.stack([found[int(number)] for number in members])
+
+
 def to_parquet(run: Run, path: Path, trajectories: Sequence[int]) -> None:
-    """A folder of parquet files, one for every chunk, a row for every trajectory and frame."""
+    """A folder of parquet files, one for every chunk, a row for every trajectory and frame, with its masses."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -96,6 +106,8 @@ def _columns(run: Run, chunk: int, number: int, rows: np.ndarray) -> dict[str, n
         "energy": found.array("energy")[rows].reshape(count),
     }
     columns["time"] = columns["frame"] * (run.manifest.save_every * run.manifest.dt)
+    masses = run.start(chunk).particles.masses.numpy()[rows]
+    columns |= {f"mass_{k}": np.repeat(each, len(frames)) for k, each in enumerate(masses.T)}
     for name in ("q", "p"):
         flat = found.array(name)[rows].reshape(count, -1)
         columns |= {f"{name}_{k}": np.ascontiguousarray(flat[:, k]) for k in range(flat.shape[1])}

@@ -172,8 +172,13 @@ def difference(found: Manifest, wanted: Manifest) -> str:
 
 
 def _words(name: str, there: Any, here: Any) -> str:
-    if name in ("chunks", "membership"):
-        return "the initial states differ" if name == "chunks" else "trajectories are in other chunks"
+    if name == "membership":
+        return "trajectories are in other chunks"
+    if name == "chunks":
+        counts = [sum(int(chunk["size"]) for chunk in chunks) for chunks in (there, here)]
+        if counts[0] != counts[1]:
+            return f"there are {counts[0]} initial states there and {counts[1]} here"
+        return "the initial states differ, or how many are in a chunk"
     return f"{name} is {there!r} there and {here!r} here"
 
 

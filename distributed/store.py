@@ -39,6 +39,8 @@ from lie_sim.errors import ConfigError, DataError
 Committed = Literal["new", "duplicate"]
 _SEGMENT = re.compile(r"\d{6}\.safetensors")
 _DATA_END = re.compile(rb'"data_offsets":\[\d+,(\d+)\]')
+_OF_A_RUN = ("tmp", "start", "seg", "model", "membership.safetensors", "events.jsonl", ".")
+"""How the names begin of what a run that was killed at its very beginning may have left."""
 _HEAD = 4096
 """Bytes that nearly always hold the header of a segment."""
 
@@ -80,11 +82,17 @@ class SegmentStore:
         """The folder, if there is none.
 
         Raises:
-            ConfigError: a file is in its place.
+            ConfigError: a file is in its place, or the folder holds something that is of no run.
         """
         if self.folder.is_file():
             raise ConfigError(f"{self.folder} is a file: a run needs a folder of its own")
         self.folder.mkdir(parents=True, exist_ok=True)
+        others = sorted(each.name for each in self.folder.iterdir() if not each.name.startswith(_OF_A_RUN))
+        if others:
+            raise ConfigError(
+                f"{self.folder} holds {', '.join(others[:3])}{', …' if len(others) > 3 else ''}: a run needs a folder "
+                "of its own"
+            )
 
     def manifest(self) -> Manifest:
         """What the run is."""

@@ -26,7 +26,9 @@ from lie_sim.data.structure_files import read_structures, to_atoms
 from lie_sim.distributed import Run, cluster
 from lie_sim.distributed import simulate as begin
 from lie_sim.distributed.atoms import thermal_momenta
+from lie_sim.distributed.cluster import check_place
 from lie_sim.distributed.models import Moving, as_moving, dtype_of
+from lie_sim.distributed.object_store import open_store
 from lie_sim.experiments import open_run
 from lie_sim.integrators import Method, get_method, is_method, methods
 from lie_sim.integrators.stepper import check_step_counts
@@ -107,6 +109,8 @@ def simulate(argv: Sequence[str]) -> None:
     if options.temperature is not None and options.temperature < 0:
         raise UsageError(f"--temperature must not be negative, got {options.temperature:g}")
     check_step_counts(options.steps, options.save_every, names=("--steps", "--save-every"))
+    if not open_store(options.out).exists():  # a run that is complete needs no cluster
+        check_place(options.address, options.workers)
     moving, default = _moving(options.model)
     atoms = isinstance(getattr(moving, "potential", None), AtomicPotential)
     ensemble = _structures(options) if atoms else _states(options, default, moving)

@@ -174,7 +174,12 @@ def export(argv: Sequence[str]) -> None:
     options = parse(ExportOptions, argv, prog="lie-sim export")
     chosen = options.trajectories or None
     try:
-        target = write(Run(options.run), options.to, format=options.format, trajectories=chosen)
+        run = Run(options.run)
+        target = write(run, options.to, format=options.format, trajectories=chosen)
     except (FileExistsError, IndexError) as error:
         raise UsageError(str(error)) from error
-    print(f"written {target}")
+    status = run.status()
+    so_far = (
+        "" if status.complete else f", as far as it is: {status.segments} of {status.total_segments} segments"
+    )
+    print(f"written {target}{so_far}")

@@ -98,9 +98,9 @@ def layout_of(header: Sequence[str], columns: Columns) -> Layout:
     names, units = zip(*(_named(cell) for cell in header), strict=True) if header else ((), ())
     time = _one(names, columns.time, TIME_NAMES, "the time")
     particle = _one(names, columns.particle, PARTICLE_NAMES, "the particle")
-    position = columns.position or tuple(name for name in POSITION_NAMES if name in names)
-    velocity = columns.velocity or tuple(name for name in (f"v{each}" for each in position) if name in names)
-    others = [name for name in VELOCITY_NAMES if name in names and name not in velocity]
+    position = columns.position or _written(names, POSITION_NAMES)
+    velocity = columns.velocity or _written(names, [f"v{each.lower()}" for each in position])
+    others = [name for name in _written(names, VELOCITY_NAMES) if name not in velocity]
     if others and not columns.position and not columns.velocity:
         raise DataError(f"{', '.join(others)} is the velocity of no position: {_there(names)}")
     if not position:
@@ -112,7 +112,7 @@ def layout_of(header: Sequence[str], columns: Columns) -> Layout:
             f"there are {len(position)} positions ({', '.join(position)}) and {len(velocity)} velocities "
             f"({', '.join(velocity)}): both need the same components"
         )
-    trajectory = columns.trajectory or ("trajectory" if "trajectory" in names else None)
+    trajectory = columns.trajectory or next(iter(_written(names, ["trajectory"])), None)
     asked = [names[time], names[particle], *position, *velocity, *([trajectory] if trajectory else [])]
     twice = sorted({name for name in asked if names.count(name) > 1})
     if twice:
@@ -140,12 +140,24 @@ def _named(cell: str) -> tuple[str, str]:
 def _one(names: Sequence[str], chosen: str | None, usual: Sequence[str], what: str) -> int:
     if chosen is not None:
         return _place(names, chosen)
-    for name in usual:
-        if name in names:
-            return names.index(name)
+    for name in _written(names, usual):
+        return names.index(name)
     raise DataError(
         f"the header has no column for {what} ({', '.join(usual)}): {_there(names)}; say which one it is"
     )
+
+
+def _written(names: Sequence[str], usual: Sequence[str]) -> tuple[str, ...]:
+    """Those usual names that are there, as they are written there.
+
+    Capitals do not matter, but T is more often a temperature than a time.
+
+    Example:
+        >>> _written(["Time", "X", "vx", "T"], ["t", "time", "x", "y"])
+        ('Time', 'X')
+    """
+    alike = {name.lower(): name for name in reversed(names) if name != "T"}
+    return tuple(name if name in names else alike[name] for name in usual if name in alike)
 
 
 def _place(names: Sequence[str], name: str) -> int:
@@ -175,24 +187,31 @@ def _in_one_unit(
         )
     if not any(declared):
         return tuple(Column(names[place], place) for place in places), ("", "")
-    length, second = _known(chosen[0], LENGTHS, names[places[0]]), _known(units[time], TIMES, names[time])
+    length, second = chosen[0], units[time]
     found = []
     for number, (place, unit) in enumerate(zip(places, chosen, strict=True)):
         if number < dim:
-            factor = _known(unit, LENGTHS, names[place]) / length
+            factor = _factor(unit, length, LENGTHS, names[place])
         else:
             distance, slash, duration = unit.partition("/")
             if not slash:
                 raise DataError(
                     f"{names[place]} has the unit {unit!r}: that of a velocity is expected, such as mm/s"
                 )
-            factor = _known(distance.strip(), LENGTHS, names[place]) / length
-            factor *= second / _known(duration.strip(), TIMES, names[place])
+            factor = _factor(distance.strip(), length, LENGTHS, names[place])
+            factor /= _factor(duration.strip(), second, TIMES, names[place])
         found.append(Column(names[place], place, factor))
-    return tuple(found), (units[time], chosen[0])
+    return tuple(found), (second, length)
 
 
-def _known(unit: str, known: dict[str, float], name: str) -> float:
-    if unit not in known:
-        raise DataError(f"{name} has the unit {unit!r}; known are {', '.join(known)}")
-    return known[unit]
+def _factor(unit: str, wanted: str, known: dict[str, float], name: str) -> float:
+    """From one unit to another; a unit that is not known is no other than itself."""
+    if unit == wanted:
+        return 1.0
+    for each in (unit, wanted):
+        if each not in known:
+            raise DataError(
+                f"{name} has the unit {unit!r} and others have {wanted!r}: {each!r} is not among those that can be "
+                f"converted ({', '.join(known)})"
+            )
+    return known[unit] / known[wanted]

@@ -172,9 +172,10 @@ def fit(
 
 
 def _hamiltonian(table: ObservedTable, config: FitConfig) -> Hamiltonian:
-    torch.manual_seed(config.seed)
     species = len(table.particles) if config.distinct else 0
-    model = LieTransformer.default(dim=table.dim, width=config.width, num_species=species)
+    with torch.random.fork_rng(devices=[]):  # the caller's generator stays as it was
+        torch.manual_seed(config.seed)
+        model = LieTransformer.default(dim=table.dim, width=config.width, num_species=species)
     return Hamiltonian(model).double()
 
 

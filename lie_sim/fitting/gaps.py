@@ -93,8 +93,9 @@ def fitted_imputer(
         longest=min(max(longest_gap(tracks), 1), length // 2),
         components=dim,
     )
-    torch.manual_seed(training.seed)
-    model = build_imputer(CDSAConfig(tracks[0].values.shape[-1] // dim, width=16, num_layers=1, dim=dim))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        model = build_imputer(CDSAConfig(tracks[0].values.shape[-1] // dim, width=16, num_layers=1, dim=dim))
     found = train(model.to(training.torch_dtype()), task, training, run, progress=progress).module
     assert isinstance(found, Imputer)
     found = found.requires_grad_(False)

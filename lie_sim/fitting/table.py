@@ -324,8 +324,17 @@ def _parsed(text: str) -> float:
 
 
 def _natural(name: str) -> tuple[float, str]:
-    """Numbers in their order, before words."""
-    return (int(name), name) if name.isascii() and name.isdecimal() else (math.inf, name)
+    """Numbers in their order, before words.
+
+    Example:
+        >>> sorted(["b", "10.0", "nan", "9.0", "-1"], key=_natural)
+        ['-1', '9.0', '10.0', 'b', 'nan']
+    """
+    try:
+        number = float(name)
+    except ValueError:
+        number = math.nan
+    return (number, name) if math.isfinite(number) else (math.inf, name)
 
 
 def _lines(at: Sequence[int]) -> str:

@@ -20,7 +20,7 @@ from ase import Atoms, units
 
 from lie_sim import save_model
 from lie_sim.data.structure_files import from_atoms
-from lie_sim.distributed import Run
+from lie_sim.distributed import Run, simulate
 from lie_sim.models import AtomicPotential
 from lie_sim.rollout import rollout
 from lie_sim.systems import Springs
@@ -103,6 +103,7 @@ def test_atoms_from_a_file_at_a_temperature(lie_sim: Command, tmp_path: Path) ->
         (["springs", "--friction", "1"], "pefrl has no option friction"),
         (["springs", "--segment", "soon"], "a time such as '30s'"),
         (["springs", "--workers", "2"], "workers=2 needs a cluster"),
+        (["springs", "--address", "127.0.0.1:1"], "no Ray at '127.0.0.1:1'"),
         (["springs", "--num-systems", "0"], "--num-systems must be at least 1"),
         (["springs", "--temperature", "1"], "pefrl keeps the energy, so it has no use for --temperature"),
         (
@@ -120,8 +121,17 @@ def test_atoms_from_a_file_at_a_temperature(lie_sim: Command, tmp_path: Path) ->
 )
 def test_mistakes(lie_sim: Command, words: list[str], message: str, tmp_path: Path) -> None:
     failed = lie_sim("simulate", *words, "--out", tmp_path / "run", "--no-progress")
-    assert (failed.code, failed.err.count("\n")) == (2, 1)
+    assert (failed.code, failed.err.count("\n")) == (1 if "--address" in words else 2, 1)
     assert re.search(message, failed.err), failed.err
+    assert not (tmp_path / "run").exists(), "what is refused leaves nothing"
+
+
+def test_an_export_of_an_unfinished_run_says_so(lie_sim: Command, tmp_path: Path) -> None:
+    start = Springs().sample(3, generator=torch.Generator().manual_seed(0))
+    options = {"steps": 40, "dt": 0.01, "save_every": 10, "segment": 20, "store": tmp_path / "run"}
+    next(simulate(Springs(), start, wait=False, **options).stream())
+    made = lie_sim("export", tmp_path / "run", tmp_path / "xyz", "--format", "extxyz")
+    assert (made.code, "as far as it is: 1 of 2 segments" in made.out) == (0, True), made.out
 
 
 def test_workers_have_the_threads_of_the_command(lie_sim: Command, tmp_path: Path) -> None:

@@ -103,6 +103,10 @@ def test_export_to_zarr(run: Run, molecules: Run, tmp_path: Path) -> None:
     for name in ("q", "p", "energy"):
         assert np.array_equal(group[name][:], expected(name))
     assert group.metadata.zarr_format == 3
+    chunk, row = run.place(4)
+    masses = run.start(chunk).particles.masses[row].numpy()
+    assert len(set(masses.tolist())) > 1
+    assert np.array_equal(group["masses"][4], masses)
     some = zarr.open_group(str(export(run, tmp_path / "some", format="zarr", trajectories=[4, 1])), mode="r")
     assert np.array_equal(some["q"][:], expected()[[1, 4]])
     kinds = zarr.open_group(str(export(molecules, tmp_path / "kinds", format="zarr")), mode="r")
@@ -118,6 +122,9 @@ def test_export_to_parquet(run: Run, tmp_path: Path) -> None:
     rows = table.filter(pq.filters_to_expression([("trajectory", "==", 4)]))
     assert np.array_equal(rows["q_3"].to_numpy(), expected()[4, :, 1, 1])
     assert np.array_equal(rows["energy"].to_numpy(), expected("energy")[4])
+    chunk, row = run.place(4)
+    masses = run.start(chunk).particles.masses[row].tolist()
+    assert [set(rows[f"mass_{k}"].to_pylist()) for k in range(len(masses))] == [{mass} for mass in masses]
 
 
 def test_export_to_h5md(molecules: Run, tmp_path: Path) -> None:

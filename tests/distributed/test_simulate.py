@@ -342,7 +342,7 @@ def test_a_task_that_goes_on_over_what_is_there_tells_nothing_twice(tmp_path: Pa
         ({"method": "leapfrog"}, "method is 'pefrl' there and 'leapfrog' here"),
         ({"steps": 80}, "steps is 60 there and 80 here"),
         ({"segment": 30}, "segment_steps is 20 there and 30 here"),
-        ({"chunk": 2}, "the initial states differ"),
+        ({"chunk": 2}, "the initial states differ, or how many are in a chunk"),
         ({"drift_bound": 1.0}, "drift_bound is None there and 1.0 here"),
     ],
 )
@@ -350,6 +350,18 @@ def test_another_run_is_refused_in_words(change: dict[str, Any], message: str, t
     simulate(SYSTEM, springs(), store=tmp_path, wait=False, **OPTIONS)
     with pytest.raises(ConfigError, match=message):
         simulate(SYSTEM, springs(), store=tmp_path, wait=False, **OPTIONS | change)
+
+
+def test_another_number_of_systems_is_told(tmp_path: Path) -> None:
+    simulate(SYSTEM, springs(), store=tmp_path, wait=False, **OPTIONS)
+    with pytest.raises(ConfigError, match=f"there are {len(springs()[0].q)} initial states there and 1 here"):
+        simulate(
+            SYSTEM,
+            SYSTEM.sample(1, generator=torch.Generator().manual_seed(0)),
+            store=tmp_path,
+            wait=False,
+            **OPTIONS,
+        )
 
 
 @pytest.mark.parametrize(
@@ -442,3 +454,16 @@ def test_runner_of_the_same_name_is_not_changed(tmp_path: Path) -> None:
     end = runner.run(state, 60, particles=particles, save_every=5)
     run = simulate(SYSTEM, (state, particles), store=tmp_path, method="csvr", **OPTIONS)
     assert torch.equal(run.store.read(0, 2).tensor("end.q"), end.state.q)
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(ConfigError, match=r"holds thesis\.tex: a run needs a folder of its own"):
+        simulate(SYSTEM, springs(), store=tmp_path, wait=False, **OPTIONS)
+    assert [each.name for each in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_that_was_killed_before_its_manifest_begins_again(tmp_path: Path) -> None:
+    simulate(SYSTEM, springs(), store=tmp_path, wait=False, **OPTIONS)
+    (tmp_path / "manifest.json").unlink()
+    assert simulate(SYSTEM, springs(), store=tmp_path, **OPTIONS).status().complete

@@ -276,9 +276,11 @@ def test_gaps_stay_as_attention_filled_them_where_the_motion_is_worse(
     assert len(scales[False]) == 1
 
 
-def test_a_given_noise_is_kept() -> None:
+def test_a_given_noise_is_kept_and_the_generator_of_the_caller_too() -> None:
+    before = torch.get_rng_state()
     fitted = fit(pair(noise=0.01), replace(QUICK, noise=0.07, fit_steps=1, imputer_steps=1))
     assert fitted.figures["noise"] == pytest.approx(0.07)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_velocities_that_are_not_there_or_zero_do_not_tell_the_pace() -> None:

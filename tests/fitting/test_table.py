@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lie_sim.errors import DataError
 from lie_sim.fitting import Columns, ObservedTable, read_table
+from lie_sim.fitting.columns import layout_of
 
 DIRTY = """t [s];particle;x [cm];y [mm];vx [cm/s];vy [cm/s]
 2.0;a;1.2;5;;
@@ -112,7 +113,11 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
         ("time,time,particle,x", "time twice"),
         ("t,particle,x,y,vx", "2 positions .* 1 velocities"),
         ("t [s],particle,x [mm],y", "y have no unit, other columns have"),
-        ("t [s],particle,x [furlong]", "x has the unit 'furlong'; known are km"),
+        (
+            "t [s],particle,x [mm],y [furlong]",
+            "y has the unit 'furlong' and others have 'mm': 'furlong' is not among",
+        ),
+        ("t [fortnight],particle,x [mm],vx [mm/s]", "vx has the unit 's' and others have 'fortnight'"),
         ("t [s],particle,x [mm],vx [mm]", "vx has the unit 'mm': that of a velocity"),
     ],
 )
@@ -228,3 +233,15 @@ def test_rows_are_never_lost(rows: list[list[str]], tmp_path_factory: pytest.Tem
     table = read_table(path)
     lines = sum(any(row) or len(row) > 1 for row in rows) + 2
     assert accounted(table) == table.ledger.rows == lines
+
+
+def test_capitals_do_not_matter_and_a_unit_need_not_be_known() -> None:
+    found = layout_of(["Time [fortnight]", "ID", "X [furlong]", "VX [furlong/fortnight]", "T"], Columns())
+    assert (found.time, found.particle) == (0, 1)
+    assert [(each.name, each.place, each.factor) for each in found.measured] == [
+        ("X", 2, 1.0),
+        ("VX", 3, 1.0),
+    ]
+    assert found.units == ("fortnight", "furlong")
+    with pytest.raises(DataError, match="no column for the time"):
+        layout_of(["T", "particle", "x"], Columns())

@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
-WORKERS ?= 2
+WORKERS ?= 3
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test lint types imports unit docs bench chaos bench-env bench-env-molecules clean help

@@ -54,12 +54,12 @@ class Ledger:
 
         Example:
             >>> print(*Ledger(9, 6, 1, 0, {"the time is missing": (4, 8)}, ("x",)).lines(), sep="; ")
-            9 rows: 6 used, 1 copies, 0 without a number, 2 refused; refused: the time is missing (lines 4, 8); x
+            9 rows: 6 used, 1 copy, 0 without a number, 2 refused; refused: the time is missing (lines 4, 8); x
         """
         refused = sum(map(len, self.refused.values()))
+        copies = f"{self.copies} {'copy' if self.copies == 1 else 'copies'}"
         first = (
-            f"{self.rows} rows: {self.used} used, {self.copies} copies, {self.empty} without a number, "
-            f"{refused} refused"
+            f"{self.rows} rows: {self.used} used, {copies}, {self.empty} without a number, {refused} refused"
         )
         return [first, *(f"refused: {why} ({_lines(at)})" for why, at in self.refused.items()), *self.notes]
 

@@ -36,7 +36,7 @@ class FitConfig:
     segment: int = 4
     noise: float | None = None
     imputer_steps: int = 400
-    fit_steps: int = 600
+    fit_steps: int = 400
     rounds: int = 2
     end_steps: int = 20
     width: int = 32

@@ -25,7 +25,7 @@ from lie_sim.errors import ConfigError, DataError
 from lie_sim.fitting.config import FitConfig
 from lie_sim.fitting.ends import last_parts, motions_at_ends
 from lie_sim.fitting.forecast import FittedTrack, forecasts
-from lie_sim.fitting.gaps import fill, fitted_imputer
+from lie_sim.fitting.gaps import Filled, fill, fitted_imputer
 from lie_sim.fitting.segments import Segments
 from lie_sim.fitting.shooting import Shooting, ShootingTask
 from lie_sim.fitting.table import ObservedTable, Track
@@ -35,8 +35,6 @@ from lie_sim.models import LieTransformer
 from lie_sim.state import Particles
 from lie_sim.training import TrainingConfig, train
 
-_RMS_OF_MAE = 1.25
-"""Root mean square of normal errors over their mean absolute value."""
 _FEWEST = 3
 """Positions of a particle in the fitted part of each track."""
 
@@ -143,8 +141,7 @@ def fit(
         filled, residual = segments.refilled(shooting)
         if config.noise is None:
             noise = min(max(residual, 1e-4), noise)
-    if _misses(residual, hidden_error):
-        filled = by_attention
+    filled = [_surer(*pair) for pair in zip(filled, by_attention, strict=True)]
     hamiltonian.requires_grad_(False)
     ends, parts_at_ends, starts = last_parts(segments, shooting, filled)
     motions = motions_at_ends(
@@ -235,14 +232,16 @@ def _centre(track: Track, dim: int) -> np.ndarray:
     return centre
 
 
-def _misses(residual: float, hidden_error: float) -> bool:
-    """Whether the motion misses what it saw by more than attention missed what it did not see.
+def _surer(one: Filled, other: Filled) -> Filled:
+    """Of two fillings, at every place the one that expects the smaller error.
 
     Example:
-        >>> _misses(0.2, hidden_error=0.1), _misses(0.02, hidden_error=0.1)
-        (True, False)
+        >>> one, other = (Filled(np.full(2, x), np.array(b)) for x, b in ((1.0, [0.1, 0.5]), (2.0, [0.3, 0.3])))
+        >>> _surer(one, other).values.tolist()
+        [1.0, 2.0]
     """
-    return residual > _RMS_OF_MAE * hidden_error
+    surer = one.scale < other.scale
+    return Filled(np.where(surer, one.values, other.values), np.where(surer, one.scale, other.scale))
 
 
 def _part(track: Track, end: int) -> Track:

@@ -264,16 +264,31 @@ def test_a_refused_restart_keeps_the_run(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "stages").exists()
 
 
-def test_gaps_stay_as_attention_filled_them_where_the_motion_is_worse(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    scales = {}
-    for worse in (True, False):
-        monkeypatch.setattr(sys.modules["lie_sim.fitting.fit"], "_misses", lambda *_, worse=worse: worse)
-        track = fit(pair(noise=0.01), replace(QUICK, fit_steps=1)).tracks[0]
-        scales[worse] = np.unique(track.scale[track.scale > 0])
-    assert len(scales[True]) > 5, "each with its own scale"
-    assert len(scales[False]) == 1
+def test_a_gap_is_filled_by_what_expects_the_smaller_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, kept = sys.modules["lie_sim.fitting.fit"], {}
+
+    def by_motion(self: Segments, shooting: Shooting) -> tuple[list[Filled], float]:
+        filled, residual = refilled(self, shooting)
+        scale = np.where(filled[0].scale > 0, np.where(np.arange(65)[:, None, None] < 30, 1e-9, 1e9), 0.0)
+        kept["motion"] = Filled(filled[0].values, scale)
+        return [kept["motion"]], residual
+
+    def by_attention(*arguments: Any, **options: Any) -> list[Filled]:
+        kept["attention"] = fill(*arguments, **options)[0]
+        return [kept["attention"]]
+
+    refilled = Segments.refilled
+    monkeypatch.setattr(Segments, "refilled", by_motion)
+    monkeypatch.setattr(module, "fill", by_attention)
+    table = pair(noise=0.01)
+    fitted = fit(table, replace(QUICK, fit_steps=1))
+    track, length = fitted.tracks[0], fitted.units.length
+    centre = np.nanmean(table.tracks[0].values[:65], axis=(0, 1))
+    for part, source in ((slice(0, 30), "motion"), (slice(30, 65), "attention")):
+        missing = ~track.observed[part]
+        expected = kept[source].values[part] * length + centre
+        np.testing.assert_allclose(track.values[part][missing], expected[missing], rtol=1e-12)
+        np.testing.assert_allclose(track.scale[part], kept[source].scale[part] * length)
 
 
 def test_a_given_noise_is_kept_and_the_generator_of_the_caller_too() -> None:

@@ -83,9 +83,9 @@ def to_parquet(run: Run, path: Path, trajectories: Sequence[int]) -> None:
     wanted = np.array(trajectories)
     for chunk in np.flatnonzero(_without_gaps(run).any(1)):
         rows = np.flatnonzero(np.isin(run.members(int(chunk)), wanted))
-        writer = None
+        writer, masses = None, run.start(int(chunk)).particles.masses.numpy()[rows]
         for number in np.flatnonzero(_without_gaps(run)[chunk]) if len(rows) else ():
-            table = pa.table(_columns(run, int(chunk), int(number), rows))
+            table = pa.table(_columns(run, int(chunk), int(number), rows, masses))
             if writer is None:
                 file = path / f"chunk-{chunk:06d}.parquet"
                 floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
@@ -96,7 +96,9 @@ def to_parquet(run: Run, path: Path, trajectories: Sequence[int]) -> None:
             writer.close()
 
 
-def _columns(run: Run, chunk: int, number: int, rows: np.ndarray) -> dict[str, np.ndarray]:
+def _columns(
+    run: Run, chunk: int, number: int, rows: np.ndarray, masses: np.ndarray
+) -> dict[str, np.ndarray]:
     """Flat columns q_0 … and p_0 …, so that every reader of tables understands them."""
     found, frames = run.store.read(chunk, number), run.manifest.frames_of(number)
     count = len(rows) * len(frames)
@@ -106,7 +108,6 @@ def _columns(run: Run, chunk: int, number: int, rows: np.ndarray) -> dict[str, n
         "energy": found.array("energy")[rows].reshape(count),
     }
     columns["time"] = columns["frame"] * (run.manifest.save_every * run.manifest.dt)
-    masses = run.start(chunk).particles.masses.numpy()[rows]
     columns |= {f"mass_{k}": np.repeat(each, len(frames)) for k, each in enumerate(masses.T)}
     for name in ("q", "p"):
         flat = found.array(name)[rows].reshape(count, -1)

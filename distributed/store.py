@@ -39,8 +39,8 @@ from lie_sim.errors import ConfigError, DataError
 Committed = Literal["new", "duplicate"]
 _SEGMENT = re.compile(r"\d{6}\.safetensors")
 _DATA_END = re.compile(rb'"data_offsets":\[\d+,(\d+)\]')
-_OF_A_RUN = ("tmp", "start", "seg", "model", "membership.safetensors", "events.jsonl", ".")
-"""How the names begin of what a run that was killed at its very beginning may have left."""
+_OF_A_RUN = {"tmp", "start", "seg", "model", "membership.safetensors", "events.jsonl", "lost+found"}
+"""What a run that was killed at its very beginning may have left, and a new disk has."""
 _HEAD = 4096
 """Bytes that nearly always hold the header of a segment."""
 
@@ -86,13 +86,14 @@ class SegmentStore:
         """
         if self.folder.is_file():
             raise ConfigError(f"{self.folder} is a file: a run needs a folder of its own")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        others = sorted(each.name for each in self.folder.iterdir() if not each.name.startswith(_OF_A_RUN))
-        if others:
+        there = {each.name for each in self.folder.iterdir()} if self.folder.is_dir() else set()
+        others = sorted(name for name in there - _OF_A_RUN if not name.startswith("."))
+        if others and NAME not in there:  # with it another process was first
             raise ConfigError(
                 f"{self.folder} holds {', '.join(others[:3])}{', …' if len(others) > 3 else ''}: a run needs a folder "
                 "of its own"
             )
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def manifest(self) -> Manifest:
         """What the run is."""

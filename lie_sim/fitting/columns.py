@@ -150,14 +150,17 @@ def _one(names: Sequence[str], chosen: str | None, usual: Sequence[str], what: s
 def _written(names: Sequence[str], usual: Sequence[str]) -> tuple[str, ...]:
     """Those usual names that are there, as they are written there.
 
-    Capitals do not matter, but T is more often a temperature than a time.
+    Capitals do not matter where none is there without; but T is more often a temperature than a time.
 
     Example:
-        >>> _written(["Time", "X", "vx", "T"], ["t", "time", "x", "y"])
-        ('Time', 'X')
+        >>> _written(["Time", "X", "Y", "T"], ["t", "time"]), _written(["X", "Y"], ["x", "y", "z"])
+        (('Time',), ('X', 'Y'))
+        >>> _written(["x", "y", "Z"], ["x", "y", "z"])
+        ('x', 'y')
     """
+    exact = tuple(name for name in usual if name in names)
     alike = {name.lower(): name for name in reversed(names) if name != "T"}
-    return tuple(name if name in names else alike[name] for name in usual if name in alike)
+    return exact or tuple(alike[name] for name in usual if name in alike)
 
 
 def _place(names: Sequence[str], name: str) -> int:
@@ -188,6 +191,11 @@ def _in_one_unit(
     if not any(declared):
         return tuple(Column(names[place], place) for place in places), ("", "")
     length, second = chosen[0], units[time]
+    for unit, name, other in ((length, names[places[0]], TIMES), (second, names[time], LENGTHS)):
+        if unit in other:
+            raise DataError(
+                f"{name} has the unit {unit!r}, which is none of a {'length' if other is TIMES else 'time'}"
+            )
     found = []
     for number, (place, unit) in enumerate(zip(places, chosen, strict=True)):
         if number < dim:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lie_sim.fitting.gaps import Filled
-from lie_sim.fitting.segments import Segments, spacing
+from lie_sim.fitting.segments import Segments
 from lie_sim.fitting.shooting import Shooting, ShootingTask
 from lie_sim.fitting.table import Track
 from lie_sim.hamiltonian import Hamiltonian
@@ -24,6 +25,10 @@ from lie_sim.state import Particles
 
 _LOOK_BACK = 3.0
 """Units of time that one motion is fitted to."""
+_ENOUGH = 4
+"""Observations of each particle in them; the motion begins earlier where there are fewer."""
+_TRIES = 3
+"""Evaluations a step, on average."""
 
 
 def motions_at_ends(
@@ -55,20 +60,35 @@ def motions_at_ends(
     task = ShootingTask(
         segments.tensors(filled, noise, trusted=False), joint=1.0, step_size=segments.step_size
     )
-    every = task.batch(torch.arange(len(tracks)), torch.Generator())
     states = [shooting.q.requires_grad_(), shooting.p.requires_grad_()]
-    optimizer = torch.optim.LBFGS(states, max_iter=steps, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        states, max_iter=steps, max_eval=_TRIES * (steps + 1), line_search_fn="strong_wolfe"
+    )
+    before = _losses(task, shooting)
+    usable = before.isfinite().nonzero()[:, 0]
+    if not len(usable):
+        return segments, shooting.requires_grad_(False)
+    every = task.batch(usable, torch.Generator())
 
     def missed() -> float:
         optimizer.zero_grad()
-        loss = len(tracks) * task.loss(shooting, every)
+        loss = len(usable) * task.loss(shooting, every)
         loss.backward()
         return float(loss.detach())
 
     optimizer.step(missed)
-    if not all(bool(state.isfinite().all()) for state in states):
-        shooting = Shooting(hamiltonian, *first)
-    return segments, shooting.requires_grad_(False)
+    shooting.requires_grad_(False)
+    worse = ~(_losses(task, shooting) <= before)
+    for state, guess in zip(states, first, strict=True):
+        state[worse] = guess[worse].to(state)
+    return segments, shooting
+
+
+@torch.no_grad()
+def _losses(task: ShootingTask, shooting: Shooting) -> Tensor:
+    """Of every track, (K,)."""
+    count, none = len(shooting.q), torch.Generator()
+    return torch.stack([task.loss(shooting, task.batch(torch.tensor([k]), none)) for k in range(count)])
 
 
 def last_parts(
@@ -79,9 +99,24 @@ def last_parts(
     for track, part, count, last in zip(
         segments.tracks, filled, segments.counts, segments.lasts.tolist(), strict=True
     ):
-        back = min(count - 1, round(_LOOK_BACK / (spacing(track) * segments.steps)))
-        begin = slice((count - 1 - back) * segments.steps, None)
+        first = _look_back(track, segments.dim) // segments.steps
+        first = min(first, count - 1)
+        begin = slice(first * segments.steps, None)
         tracks.append(Track(track.name, track.times[begin], track.values[begin]))
         parts.append(Filled(part.values[begin], part.scale[begin]))
-        begins.append(last - back)
+        begins.append(last - (count - 1 - first))
     return tracks, parts, (shooting.q[begins].detach(), shooting.p[begins].detach())
+
+
+def _look_back(track: Track, dim: int) -> int:
+    """The time from which one motion begins: some units before the end, and enough observations of every particle.
+
+    Example:
+        >>> x = np.full((60, 2, 1), 1.0)
+        >>> x[20:58, 1] = np.nan
+        >>> [_look_back(Track("", 0.1 * np.arange(60.0), part), 1) for part in (x, x[:, :1])]
+        [18, 29]
+    """
+    there = np.isfinite(track.values[..., :dim]).all(-1)
+    enough = [np.flatnonzero(seen)[-_ENOUGH:][0] for seen in there.T]
+    return int(min(np.searchsorted(track.times, track.times[-1] - _LOOK_BACK), *enough))

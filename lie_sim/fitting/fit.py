@@ -49,9 +49,9 @@ class Fit:
         particles: one system of them, with these masses.
         tracks: filled in and forecast.
         figures: errors, in the unit of length: ``noise`` of observed positions as it was assumed; ``residual``, the
-            root mean square of what the motion leaves of them; ``imputed``, mean absolute error of positions that were
-            hidden from attention, before the fit; ``forecast`` and its rivals ``forecast_at_rest`` and
-            ``forecast_straight``, root mean square over what was held out.
+            root mean square of what the motion leaves of them, a little less than the noise, as starts follow it;
+            ``imputed``, mean absolute error of positions that were hidden from attention, before the fit; ``forecast``
+            and its rivals ``forecast_at_rest`` and ``forecast_straight``, root mean square over what was held out.
     """
 
     hamiltonian: Hamiltonian
@@ -171,7 +171,7 @@ def fit(
 def _hamiltonian(table: ObservedTable, config: FitConfig) -> Hamiltonian:
     species = len(table.particles) if config.distinct else 0
     with torch.random.fork_rng(devices=[]):  # the caller's generator stays as it was
-        torch.manual_seed(config.seed)
+        torch.default_generator.manual_seed(config.seed)
         model = LieTransformer.default(dim=table.dim, width=config.width, num_species=species)
     return Hamiltonian(model).double()
 

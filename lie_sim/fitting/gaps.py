@@ -94,7 +94,7 @@ def fitted_imputer(
         components=dim,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.seed)
+        torch.default_generator.manual_seed(training.seed)
         model = build_imputer(CDSAConfig(tracks[0].values.shape[-1] // dim, width=16, num_layers=1, dim=dim))
     found = train(model.to(training.torch_dtype()), task, training, run, progress=progress).module
     assert isinstance(found, Imputer)

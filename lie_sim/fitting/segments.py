@@ -118,7 +118,8 @@ def spacing(track: Track) -> float:
         1.0
     """
     seen = np.isfinite(track.values).any(-1).T
-    return float(np.median(np.concatenate([np.diff(track.times[there]) for there in seen])))
+    between = np.concatenate([np.diff(track.times[there]) for there in seen])
+    return float(np.median(between if between.size else np.diff(track.times)))
 
 
 def _line(times: np.ndarray, q: np.ndarray, at: int) -> tuple[np.ndarray, np.ndarray]:

@@ -110,7 +110,8 @@ class ShootingTask(TensorTask):
         )
         masses = particles.masses[:, None, :, None]
         moved = torch.cat([q, p / masses], dim=-1)[..., : batch["values"].shape[-1]]
-        off = _soft(batch["weights"] * (moved - batch["values"]).square()).sum()
+        missed = torch.where(batch["weights"] > 0, moved - batch["values"], 0.0)
+        off = _soft(batch["weights"] * missed.square()).sum()
         count = (batch["weights"] > 0).sum().clamp(min=1)
         joined = batch["next"] >= 0
         if bool(joined.any()):
@@ -134,6 +135,8 @@ class ShootingTask(TensorTask):
 
 
 _AT_ONCE = 256
+_SHORT = 1e-3
+"""Of the spacing: what makes a last segment as long as the others."""
 _FAR = 2.0
 """δ: from how many deviations on."""
 
@@ -165,13 +168,13 @@ def segment_tensors(
     Example:
         >>> x, t = torch.zeros(6, 2, 1), torch.arange(6.0)
         >>> found = segment_tensors(x, torch.ones_like(x), t, Particles(masses=torch.ones(1, 2)), steps=2)
-        >>> found["times"].tolist(), found["last"].tolist(), found["next"].tolist()
-        ([[0.0, 1.0, 2.0], [2.0, 3.0, 4.0], [4.0, 5.0, 6.0]], [2, 2, 1], [1, 2, -1])
+        >>> found["times"].double().round(decimals=4).tolist(), found["last"].tolist(), found["next"].tolist()
+        ([[0.0, 1.0, 2.0], [2.0, 3.0, 4.0], [4.0, 5.0, 5.001]], [2, 2, 1], [1, 2, -1])
     """
     count = -(-(len(times) - 1) // steps)
     extra = count * steps + 1 - len(times)
-    spacing = float(times.diff().median())
-    times = torch.cat([times, times[-1] + spacing * torch.arange(1, extra + 1).to(times)])
+    short = _SHORT * float(times.diff().median())  # the motion ends with the track
+    times = torch.cat([times, times[-1] + short * torch.arange(1, extra + 1).to(times)])
     values, weights = (torch.cat([x, x.new_zeros(extra, *x.shape[1:])]) for x in (values, weights))
     index = steps * torch.arange(count)[:, None] + torch.arange(steps + 1)
     shared = weights[index].clone()

@@ -16,9 +16,8 @@ class CDSAConfig:
         num_heads: H.
         num_layers: how many.
         unit_of_time: of ``times``; lengths of gaps are told in it.
-        frequencies: angular; where they are given, every entry is told cos ωt and sin ωt of its time, and attention
-            over time cos ωΔt and sin ωΔt of delays. Empty for data without a clock, of which only differences of times
-            matter.
+        frequencies: angular; where they are given, every entry is told cos ωt and sin ωt of its time. Empty for data
+            without a clock, of which only differences of times matter.
         landmarks: R of the time axis; 0 for attention between all times.
         window: T, fixed, where there are landmarks; 0 otherwise.
         dim: components of each measurement, where these are vectors; 0 where they are numbers.
@@ -58,8 +57,3 @@ class CDSAConfig:
                 "vectors are positions, or positions and velocities, without landmarks; got "
                 f"dim={self.dim}, num_measurements={self.num_measurements} and landmarks={self.landmarks}"
             )
-
-    @property
-    def per_unit(self) -> tuple[float, ...]:
-        """The frequencies per unit of time."""
-        return tuple(self.unit_of_time * frequency for frequency in self.frequencies)

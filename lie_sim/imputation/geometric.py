@@ -55,7 +55,7 @@ class GeometricCDSA(Imputer):
         inputs = 6 + compared * (compared + 1) // 2 + (self.time.num_features if self.time is not None else 0)
         self.trunk = Trunk(config, inputs)
         self.look = nn.Linear(config.width, 2 * config.width, bias=False)
-        self.delays = DelayBias(config.num_heads, config.per_unit)
+        self.delays = DelayBias(config.num_heads)
         self.read = nn.Linear(config.width, self.num_simple + config.num_heads + 1)
         nn.init.zeros_(self.read.weight)
         nn.init.zeros_(self.read.bias)

@@ -20,7 +20,6 @@ arXiv:2006.04768.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -28,7 +27,6 @@ from torch import Tensor, nn
 
 from lie_sim.imputation.config import CDSAConfig
 from lie_sim.imputation.simple import Observations, neighbours
-from lie_sim.time_encoding import BochnerTime
 
 AXES = (1, 2, 3)
 """Time, place, measurement."""
@@ -85,7 +83,7 @@ class CrossDimensionalLayer(nn.Module):
         self.before = nn.LayerNorm(width)
         self.maps = nn.ModuleList(nn.Linear(width, 2 * width, bias=False) for _ in AXES)
         self.value, self.out = nn.Linear(width, width, bias=False), nn.Linear(width, width)
-        self.delays = DelayBias(config.num_heads, config.per_unit)
+        self.delays = DelayBias(config.num_heads)
         self.project: nn.ParameterList | None = None
         if config.landmarks:
             bound = 1 / math.sqrt(config.landmarks)
@@ -133,11 +131,10 @@ class CrossDimensionalLayer(nn.Module):
 
 
 class DelayBias(nn.Module):
-    """ψ(Δt) for each head: how much less a time counts that is further away, and more or less at some phases.
+    """ψ(Δt) ≤ 0 for each head: how much less a time counts that is further away.
 
     Args:
         num_heads: H.
-        frequencies: angular, per unit of the delays; none for data without a clock.
 
     Example:
         >>> bias = DelayBias(2)(torch.tensor([[[0.0, 3.0]]]))
@@ -145,19 +142,14 @@ class DelayBias(nn.Module):
         (torch.Size([1, 2, 1, 2]), True)
     """
 
-    def __init__(self, num_heads: int, frequencies: Sequence[float] = ()) -> None:
+    def __init__(self, num_heads: int) -> None:
         super().__init__()
         self.log_rate = nn.Parameter(torch.linspace(-3.0, 0.0, num_heads))
-        self.time = BochnerTime(frequencies) if frequencies else None
-        count = 0 if self.time is None else self.time.num_features
-        self.phase = nn.Parameter(torch.zeros(num_heads, count))
 
     def forward(self, delay: Float[Tensor, "B T S"]) -> Float[Tensor, "B H T S"]:
-        """−rate_h · log(1 + |Δt|) + w_h · φ(Δt), of delays in the unit of time; w begins at 0."""
-        bias = -self.log_rate.exp()[None, :, None, None] * torch.log1p(delay.abs())[:, None]
-        if self.time is not None:
-            bias = bias + torch.einsum("btsf,hf->bhts", self.time(delay).to(bias), self.phase)
-        return bias
+        """−rate_h · log(1 + |Δt|), of delays in the unit of time."""
+        penalty: Tensor = self.log_rate.exp()[None, :, None, None] * torch.log1p(delay.abs())[:, None]
+        return penalty.neg()
 
 
 def products(query: Tensor, key: Tensor, axis: int) -> Float[Tensor, "B H Q P"]:

@@ -183,9 +183,23 @@ def _plot(plot: Plot) -> dict[str, Any]:
     ]
     names = {"xName": plot.x_name, "xUnit": plot.x_unit, "yName": plot.y_name, "yUnit": plot.y_unit}
     values = np.concatenate(heights) if heights else np.empty(0)
-    limits = log_limits(values) if plot.logarithmic else linear_limits(values)
+    limits = log_limits(values) if plot.logarithmic else linear_limits(_without_wide_bands(plot, values))
     drawn = {"series": series, "limits": limits, "marks": marks, "shaded": shaded}
     return {**names, **drawn, "linear": not plot.logarithmic}
+
+
+def _without_wide_bands(plot: Plot, values: np.ndarray) -> np.ndarray:
+    """Values and edges of bands, these as far as the curves reach on either side: a wide band hides no curve."""
+    curves = np.concatenate([y for _, y in plot.curves.values()]) if plot.curves else np.empty(0)
+    curves = curves[np.isfinite(curves)]
+    if not curves.size:
+        return values
+    with np.errstate(over="ignore", invalid="ignore"):
+        extent = np.ptp(curves)
+        clipped: np.ndarray = np.clip(
+            values[np.isfinite(values)], curves.min() - extent, curves.max() + extent
+        )
+    return clipped
 
 
 def _digits(parts: Sequence[np.ndarray], digits: int) -> int:
@@ -197,8 +211,9 @@ def _digits(parts: Sequence[np.ndarray], digits: int) -> int:
     """
     values = np.concatenate(parts) if parts else np.empty(0)
     usable = np.abs(values[np.isfinite(values)])
-    extent = float(np.ptp(values[np.isfinite(values)])) if usable.size else 0.0
-    if not extent:
+    with np.errstate(over="ignore"):  # of a curve that diverged
+        extent = float(np.ptp(values[np.isfinite(values)])) if usable.size else 0.0
+    if not 0 < extent < math.inf:
         return digits
     return min(digits + max(0, math.ceil(math.log10(float(usable.max()) / extent))), MAX_DIGITS)
 

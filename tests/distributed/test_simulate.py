@@ -461,6 +461,23 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds thesis\.tex: a run needs a folder of its own"):
         simulate(SYSTEM, springs(), store=tmp_path, wait=False, **OPTIONS)
     assert [each.name for each in tmp_path.iterdir()] == ["thesis.tex"]
+    (tmp_path / "thesis.tex").rename(tmp_path / "models")
+    with pytest.raises(ConfigError, match="holds models: a run needs"):
+        simulate(SYSTEM, springs(), store=tmp_path, wait=False, **OPTIONS)
+
+
+def test_of_two_processes_that_begin_a_run_the_first_is_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = SegmentStore.make
+
+    def late(self: SegmentStore) -> None:
+        monkeypatch.setattr(SegmentStore, "make", make)
+        simulate(SYSTEM, springs(), store=tmp_path, **OPTIONS)
+        make(self)
+
+    monkeypatch.setattr(SegmentStore, "make", late)
+    assert simulate(SYSTEM, springs(), store=tmp_path, **OPTIONS).status().complete
 
 
 def test_a_run_that_was_killed_before_its_manifest_begins_again(tmp_path: Path) -> None:

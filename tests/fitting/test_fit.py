@@ -199,6 +199,12 @@ def test_the_end_of_a_track_is_one_motion_through_many_observations() -> None:
     off = (moved.q[0] - torch.from_numpy(clean[48])).abs()
     assert float(off.max()) < 0.06 < float((starts[0][0] - torch.from_numpy(clean[48])).abs().max())
     assert float(spring.log_k.detach()) == pytest.approx(np.log(0.5)), "the energy stays"
+    wild = tracks[1].values + 1e160 * np.arange(9)[:, None, None]
+    beside = [ends[0], Track("wild", t[:9], wild)], [parts[0], Filled(wild, 0 * wild)]
+    guess = torch.stack([starts[0][0], torch.full((2, 2), 1e155, dtype=torch.float64)]), starts[1]
+    _, both = motions_at_ends(shooting.hamiltonian, *beside, 2, two, 0.1, steps=20, starts=guess)
+    assert float((both.q[0] - moved.q[0]).abs().max()) < 0.01, "the others do not suffer"
+    assert torch.equal(both.q[1], guess[0][1]), "a track that cannot be followed keeps its first guess"
     alone, _ = motions_at_ends(shooting.hamiltonian, ends[:1], parts[:1], 2, two, 0.1, steps=1)
     assert (alone.counts, found.counts) == ([1], [1, 1])
 

@@ -117,6 +117,7 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
             "t [s],particle,x [mm],y [furlong]",
             "y has the unit 'furlong' and others have 'mm': 'furlong' is not among",
         ),
+        ("t [mm],particle,x [s]", "x has the unit 's', which is none of a length"),
         ("t [fortnight],particle,x [mm],vx [mm/s]", "vx has the unit 's' and others have 'fortnight'"),
         ("t [s],particle,x [mm],vx [mm]", "vx has the unit 'mm': that of a velocity"),
     ],
@@ -245,3 +246,7 @@ def test_capitals_do_not_matter_and_a_unit_need_not_be_known() -> None:
     assert found.units == ("fortnight", "furlong")
     with pytest.raises(DataError, match="no column for the time"):
         layout_of(["T", "particle", "x"], Columns())
+
+
+def test_a_capital_beside_plain_names_is_something_else() -> None:
+    assert layout_of(["t", "particle", "x", "y", "Z"], Columns()).dim == 2

@@ -113,7 +113,7 @@ def test_plots_far_from_zero_keep_their_digits_and_bands_are_seen() -> None:
         "x",
         {"a": (times, values)},
         marks={"m": times[1:2]},
-        bands={"a": np.array([0.0, 2.0, 0.0])},
+        bands={"a": np.array([0.0, 0.75, 0.0])},
         shaded={"gap": np.array([[start, start + 0.5]])},
     )
     sent = page_payload(ReportData(title="x", plots=[plot]))["plots"][0]
@@ -122,4 +122,13 @@ def test_plots_far_from_zero_keep_their_digits_and_bands_are_seen() -> None:
     assert sent["marks"][0]["x"] == [start + 1]
     assert sent["shaded"][0]["spans"] == [[start, start + 0.5]]
     low, high = sent["limits"]
-    assert low < values[1] - 2 < values[1] + 2 < high
+    assert low < values[1] - 0.75 < values[1] + 0.75 < high
+
+
+def test_a_wide_band_or_a_curve_that_diverged_does_not_spoil_the_axis() -> None:
+    times, values = np.arange(3.0), np.array([0.0, 1.0, 2.0])
+    wide = Plot("x", {"a": (times, values)}, bands={"a": np.array([0.0, 1e6, 0.0])})
+    lost = Plot("y", {"a": (times, np.array([-1.7e308, 1.7e308, 0.0]))})
+    sent = page_payload(ReportData(title="x", plots=[wide, lost]))["plots"]
+    assert sent[0]["limits"] == pytest.approx((-2.3, 4.3))
+    assert len(sent[1]["series"][0]["y"]) == 3

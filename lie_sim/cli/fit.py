@@ -50,7 +50,11 @@ def fit(argv: Sequence[str]) -> None:
     if options.table == Path():
         raise UsageError("name the table of observations: lie-sim fit TABLE")
     table = read_table(options.table, options.columns)
-    print(*table.ledger.lines(), sep="\n")
+    print(*table.ledger.lines(), table.summary(), sep="\n")
+    masses = options.config.masses
+    if len(masses) > 1:
+        named = zip(table.particles, masses, strict=False)
+        print("masses:", ", ".join(f"{name} {mass:g}" for name, mass in named))
     if options.check:
         return
     begun = time.process_time()
@@ -71,3 +75,11 @@ def fit(argv: Sequence[str]) -> None:
     }
     rows = [(text, found.figures[name]) for name, text in names.items() if name in found.figures]
     show([*rows, ("CPU seconds", time.process_time() - begun), ("written", options.out)])
+    others = [
+        found.figures[name] for name in ("forecast_at_rest", "forecast_straight") if name in found.figures
+    ]
+    if others and not found.figures["forecast"] < min(others):
+        print(
+            "The forecast is no better than these: the energy is not learned, or the system is not closed. Give it "
+            "more steps (--fit-steps), longer tracks, or the right masses (--masses, --distinct)."
+        )

@@ -104,6 +104,17 @@ class ObservedTable:
         """Whether velocities were observed."""
         return len(self.measurements) > self.dim
 
+    def summary(self) -> str:
+        """Who was seen, when, and how much of it is missing, in a line."""
+        first, last = (f(f(each.times) for each in self.tracks) for f in (min, max))
+        missing = 1 - np.mean(np.concatenate([np.isfinite(each.values).ravel() for each in self.tracks]))
+        times = sum(len(each.times) for each in self.tracks)
+        runs = f" in {len(self.tracks)} trajectories" if len(self.tracks) > 1 else ""
+        return (
+            f"particles {', '.join(self.particles)}{runs}: {times} times from {first:.10g} to {last:.10g}"
+            f"{f' {self.units[0]}' if self.units[0] else ''}, {100 * missing:.0f} % of all values are missing"
+        )
+
 
 def read_table(path: str | Path, columns: Columns | None = None) -> ObservedTable:
     r"""Read a table of observations.
@@ -132,8 +143,9 @@ def read_table(path: str | Path, columns: Columns | None = None) -> ObservedTabl
         raise DataError(f"there is no table {path}")
     rows = rows_of(path)
     try:
-        layout = layout_of(next(rows, (0, []))[1], columns or Columns())
-        return _assembled(layout, _Reading(layout, rows))
+        header = next(rows, (0, []))[1]
+        layout = layout_of(header, columns or Columns())
+        return _assembled(layout, _Reading(layout, len(header), rows))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 
@@ -147,6 +159,7 @@ class _Reading:
     """All rows of a file, one after the other."""
 
     layout: Layout
+    width: int
     source: Iterable[tuple[int, Sequence[str]]]
     rows: int = 0
     copies: int = 0
@@ -180,6 +193,8 @@ class _Reading:
         )
         if len(row) <= needed:
             raise ValueError(f"fewer than {needed + 1} cells")
+        if any(cell.strip() for cell in row[self.width :]):
+            raise ValueError(f"more cells than the {self.width} of the header, as of decimal commas")
         if any("\n" in cell for cell in row):
             raise ValueError("a quote goes on over lines")
         particle = row[layout.particle].strip()

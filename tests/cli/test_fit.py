@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,9 @@ def test_a_table_becomes_a_folder(lie_sim: Command, table: Path, tmp_path: Path)
         "refused: the time is no number (line 80)",
     ]
     assert any(line.startswith("error of the forecast (m)") for line in lines)
+    figures = json.loads((out / "fit.json").read_text())["errors"]
+    others = min(figures["forecast_at_rest"], figures["forecast_straight"])
+    assert ("The forecast is no better" in done.out) == (figures["forecast"] >= others)
     assert sorted(path.name for path in out.iterdir()) == [
         "figures", "filled.csv", "fit.json", "forecast.csv", "model", "report.html", "stages",
     ]  # fmt: skip
@@ -49,7 +53,10 @@ def test_a_table_becomes_a_folder(lie_sim: Command, table: Path, tmp_path: Path)
 
 def test_check_only_reads(lie_sim: Command, table: Path, tmp_path: Path) -> None:
     done = lie_sim("fit", table, "--check", "--out", tmp_path / "fit")
-    assert (done.code, done.out.count("\n")) == (0, 2)
+    assert (done.code, done.out.count("\n")) == (0, 3)
+    assert "particles a, b: 41 times from 0 to 4 s, 5 % of all values are missing" in done.out
+    heavy = lie_sim("fit", table, "--check", "--masses", "2", "1")
+    assert "masses: a 2, b 1" in heavy.out
     assert not (tmp_path / "fit").exists()
 
 

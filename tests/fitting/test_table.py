@@ -250,3 +250,10 @@ def test_capitals_do_not_matter_and_a_unit_need_not_be_known() -> None:
 
 def test_a_capital_beside_plain_names_is_something_else() -> None:
     assert layout_of(["t", "particle", "x", "y", "Z"], Columns()).dim == 2
+
+
+def test_cells_beyond_the_header_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("t,particle,x\n0,a,1\n1,a,2,\n2,a,3,5\n2.5,a,4\n")
+    found = read_table(tmp_path / "a.csv")
+    assert (found.ledger.used, list(found.ledger.refused.values())) == (3, [(4,)])
+    assert "more cells than the 3 of the header, as of decimal commas" in next(iter(found.ledger.refused))

@@ -139,6 +139,7 @@ def fit(
         chosen = _shooting_options(config, number)
         train(shooting, task, chosen, _stage(folder, f"round{number}"), progress=progress)
         filled, residual = segments.refilled(shooting)
+        assumed = noise
         if config.noise is None:
             noise = min(max(residual, 1e-4), noise)
     filled = [_surer(*pair) for pair in zip(filled, by_attention, strict=True)]
@@ -155,7 +156,7 @@ def fit(
         starts=starts,
     )
     tracks, errors_ahead = forecasts(*motions, scaled, filled, config.forecast)
-    figures = {"noise": noise, "residual": residual, "imputed": hidden_error, **errors_ahead}
+    figures = {"noise": assumed, "residual": residual, "imputed": hidden_error, **errors_ahead}
     return Fit(
         hamiltonian,
         units,

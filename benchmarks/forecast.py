@@ -43,6 +43,8 @@ from lie_sim.training import TrainingConfig, train
 
 PAST, NEXT = 72, 24
 SEEN, AHEAD, TRACKS, FRAMES, TEST = 40, 60, 24, 201, 64
+CHOOSING = 4
+"""Tracks that choose the weights of attention and ridges; the energy does not see them."""
 YEAR = 24 * 365.25
 STRENGTHS = (1.0, 10.0, 100.0, 1000.0, 10000.0)
 """Of ridges; the validation chooses."""
@@ -141,11 +143,12 @@ def springs(seed: int, budget: float, steps: int) -> dict[str, Tensor]:
     seen = torch.from_numpy(noisy(true))
     true = true / length
     new = Observations(seen.flatten(3), torch.ones_like(seen, dtype=torch.bool), _times(t[:window], TEST))
-    known, held = _windows(tracks[:-4], window, 4), _windows(tracks[-4:], window, 20)
-    dense = _windows(tracks[:-4], window, 1)
+    known, held = _windows(tracks[:-CHOOSING], window, 4), _windows(tracks[-CHOOSING:], window, 20)
+    dense = _windows(tracks[:-CHOOSING], window, 1)
     options = argparse.Namespace(steps=steps)
-    blank = [Filled(each.values, np.zeros_like(each.values)) for each in tracks]
-    hamiltonian = gappy_fit.fitted(tracks, blank, gappy_fit.NOISE, options, seed, False)
+    known_tracks = tracks[:-CHOOSING]
+    blank = [Filled(each.values, np.zeros_like(each.values)) for each in known_tracks]
+    hamiltonian = gappy_fit.fitted(known_tracks, blank, gappy_fit.NOISE, options, seed, False)
     guesses = {
         "persistence": seen[:, SEEN - 1 : SEEN].expand(-1, AHEAD, -1, -1),
         "straight": _straight(seen[:, :SEEN], t[:window]),

@@ -23,7 +23,8 @@ class FitConfig:
         imputer_steps: training steps of the model that fills gaps.
         fit_steps: training steps of each round of shooting.
         rounds: of shooting; before each but the first, gaps are filled by the fitted motion.
-        end_steps: quasi-Newton steps by which the state at the end of every track is found.
+        end_steps: quasi-Newton steps by which the state at the end of every track is found; 0 for that of
+            the shooting.
         width: of the LieTransformer.
         seed: of everything random.
     """
@@ -51,8 +52,10 @@ class FitConfig:
             )
         if self.noise is not None and not 0 < self.noise < math.inf:
             raise ConfigError(f"noise must be positive, got {self.noise}")
-        for name in ("segment", "imputer_steps", "fit_steps", "rounds", "end_steps", "width"):
+        for name in ("segment", "imputer_steps", "fit_steps", "rounds", "width"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.end_steps < 0:
+            raise ConfigError(f"end_steps must not be negative, got {self.end_steps}")
         if self.window < 4:
             raise ConfigError(f"window must be at least 4, got {self.window}")

@@ -51,7 +51,7 @@ def motions_at_ends(
         dim: components of a position.
         particles: one system.
         noise: of what was observed.
-        steps: of the quasi-Newton method.
+        steps: of the quasi-Newton method; 0 keeps the first guess.
         starts: a first guess of positions and momenta, each (K, N, d); by default from the first times.
     """
     segments = Segments(tracks, dim, particles, max(len(each.times) for each in tracks) - 1)
@@ -66,7 +66,7 @@ def motions_at_ends(
     )
     before = _losses(task, shooting)
     usable = before.isfinite().nonzero()[:, 0]
-    if not len(usable):
+    if not steps or not len(usable):
         return segments, shooting.requires_grad_(False)
     every = task.batch(usable, torch.Generator())
 

@@ -90,7 +90,7 @@ def fit(
         >>> x = np.stack([np.cos(t), -np.cos(t)], axis=-1)[:, :, None]
         >>> x[10:15, 0] = np.nan
         >>> seen = ObservedTable((Track("", t, x),), ("a", "b"), 1, ("x",), ("", ""), Ledger(0, 0, 0, 0, {}, ()))
-        >>> found = fit(seen, FitConfig(imputer_steps=2, fit_steps=2, rounds=1, end_steps=1, width=8))
+        >>> found = fit(seen, FitConfig(imputer_steps=2, fit_steps=2, rounds=1, end_steps=0, width=8))
         >>> found.tracks[0].values.shape, bool(np.isfinite(found.tracks[0].forecast).all())
         ((41, 2, 1), True)
     """

@@ -15,7 +15,9 @@ from tests.cli.conftest import Outcome
 
 Command = Callable[..., Outcome]
 
-SHORT = ("--imputer-steps", 2, "--fit-steps", 2, "--rounds", 1, "--width", 8, "--no-progress")
+SHORT = (
+    "--imputer-steps", 2, "--fit-steps", 2, "--rounds", 1, "--end-steps", 0, "--width", 8, "--no-progress",
+)  # fmt: skip
 
 
 @pytest.fixture

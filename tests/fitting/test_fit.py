@@ -40,7 +40,7 @@ from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.state import Particles
 from lie_sim.training import TrainingConfig
 
-QUICK = FitConfig(imputer_steps=3, fit_steps=3, rounds=2, width=8, segment=8, end_steps=1)
+QUICK = FitConfig(imputer_steps=3, fit_steps=3, rounds=2, width=8, segment=8, end_steps=0)
 EMPTY = Ledger(0, 0, 0, 0, {}, ())
 
 
@@ -297,6 +297,13 @@ def test_a_gap_is_filled_by_what_expects_the_smaller_error(monkeypatch: pytest.M
         np.testing.assert_allclose(track.scale[part], kept[source].scale[part] * length)
 
 
+def test_the_state_at_the_end_is_fitted_unless_it_is_not_asked_for(found: tuple[ObservedTable, Fit]) -> None:
+    table, before = found
+    after = fit(table, replace(QUICK, end_steps=1))
+    assert not np.array_equal(after.tracks[0].forecast, before.tracks[0].forecast)
+    np.testing.assert_array_equal(after.tracks[0].values, before.tracks[0].values)
+
+
 def test_a_given_noise_is_kept_and_the_generator_of_the_caller_too() -> None:
     before = torch.get_rng_state()
     fitted = fit(pair(noise=0.01), replace(QUICK, noise=0.07, fit_steps=1, imputer_steps=1))
@@ -394,6 +401,7 @@ def test_files_can_be_read_back(found: tuple[ObservedTable, Fit], tmp_path: Path
         ({"holdout": 1.0}, "holdout must be from 0 to 0.9"),
         ({"noise": 0.0}, "noise must be positive"),
         ({"rounds": 0}, "rounds must be at least 1"),
+        ({"end_steps": -1}, "end_steps must not be negative"),
         ({"window": 3}, "window must be at least 4"),
     ],
 )

@@ -14,14 +14,15 @@ Shape letters: T times, N particles, d space dimension, M measurements, S segmen
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from lie_sim.errors import ConfigError, DataError
+from lie_sim.errors import CheckpointError, ConfigError, DataError
 from lie_sim.fitting.config import FitConfig
 from lie_sim.fitting.ends import last_parts, motions_at_ends
 from lie_sim.fitting.forecast import FittedTrack, forecasts
@@ -118,14 +119,15 @@ def fit(
         ema_decay=0.98,
         seed=config.seed,
     )
-    imputer, hidden_error = fitted_imputer(
-        known,
-        table.dim,
-        window=config.window,
-        training=training,
-        run=_stage(folder, "gaps"),
-        progress=progress,
-    )
+    with _same_fit(folder):
+        imputer, hidden_error = fitted_imputer(
+            known,
+            table.dim,
+            window=config.window,
+            training=training,
+            run=_stage(folder, "gaps"),
+            progress=progress,
+        )
     filled = by_attention = fill(imputer, known, window=config.window)
     noise = config.noise / units.length if config.noise is not None else _noise(known, table.dim)
     segments = Segments(known, table.dim, particles, config.segment)
@@ -137,7 +139,8 @@ def fit(
             step_size=segments.step_size,
         )
         chosen = _shooting_options(config, number)
-        train(shooting, task, chosen, _stage(folder, f"round{number}"), progress=progress)
+        with _same_fit(folder):
+            train(shooting, task, chosen, _stage(folder, f"round{number}"), progress=progress)
         filled, residual = segments.refilled(shooting)
         assumed = noise
         if config.noise is None:
@@ -252,6 +255,18 @@ def _part(track: Track, end: int) -> Track:
 
 def _stage(folder: Path | None, name: str) -> Path | None:
     return None if folder is None else folder / "stages" / name
+
+
+@contextmanager
+def _same_fit(folder: Path | None) -> Iterator[None]:
+    """Say what is to be done where a stage is of another fit."""
+    try:
+        yield
+    except (ConfigError, CheckpointError) as error:
+        raise type(error)(
+            f"{folder} holds a fit to another table, or with other masses or options: use those again, another "
+            f"folder, or begin anew with restart=True, --restart on the command line. {error}"
+        ) from error
 
 
 def _noise(tracks: Sequence[Track], dim: int) -> float:

@@ -60,6 +60,7 @@ class CDSA(Imputer):
         Raises:
             ValueError: there are other measurements, or another number of times than landmarks are for.
         """
+        self.check_dtype(seen)
         self._check(seen)
         simple, times = estimates(seen), seen.times / self.config.unit_of_time
         inputs = self._inputs(seen, simple, times)

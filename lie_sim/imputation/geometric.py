@@ -69,6 +69,7 @@ class GeometricCDSA(Imputer):
         Raises:
             ValueError: there are other measurements.
         """
+        self.check_dtype(seen)
         self._check(seen)
         vectors, centre = self._centred(seen)
         times = seen.times / self.config.unit_of_time

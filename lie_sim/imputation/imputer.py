@@ -52,3 +52,16 @@ class Imputer(nn.Module):
     def forward(self, seen: Observations) -> Imputed:
         """Estimates of all entries."""
         raise NotImplementedError(f"{type(self).__name__} must implement forward")
+
+    def check_dtype(self, seen: Observations) -> None:
+        """Refuse observations of another precision than the weights.
+
+        Raises:
+            TypeError: they are.
+        """
+        own = next(self.parameters()).dtype
+        if seen.values.dtype != own:
+            raise TypeError(
+                f"the observations are {seen.values.dtype} and the model is {own}: convert one of them, such as "
+                "Observations(values.float(), observed, times.float()) or model.double()"
+            )

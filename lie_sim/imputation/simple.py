@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -64,9 +65,12 @@ class Observations:
             raise ValueError("an observed value is NaN or infinite: mark it as not observed")
 
     @staticmethod
-    def of(values: Float[Tensor, "B T L M"], times: Float[Tensor, "B T"]) -> Observations:
-        """Of values that are NaN where nothing was observed."""
-        return Observations(values, ~values.isnan(), times)
+    def of(
+        values: Float[Tensor, "B T L M"] | np.ndarray, times: Float[Tensor, "B T"] | np.ndarray
+    ) -> Observations:
+        """Of values that are NaN where nothing was observed; arrays of NumPy are taken as well."""
+        found, at = torch.as_tensor(values), torch.as_tensor(times)
+        return Observations(found, ~found.isnan(), at.to(found))
 
     def hiding(self, hidden: Bool[Tensor, "B T L M"]) -> Observations:
         """The same without some of the observations."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lie_sim import Hamiltonian, load_model
 from lie_sim.checkpoint import model_metadata
-from lie_sim.errors import ConfigError, DataError
+from lie_sim.errors import CheckpointError, ConfigError, DataError
 from lie_sim.fitting import (
     Fit,
     FitConfig,
@@ -370,8 +370,10 @@ def test_the_same_call_goes_on_and_ends_the_same(
     resumed = fit(table, QUICK, tmp_path / "run")
     np.testing.assert_array_equal(resumed.tracks[0].forecast, whole.tracks[0].forecast)
     other = replace(QUICK, imputer_steps=4)
-    with pytest.raises(ConfigError, match="other options"):
+    with pytest.raises(ConfigError, match="holds a fit to another table, or with other masses or options"):
         fit(table, other, tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"run holds a fit to another table.* restart=True, --restart"):
+        fit(table, replace(QUICK, masses=(1.0, 2.0)), tmp_path / "run")
     assert fit(table, other, tmp_path / "run", restart=True).figures != whole.figures
 
 

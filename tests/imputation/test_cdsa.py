@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -241,6 +242,12 @@ def test_what_does_not_fit_is_named() -> None:
     ):
         with pytest.raises(ValueError, match=says):
             ImputationTask(seen, seen, **options)
+    with pytest.raises(
+        TypeError, match=r"observations are torch\.float64 and the model is torch\.float32: convert"
+    ):
+        CDSA(SMALL)(seen)
+    arrays = seen.values.numpy(), np.arange(12)[None].repeat(3, axis=0)
+    assert torch.equal(Observations.of(*arrays).times[0], torch.arange(12.0).double())
     task = ImputationTask(seen, seen)
     with pytest.raises(TypeError, match="for a CDSA or GeometricCDSA, got Linear"):
         task.validate(torch.nn.Linear(1, 1))

@@ -50,6 +50,18 @@ def _parity_figure(parity: Parity) -> Figure:
     return figure
 
 
+def _alone(y: np.ndarray) -> np.ndarray:
+    """Values between two that are missing, which no line shows.
+
+    Example:
+        >>> _alone(np.array([1.0, np.nan, 2.0, np.nan, 3.0, 4.0])).tolist()
+        [True, False, True, False, False, False]
+    """
+    there = np.concatenate([[False], np.isfinite(y), [False]])
+    alone: np.ndarray = there[1:-1] & ~there[:-2] & ~there[2:]
+    return alone
+
+
 def _plot_figure(plot: Plot) -> Figure:
     figure = new_figure(7.0, 4.0)
     axes = figure.add_subplot()
@@ -57,6 +69,8 @@ def _plot_figure(plot: Plot) -> Figure:
     for index, (name, (x, y)) in enumerate(plot.curves.items()):
         style = {"color": PALETTE[index % len(PALETTE)], "linestyle": DASHES[index % len(DASHES)]}
         axes.plot(x, y, label=name, linewidth=1.4, **style)
+        alone = _alone(y)
+        axes.plot(x[alone], y[alone], ".", color=style["color"], markersize=3)
         if name in plot.bands:
             width = plot.bands[name]
             axes.fill_between(x, y - width, y + width, color=style["color"], alpha=0.25, linewidth=0)

@@ -302,7 +302,18 @@ class LineChart {
       const path = svgElement("path", { class: "curve", d: this.pathOf(series), "stroke-dasharray": DASHES[index % 4] });
       path.style.stroke = seriesColour(index);
       group.append(path);
+      const alone = this.pointsOf(series);
+      if (!alone) return;
+      const dots = group.appendChild(svgElement("path", { class: "dots", d: alone }));
+      dots.style.stroke = seriesColour(index);
     });
+  }
+
+  /* Values of a curve between two that are missing, which no line shows. */
+  pointsOf({ x, y }) {
+    const usable = x.map((value, index) => value !== null && this.usable(y[index]));
+    return x.map((value, index) => usable[index] && !usable[index - 1] && !usable[index + 1]
+      ? `M${this.scale.x(value).toFixed(1)} ${this.scale.y(y[index]).toFixed(1)}h.01` : "").join("");
   }
 
   /* The path of one curve, broken wherever a value is missing, not finite or not positive. */

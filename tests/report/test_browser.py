@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lie_sim.report import ReportData, TrajectoryView
+from lie_sim.report import Plot, ReportData, TrajectoryView
 
 pytestmark = pytest.mark.browser
 
@@ -178,3 +178,14 @@ def test_empty_and_degenerate_reports_load(open_report: Any) -> None:
     assert report.complaints == []
     assert report.page.locator("h1").inner_text() == hostile
     assert report.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_a_value_between_gaps_is_a_dot_and_axes_far_from_zero_have_labels(open_report: Any) -> None:
+    x = 1.7e9 + np.arange(5.0)
+    plot = Plot("p", {"a": (x, np.array([1.0, np.nan, 2.0, np.nan, 3.0])), "b": (x, np.arange(5.0))})
+    page = open_report(ReportData(title="x", plots=[plot])).page
+    dots = page.locator(".plot path.dots")
+    assert dots.count() == 1
+    assert dots.get_attribute("d").count("M") == 3
+    labels = page.locator(".plot text").all_text_contents()
+    assert {"1700000000", "1700000002"} <= set(labels), labels

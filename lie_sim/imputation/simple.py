@@ -70,7 +70,7 @@ class Observations:
     ) -> Observations:
         """Of values that are NaN where nothing was observed; arrays of NumPy are taken as well."""
         found, at = torch.as_tensor(values), torch.as_tensor(times)
-        return Observations(found, ~found.isnan(), at.to(found))
+        return Observations(found, ~found.isnan(), at if at.is_floating_point() else at.to(found))
 
     def hiding(self, hidden: Bool[Tensor, "B T L M"]) -> Observations:
         """The same without some of the observations."""

@@ -248,6 +248,8 @@ def test_what_does_not_fit_is_named() -> None:
         CDSA(SMALL)(seen)
     arrays = seen.values.numpy(), np.arange(12)[None].repeat(3, axis=0)
     assert torch.equal(Observations.of(*arrays).times[0], torch.arange(12.0).double())
+    late = 1.7e9 + torch.arange(12.0).double().expand(3, -1)
+    assert torch.equal(Observations.of(seen.values.float(), late).times, late), "times keep their digits"
     task = ImputationTask(seen, seen)
     with pytest.raises(TypeError, match="for a CDSA or GeometricCDSA, got Linear"):
         task.validate(torch.nn.Linear(1, 1))

@@ -263,6 +263,8 @@ def _same_fit(folder: Path | None) -> Iterator[None]:
     try:
         yield
     except (ConfigError, CheckpointError) as error:
+        if folder is None or not (folder / "stages").exists():
+            raise
         raise type(error)(
             f"{folder} holds a fit to another table, or with other masses or options: use those again, another "
             f"folder, or begin anew with restart=True, --restart on the command line. {error}"

@@ -412,6 +412,15 @@ def test_impossible_options(options: dict[str, Any], says: str) -> None:
         replace(QUICK, **options)
 
 
+def test_without_a_folder_an_error_speaks_of_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ConfigError("no such thing")
+
+    monkeypatch.setattr(sys.modules["lie_sim.fitting.fit"], "fitted_imputer", refuse)
+    with pytest.raises(ConfigError, match=r"^no such thing$"):
+        fit(pair(), QUICK)
+
+
 def test_what_does_not_fit_is_named() -> None:
     table = pair()
     with pytest.raises(ConfigError, match=r"2 particles \(a, b\) and 3 masses"):

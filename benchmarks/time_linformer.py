@@ -44,6 +44,7 @@ def model(kind: str, seed: int, frequencies: tuple[float, ...], measurements: in
             frequencies=frequencies,
             landmarks=landmarks,
             window=WINDOW if landmarks else 0,
+            relation_width=0,
         )
     )
 

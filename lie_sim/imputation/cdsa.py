@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from lie_sim.imputation.config import CDSAConfig
 from lie_sim.imputation.imputer import Imputed, Imputer
 from lie_sim.imputation.layers import Trunk, gaps
+from lie_sim.imputation.relations import Relations
 from lie_sim.imputation.simple import NAMES, Observations, estimates, series_mean
 from lie_sim.time_encoding import BochnerTime
 
@@ -53,6 +54,7 @@ class CDSA(Imputer):
         self.read = nn.Linear(config.width, len(NAMES) + 2)
         nn.init.zeros_(self.read.weight)
         nn.init.zeros_(self.read.bias)
+        self.relations = Relations(config) if config.relation_width else None
 
     def forward(self, seen: Observations) -> Imputed:
         """Estimates of all entries, of values in units of their spread (mean 0, variance about 1).
@@ -70,7 +72,10 @@ class CDSA(Imputer):
         if self.named is not None:
             direct = direct + self.named(seen)
         found = (mix.softmax(-1) * simple).sum(-1) + direct + correction.squeeze(-1)
-        return Imputed.of(seen, found, log_scale.squeeze(-1).clamp(-8, 4).exp())
+        log_scale = log_scale.squeeze(-1)
+        if self.relations is not None:
+            found, log_scale = self.relations(seen, found, log_scale)
+        return Imputed.of(seen, found, log_scale.clamp(-8, 4).exp())
 
     def _check(self, seen: Observations) -> None:
         shape = seen.values.shape

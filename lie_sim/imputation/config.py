@@ -23,6 +23,7 @@ class CDSAConfig:
         dim: components of each measurement, where these are vectors; 0 where they are numbers.
         num_places: L, fixed, where places are always the same, as stations are: each has weights of its own then. 0
             where they are exchangeable, as particles are.
+        relation_width: hidden channels of :class:`~lie_sim.imputation.relations.Relations`; 0 for none.
     """
 
     num_measurements: int
@@ -35,6 +36,7 @@ class CDSAConfig:
     window: int = 0
     dim: int = 0
     num_places: int = 0
+    relation_width: int = 96
 
     def __post_init__(self) -> None:
         if min(self.num_measurements, self.width, self.num_heads, self.num_layers) < 1:
@@ -52,6 +54,8 @@ class CDSAConfig:
             raise ValueError(
                 f"particles are exchangeable: num_places={self.num_places} is for measurements that are numbers"
             )
+        if self.relation_width < 0:
+            raise ValueError(f"relation_width must be at least 0, got {self.relation_width}")
         if self.dim < 0 or (self.dim and (self.num_measurements > 2 or self.landmarks)):
             raise ValueError(
                 "vectors are positions, or positions and velocities, without landmarks; got "

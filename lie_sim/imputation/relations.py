@@ -1,0 +1,78 @@
+"""What measurements at the same time say of each other, as wind from the east and north say of its speed.
+
+    x̂ ← x̂ + f(x, x̂),    log b ← log b + g(x, x̂)        f, g one network of two hidden layers, 0 before any training
+
+It reads what was observed, and the estimate where nothing was: relations hold between values, not between deviations
+from means of windows. Where places are always the same it is applied twice: to all places together, then to each with a
+first layer of its own, as their units of spread differ.
+
+Shape letters: B windows, T times, L places, M measurements, G groups, each with I = 2R numbers and masks, H channels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lie_sim.imputation.config import CDSAConfig
+from lie_sim.imputation.simple import Observations
+
+
+class Relations(nn.Module):
+    """Corrections by what else is measured at the same time.
+
+    Args:
+        config: as of the model.
+
+    Example:
+        >>> seen = Observations.of(torch.randn(3, 10, 4, 2), torch.arange(10.0).expand(3, -1))
+        >>> found, log_scale = Relations(CDSAConfig(num_measurements=2))(seen, seen.values, seen.values)
+        >>> torch.equal(found, seen.values)
+        True
+    """
+
+    def __init__(self, config: CDSAConfig) -> None:
+        super().__init__()
+        count, places, width = config.num_measurements, config.num_places, config.relation_width
+        self.all = _Network(1, places * count, width) if places > 1 else None
+        self.each = _Network(max(places, 1), count, width) if count > 1 else None
+
+    def forward(
+        self, seen: Observations, found: Float[Tensor, "B T L M"], log_scale: Float[Tensor, "B T L M"]
+    ) -> tuple[Float[Tensor, "B T L M"], Float[Tensor, "B T L M"]]:
+        """Estimates and logarithms of their scales, corrected."""
+        for network, first in ((self.all, 2), (self.each, 3)):
+            if network is not None:
+                values = torch.where(seen.observed, seen.values, found)
+                row = torch.stack([values, seen.observed.to(values)], dim=-1).flatten(first)
+                groups = row.unsqueeze(2) if first == 2 else row
+                correction, change = network(groups).reshape(*found.shape, 2).unbind(-1)
+                found, log_scale = found + correction, log_scale + change
+        return found, log_scale
+
+
+class _Network(nn.Module):
+    """From values and whether they were observed to a correction and a change of the scale of each.
+
+    Args:
+        groups: G that have a first layer of their own; 1 for the same for all.
+        count: R, numbers of a group.
+        width: H.
+    """
+
+    def __init__(self, groups: int, count: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(groups, 2 * count, width) / math.sqrt(2 * count))
+        self.bias = nn.Parameter(torch.zeros(groups, width))
+        self.read = nn.Linear(width, 2 * count)
+        self.rest = nn.Sequential(nn.GELU(), nn.Linear(width, width), nn.GELU(), self.read)
+        nn.init.zeros_(self.read.weight)
+        nn.init.zeros_(self.read.bias)
+
+    def forward(self, row: Float[Tensor, "B T G I"]) -> Float[Tensor, "B T G I"]:
+        weight = self.weight.expand(row.shape[2], -1, -1)
+        found: Tensor = self.rest(torch.einsum("btgi,gih->btgh", row, weight) + self.bias)
+        return found

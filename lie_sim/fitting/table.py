@@ -12,6 +12,7 @@ Shape letters: T times, N particles, M measurements (positions, then velocities)
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,12 @@ from lie_sim.fitting.rows import rows_of
 MISSING = frozenset({"", "na", "nan", "n/a", "null", "none", "-"})
 """What an empty cell may say, in small letters."""
 _SHOWN = 6
+_NO_TIME = "the time is no number"
+_OTHER_TIMES = {
+    r"\d+([-/.])\d+\1\d+": ": give the time since a moment in place of dates, as in seconds or days",
+    r"-?\d+,\d+$": ": decimals need a point",
+}
+"""What may stand there, and what to do then."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +177,7 @@ class _Reading:
     blank: defaultdict[str, set[float]] = field(default_factory=lambda: defaultdict(set))
     refused: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     no_numbers: defaultdict[str, list[tuple[str, int]]] = field(default_factory=lambda: defaultdict(list))
+    no_time: str = ""
 
     def __post_init__(self) -> None:
         latest: dict[str, float] = {}
@@ -208,7 +216,8 @@ class _Reading:
             raise ValueError("the time is missing")
         time = _parsed(text)
         if not math.isfinite(time):
-            raise ValueError("the time is no number")
+            self.no_time = self.no_time or text
+            raise ValueError(_NO_TIME)
         return trajectory, time, particle
 
     def _number(self, name: str, text: str, line: int) -> float:
@@ -256,9 +265,15 @@ class _Reading:
         ]
         if not self.in_order:
             said.append("rows are not in the order of time: sorted")
-        refused = {why: tuple(sorted(lines)) for why, lines in self.refused.items()}
+        refused = {self._told(why): tuple(sorted(lines)) for why, lines in self.refused.items()}
         used = sum(len(self.lines[key]) for key in self.cells)
         return Ledger(self.rows, used, self.copies, self.empty, refused, (*said, *notes))
+
+    def _told(self, why: str) -> str:
+        if why != _NO_TIME:
+            return why
+        hint = next((said for pattern, said in _OTHER_TIMES.items() if re.match(pattern, self.no_time)), "")
+        return f"{why}, as {self.no_time!r}{hint}"
 
 
 def _assembled(layout: Layout, reading: _Reading) -> ObservedTable:

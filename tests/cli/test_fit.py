@@ -41,7 +41,7 @@ def test_a_table_becomes_a_folder(lie_sim: Command, table: Path, tmp_path: Path)
     lines = done.out.splitlines()
     assert lines[:2] == [
         "79 rows: 78 used, 0 copies, 0 without a number, 1 refused",
-        "refused: the time is no number (line 80)",
+        "refused: the time is no number, as 'soon' (line 80)",
     ]
     assert any(line.startswith("error of the forecast (m)") for line in lines)
     figures = json.loads((out / "fit.json").read_text())["errors"]

@@ -59,7 +59,7 @@ def test_a_dirty_table_is_read_and_every_row_told(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.tracks[0].values, expected)
     assert found.ledger.refused == {
         "the time is missing": (11,),
-        "the time is no number": (12,),
+        "the time is no number, as 'soon'": (12,),
         "no particle is named": (13,),
         "fewer than 6 cells": (14,),
         "the same particle at the same time, with other numbers": (15, 16),
@@ -257,3 +257,18 @@ def test_cells_beyond_the_header_are_refused(tmp_path: Path) -> None:
     found = read_table(tmp_path / "a.csv")
     assert (found.ledger.used, list(found.ledger.refused.values())) == (3, [(4,)])
     assert "more cells than the 3 of the header, as of decimal commas" in next(iter(found.ledger.refused))
+
+
+@pytest.mark.parametrize(
+    ("time", "hint"),
+    [
+        ("2024-01-05 00:00", ": give the time since a moment in place of dates"),
+        ("5.1.2024", ": give the time since a moment in place of dates"),
+        ("0,25", ": decimals need a point"),
+        ("noon", r" \("),
+    ],
+)
+def test_times_that_are_no_numbers_are_shown(time: str, hint: str, tmp_path: Path) -> None:
+    rows = f"t;particle;x\n{time};a;1\n{time};b;2\n"
+    with pytest.raises(DataError, match=f"the time is no number, as '{time}'{hint}.*lines 2, 3"):
+        read_table(written(tmp_path, rows))

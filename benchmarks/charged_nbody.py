@@ -4,8 +4,8 @@ Standard split: 3,000 systems to train, 2,000 to choose the weights, 2,000 to te
 30, positions at frame 40; nothing between is seen. Adam with warm-up and cosine, batches of 100, the same CPU seconds
 for every model and seed.
 
-    lie_transformer        Hamiltonian with a LieTransformer, ``STEPS`` leapfrog steps from frame to frame; ``COARSE`` of
-                           them in the first third of the time
+    lie_transformer        Hamiltonian with a LieTransformer, ``STEPS`` leapfrog steps from frame to frame; in the first
+                           third of the time ``COARSE``
     lie_without_attention  the same with weights of the distances alone, not normalised: a continuous convolution
     se3_transformer        displacements from the vector head of an SE3Transformer
     set_transformer        displacements from attention between coordinates, without symmetry

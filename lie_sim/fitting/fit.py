@@ -119,7 +119,7 @@ def fit(
         ema_decay=0.98,
         seed=config.seed,
     )
-    with _same_fit(folder):
+    with _same_fit(folder, "imputer_steps"):
         imputer, hidden_error = fitted_imputer(
             known,
             table.dim,
@@ -139,7 +139,7 @@ def fit(
             step_size=segments.step_size,
         )
         chosen = _shooting_options(config, number)
-        with _same_fit(folder):
+        with _same_fit(folder, "fit_steps"):
             train(shooting, task, chosen, _stage(folder, f"round{number}"), progress=progress)
         filled, residual = segments.refilled(shooting)
         assumed = noise
@@ -258,8 +258,8 @@ def _stage(folder: Path | None, name: str) -> Path | None:
 
 
 @contextmanager
-def _same_fit(folder: Path | None) -> Iterator[None]:
-    """Say what is to be done where a stage is of another fit."""
+def _same_fit(folder: Path | None, steps: str) -> Iterator[None]:
+    """Say what is to be done where a stage is of another fit, and call its number of steps by the name it has here."""
     try:
         yield
     except (ConfigError, CheckpointError) as error:
@@ -267,7 +267,8 @@ def _same_fit(folder: Path | None) -> Iterator[None]:
             raise
         raise type(error)(
             f"{folder} holds a fit to another table, or with other masses or options: use those again, another "
-            f"folder, or begin anew with restart=True, --restart on the command line. {error}"
+            f"folder, or begin anew with restart=True, --restart on the command line. "
+            + str(error).replace("max_steps", steps)
         ) from error
 
 

@@ -50,7 +50,10 @@ def report_of(fit: Fit, table: ObservedTable) -> ReportData:
                 "time": fit.units.time,
                 "length": fit.units.length,
                 "of_the_table": f"{time} {length}".strip(),
-            }
+            },
+            "masses_over_their_mean": dict(
+                zip(table.particles, fit.particles.masses.flatten().tolist(), strict=True)
+            ),
         },
     )
 

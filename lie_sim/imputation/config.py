@@ -23,8 +23,8 @@ class CDSAConfig:
         dim: components of each measurement, where these are vectors; 0 where they are numbers.
         num_places: L, fixed, where places are always the same, as stations are: each has weights of its own then. 0
             where they are exchangeable, as particles are.
-        relation_width: hidden channels of the network by which :class:`~lie_sim.imputation.CDSA` relates the measurements of
-            one time; 0 for none. Vectors have none.
+        relation_width: hidden channels of the network by which a :class:`~lie_sim.imputation.CDSA` relates what is
+            measured at one time; 0 for none. Vectors have none.
     """
 
     num_measurements: int

@@ -237,7 +237,9 @@ def test_files_can_be_read_back(found: tuple[ObservedTable, Fit], tmp_path: Path
     facts = json.loads((folder / "fit.json").read_text())
     assert facts["errors"] == fitted.figures
     assert facts["masses"] == {"a": 1.0, "b": 1.0}
-    assert "What became of every row" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "What became of every row" in page
+    assert "masses_over_their_mean" in page
 
 
 @pytest.mark.parametrize(

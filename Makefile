@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile -c constraints.txt
 WORKERS ?= 3
 export OMP_NUM_THREADS ?= 1
+# Without bytecode every process of the tests would compile what it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint types imports unit docs bench chaos bench-env bench-env-molecules clean help

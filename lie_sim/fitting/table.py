@@ -30,10 +30,12 @@ MISSING = frozenset({"", "na", "nan", "n/a", "null", "none", "-"})
 _SHOWN = 6
 _NO_TIME = "the time is no number"
 _OTHER_TIMES = {
-    r"\d+([-/.])\d+\1\d+": ": give the time since a moment in place of dates, as in seconds or days",
-    r"-?\d+,\d+$": ": decimals need a point",
+    r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}(\D.*)?|\d+:\d+.*": ": give the time since a moment, as in seconds or "
+    "days, in place of dates and clocks",
+    r"[-+−]?[\d.]*,[\d,]+(e[-+]?\d+)?": ": write numbers without commas, and decimals with a point",
 }
 """What may stand there, and what to do then."""
+_LONGEST = 40
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ class _Reading:
     blank: defaultdict[str, set[float]] = field(default_factory=lambda: defaultdict(set))
     refused: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     no_numbers: defaultdict[str, list[tuple[str, int]]] = field(default_factory=lambda: defaultdict(list))
-    no_time: str = ""
+    no_times: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         latest: dict[str, float] = {}
@@ -216,8 +218,9 @@ class _Reading:
             raise ValueError("the time is missing")
         time = _parsed(text)
         if not math.isfinite(time):
-            self.no_time = self.no_time or text
-            raise ValueError(_NO_TIME)
+            hint = next((said for form, said in _OTHER_TIMES.items() if re.fullmatch(form, text)), "")
+            self.no_times.setdefault(_NO_TIME + hint, text)
+            raise ValueError(_NO_TIME + hint)
         return trajectory, time, particle
 
     def _number(self, name: str, text: str, line: int) -> float:
@@ -259,7 +262,7 @@ class _Reading:
         said = [
             f"{len(found)} cell{'s' * (len(found) > 1)} of {name} {'are' if len(found) > 1 else 'is'} no number and "
             f"count{'s' * (len(found) == 1)} as missing: "
-            + ", ".join(f"{text!r} in line {line}" for text, line in found[:_SHOWN])
+            + ", ".join(f"{_shown(text)} in line {line}" for text, line in found[:_SHOWN])
             + (", …" if len(found) > _SHOWN else "")
             for name, found in self.no_numbers.items()
         ]
@@ -270,10 +273,9 @@ class _Reading:
         return Ledger(self.rows, used, self.copies, self.empty, refused, (*said, *notes))
 
     def _told(self, why: str) -> str:
-        if why != _NO_TIME:
+        if why not in self.no_times:
             return why
-        hint = next((said for pattern, said in _OTHER_TIMES.items() if re.match(pattern, self.no_time)), "")
-        return f"{why}, as {self.no_time!r}{hint}"
+        return f"{_NO_TIME}, as {_shown(self.no_times[why])}{why.removeprefix(_NO_TIME)}"
 
 
 def _assembled(layout: Layout, reading: _Reading) -> ObservedTable:
@@ -351,6 +353,11 @@ def _parsed(text: str) -> float:
         return math.nan if "_" in text else float(text)
     except ValueError:
         return math.nan
+
+
+def _shown(text: str) -> str:
+    """In quotes, the beginning of it where it is long."""
+    return repr(text if len(text) <= _LONGEST else text[:_LONGEST] + "…")
 
 
 def _natural(name: str) -> tuple[float, str]:

@@ -3,8 +3,9 @@
     x̂ ← x̂ + f(x, x̂),    log b ← log b + g(x, x̂)        f, g one network of two hidden layers, 0 before any training
 
 It reads what was observed, and the estimate where nothing was: relations hold between values, not between deviations
-from means of windows. Where places are always the same it is applied twice: to all places together, then to each with a
-first layer of its own, as their units of spread differ.
+from means of windows. Places that are always the same have two such networks: one for all places together, then, where
+there are several measurements, one for each place, with a first layer of its own, as units of spread differ, and the
+rest shared.
 
 Shape letters: B windows, T times, L places, M measurements, G groups, each with I = 2R numbers and masks, H channels.
 """
@@ -67,10 +68,10 @@ class _Network(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(groups, 2 * count, width) / math.sqrt(2 * count))
         self.bias = nn.Parameter(torch.zeros(groups, width))
-        self.read = nn.Linear(width, 2 * count)
-        self.rest = nn.Sequential(nn.GELU(), nn.Linear(width, width), nn.GELU(), self.read)
-        nn.init.zeros_(self.read.weight)
-        nn.init.zeros_(self.read.bias)
+        read, middle = nn.Linear(width, 2 * count), nn.Linear(width, width)
+        nn.init.zeros_(read.weight)
+        nn.init.zeros_(read.bias)
+        self.rest = nn.Sequential(nn.GELU(), middle, nn.GELU(), read)
 
     def forward(self, row: Float[Tensor, "B T G I"]) -> Float[Tensor, "B T G I"]:
         weight = self.weight.expand(row.shape[2], -1, -1)

@@ -262,13 +262,26 @@ def test_cells_beyond_the_header_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("time", "hint"),
     [
-        ("2024-01-05 00:00", ": give the time since a moment in place of dates"),
-        ("5.1.2024", ": give the time since a moment in place of dates"),
-        ("0,25", ": decimals need a point"),
+        ("2024-01-05 00:00", ": give the time since a moment"),
+        ("5.1.2024", ": give the time since a moment"),
+        ("12:30:05", ": give the time since a moment"),
+        ("-1,5e3", ": write numbers without commas"),
         ("noon", r" \("),
+        ("192.168.0.1", r" \("),
     ],
 )
 def test_times_that_are_no_numbers_are_shown(time: str, hint: str, tmp_path: Path) -> None:
     rows = f"t;particle;x\n{time};a;1\n{time};b;2\n"
     with pytest.raises(DataError, match=f"the time is no number, as '{time}'{hint}.*lines 2, 3"):
         read_table(written(tmp_path, rows))
+
+
+def test_every_kind_of_time_that_is_no_number_is_told_alone(tmp_path: Path) -> None:
+    rows = f"t;particle;x\ns;-;m\n0,25;a;1\n2024-01-05;a;1\n2024-01-06;a;1\n{'x' * 99};a;1\n"
+    with pytest.raises(DataError) as caught:
+        read_table(written(tmp_path, rows))
+    told = str(caught.value).split("; refused: ")[1:]
+    assert [each.rsplit("(", 1)[1] for each in told] == ["lines 2, 6)", "line 3)", "lines 4, 5)"]
+    assert ["'s'" in told[0], "'0,25': write" in told[1], "'2024-01-05': give" in told[2]] == [True] * 3
+    with pytest.raises(DataError, match=f"'{'x' * 40}…'"):
+        read_table(written(tmp_path, f"t,particle,x\n{'x' * 99},a,1\n"))

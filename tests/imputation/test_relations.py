@@ -67,6 +67,12 @@ def test_what_is_observed_is_read_and_estimates_elsewhere() -> None:
     assert torch.equal(network(spoiled, found, zero)[0], network(seen, found, zero)[0])
 
 
+def test_every_weight_is_kept_once() -> None:
+    model = CDSA(replace(PAIR, num_places=3))
+    kept = [tensor.data_ptr() for tensor in model.state_dict().values() if tensor.numel()]
+    assert len(kept) == len(set(kept))
+
+
 def test_a_series_alone_has_no_relations() -> None:
     assert not list(Relations(replace(PAIR, num_measurements=1)).parameters())
     assert CDSA(replace(PAIR, relation_width=0)).relations is None

@@ -5,7 +5,8 @@ Standard split: 3,000 systems to train, 2,000 to choose the weights, 2,000 to te
 for every model and seed.
 
 Gradients are clipped to what is usual (``NORM``) and systems whose error is beyond ``LARGEST`` teach nothing, as
-gradients through a close encounter are huge. The radial functions of all but the set transformer hold 1/√(r²+ε²), as charges have it; ε was chosen on validation systems.
+gradients through a close encounter are huge. The radial functions of all but the set transformer hold 1/√(r²+ε²), as
+charges have it; ε was chosen on validation systems.
 
     lie_transformer        Hamiltonian with a LieTransformer, ``STEPS`` leapfrog steps from frame to frame
     lie_without_attention  the same with weights of the distances alone, not normalised: a continuous convolution

@@ -2,10 +2,10 @@
 
     x̂ ← x̂ + f(x, x̂),    log b ← log b + g(x, x̂)        f, g one network of two hidden layers, 0 before any training
 
-It reads what was observed, and the estimate where nothing was: relations hold between values, not between deviations
-from means of windows. Places that are always the same have two such networks: one for all places together, then, where
-there are several measurements, one for each place, with a first layer of its own, as units of spread differ, and the
-rest shared.
+It reads what was observed, and the estimate where nothing was. Between measurements of a place it reads values, as laws
+hold between these, not between deviations from means of windows; places that are always the same have a first layer of
+their own, as their units of spread differ, and share the rest. Between such places it reads, before that, deviations
+from the mean of each series in its window: what one place says of another moves with their levels over the years.
 
 Shape letters: B windows, T times, L places, M measurements, G groups, each with I = 2R numbers and masks, H channels.
 """
@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lie_sim.imputation.config import CDSAConfig
-from lie_sim.imputation.simple import Observations
+from lie_sim.imputation.simple import Observations, series_mean
 
 
 class Relations(nn.Module):
@@ -45,14 +45,25 @@ class Relations(nn.Module):
         self, seen: Observations, found: Float[Tensor, "B T L M"], log_scale: Float[Tensor, "B T L M"]
     ) -> tuple[Float[Tensor, "B T L M"], Float[Tensor, "B T L M"]]:
         """Estimates and logarithms of their scales, corrected."""
-        for network, first in ((self.all, 2), (self.each, 3)):
-            if network is not None:
-                values = torch.where(seen.observed, seen.values, found)
-                row = torch.stack([values, seen.observed.to(values)], dim=-1).flatten(first)
-                groups = row.unsqueeze(2) if first == 2 else row
-                correction, change = network(groups).reshape(*found.shape, 2).unbind(-1)
-                found, log_scale = found + correction, log_scale + change
+        if self.all is not None:
+            estimated = found.mean(1, keepdim=True)
+            level = torch.where(seen.observed.any(1, keepdim=True), series_mean(seen), estimated)
+            row = _known(seen, found, level).flatten(2).unsqueeze(2)
+            correction, change = self.all(row).reshape(*found.shape, 2).unbind(-1)
+            found, log_scale = found + correction, log_scale + change
+        if self.each is not None:
+            row = _known(seen, found).flatten(3)
+            correction, change = self.each(row).reshape(*found.shape, 2).unbind(-1)
+            found, log_scale = found + correction, log_scale + change
         return found, log_scale
+
+
+def _known(
+    seen: Observations, found: Float[Tensor, "B T L M"], level: Float[Tensor, "B 1 L M"] | float = 0.0
+) -> Float[Tensor, "B T L M 2"]:
+    """What was observed, or else the estimate, less a level; and whether it was."""
+    values = torch.where(seen.observed, seen.values, found) - level
+    return torch.stack([values, seen.observed.to(values)], dim=-1)
 
 
 class _Network(nn.Module):

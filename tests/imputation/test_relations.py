@@ -58,6 +58,14 @@ def test_what_is_observed_is_read_and_estimates_elsewhere() -> None:
     values = torch.randn(2, 5, 3, 2, dtype=torch.float64)
     seen = Observations(values, torch.rand(values.shape) > 0.4, torch.arange(5.0).expand(2, -1))
     found, zero = torch.randn_like(values), torch.zeros_like(values)
+    higher = Observations(values + 3.0, seen.observed, seen.times)
+    for name, moves in (("all", False), ("each", True)):  # levels matter within a place alone
+        alone = Relations(replace(PAIR, num_places=3)).double()
+        other = {"all": "each", "each": "all"}[name]
+        setattr(alone, name, getattr(network, name))
+        setattr(alone, other, None)
+        change = alone(higher, found + 3.0, zero)[0] - alone(seen, found, zero)[0] - 3.0
+        assert (float(change.detach().abs().max()) > 1e-6) == moves
     asked = found.clone().requires_grad_()
     corrected, log_scale = network(seen, asked, zero)
     (gradient,) = torch.autograd.grad((corrected - asked).sum() + log_scale.sum(), asked)

@@ -78,3 +78,10 @@ def test_what_is_there_is_recorded(
             "mse_linear": 0.08,
         }
     )
+
+
+def test_close_encounters_count_less(charged: ModuleType) -> None:
+    apart = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    frames = torch.stack([apart, apart]).repeat(3, 1, 1, 1)  # three frames of two systems
+    frames[1, 1, 1] = torch.tensor([charged.NEAR / 2, 0, 0])
+    assert charged.calm(frames).tolist() == pytest.approx([1.0, 1 / 16])

@@ -19,6 +19,17 @@ PUBLISHED = {
 PROBLEMS = {"springs": "six springs", "charges": "five charges", "ethanol": "ethanol"}
 BACKBONES = {"lie": "LieTransformer", "se3": "SE3Transformer"}
 WIDTHS = (16, 32, 64)
+NETWORKS = {
+    "lie": "LieTransformer",
+    "se3 l=1": "SE3Transformer, `lmax=1`",
+    "se3": "SE3Transformer, `lmax=2`",
+    "se3 dense": 'the same, `kernel="dense"`, as in the paper',
+}
+TASKS = {
+    "ethanol": "energy and forces of ethanol",
+    "benzene": "of benzene",
+    "step": "loss of 16 ethanols and its gradient",
+}
 
 
 def charged_nbody(result: Result) -> str:
@@ -77,7 +88,22 @@ def backbones(result: Result) -> str:
     return table(header, rows) + source(result)
 
 
+def se3_cost(result: Result) -> str:
+    """CPU milliseconds by network, and how many times those of the LieTransformer."""
+    figures = result["figures"]
+
+    def cell(network: str, task: str) -> str:
+        times = number(figures[f"{network}, {task}"])
+        return times if network == "lie" else f"{times} ({number(figures[f'{network} over lie, {task}'])}×)"
+
+    rows = [[label, *(cell(network, task) for task in TASKS)] for network, label in NETWORKS.items()]
+    ratio = number(figures["e3nn over product"])
+    products = f"\nThe products alone, by e3nn's generated code: {ratio} times the time of ours.\n"
+    return table(["network", *TASKS.values()], rows) + products + source(result)
+
+
 BLOCKS: Blocks = {
+    "se3_cost": ("se3_cost", se3_cost),
     "charged_nbody": ("charged_nbody", charged_nbody),
     "backbones": ("backbones", backbones),
 }

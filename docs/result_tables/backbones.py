@@ -103,7 +103,7 @@ def se3_cost(result: Result) -> str:
 
 
 BLOCKS: Blocks = {
-    "se3_cost": ("se3_cost", se3_cost),
     "charged_nbody": ("charged_nbody", charged_nbody),
+    "se3_cost": ("se3_cost", se3_cost),
     "backbones": ("backbones", backbones),
 }

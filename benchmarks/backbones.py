@@ -22,12 +22,11 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import torch
-from parts import do_missing, kept_parts
+from parts import measured, parser_of_parts
 from record import record
 from torch import Tensor, nn
 
@@ -153,27 +152,17 @@ def run(part: str, options: argparse.Namespace) -> dict[str, float]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Do what is missing, each part in a process of its own; record if asked to."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = parser_of_parts(__doc__)
+    parser.add_argument(
+        "--ethanol", type=Path, help="file of labelled frames; without it its parts are not done"
     )
-    parser.add_argument("--keep", type=Path, required=True, help="folder of the parts")
-    parser.add_argument("--only", default="*", help="pattern of the names of the parts to do")
-    parser.add_argument("--ethanol", type=Path, help="file of labelled frames")
     parser.add_argument("--budget", type=float, default=120.0, help="CPU seconds of a training")
-    parser.add_argument("--record", action="store_true", help="write what is there, and run nothing")
-    parser.add_argument("--part", help="do this one here, and print it")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    options.keep.mkdir(parents=True, exist_ok=True)
-    if options.part:
-        print(json.dumps(run(options.part, options)))
+    names = [name for name in parts() if options.record or options.ethanol or not name.startswith("ethanol")]
+    kept = measured(__file__, names, run, options, asked=["budget"], places=["ethanol"])
+    if kept is None:
         return
-    wanted = [] if options.record else [name for name in parts() if fnmatch(name, options.only)]
-    if options.ethanol is None:
-        wanted = [name for name in wanted if not name.startswith("ethanol")]
-    words = ["--budget", str(options.budget), "--ethanol", str(options.ethanol)]
-    do_missing(__file__, options.keep, wanted, words)
-    kept = kept_parts(options.keep, parts())
     figures = {f"{name}_{key}": part[key] for name, part in kept.items() for key in ("error", "ms")}
     print(json.dumps(figures, indent=1))
     if options.record:

@@ -34,12 +34,11 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import torch
-from parts import do_missing, kept_parts
+from parts import measured, parser_of_parts
 from record import record
 from torch import Tensor, nn
 
@@ -208,6 +207,8 @@ def milliseconds(module: nn.Module, batch: Batch) -> dict[str, float]:
 
 def run(part: str, options: argparse.Namespace) -> dict[str, float]:
     """Train and test one model."""
+    if part == "linear":
+        return linear(options)
     name, seed, *upright = part.split("-")
     train_data, validation, test = (data(options.keep, split) for split in CHARGED_SPLITS)
     away = turned(test, seed=int(seed))
@@ -274,26 +275,14 @@ def figures(kept: dict[str, dict[str, float]]) -> dict[str, float]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Do what is missing, each part in a process of its own; record if asked to."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--keep", type=Path, required=True, help="folder of the parts")
-    parser.add_argument("--only", default="*", help="pattern of the names of the parts to do")
+    parser = parser_of_parts(__doc__)
     parser.add_argument("--budget", type=float, default=420.0, help="CPU seconds of a training")
     parser.add_argument("--validate-every", type=int, default=200, help="steps between validations")
-    parser.add_argument("--record", action="store_true", help="write what is there, and run nothing")
-    parser.add_argument("--part", help="do this one here, and print it")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    options.keep.mkdir(parents=True, exist_ok=True)
-    if options.part:
-        print(json.dumps(linear(options) if options.part == "linear" else run(options.part, options)))
+    kept = measured(__file__, parts(), run, options, asked=["budget", "validate_every"])
+    if kept is None:
         return
-    if not options.record:
-        numbers = ["--budget", str(options.budget), "--validate-every", str(options.validate_every)]
-        wanted = [name for name in parts() if fnmatch(name, options.only)]
-        do_missing(__file__, options.keep, wanted, numbers)
-    kept = kept_parts(options.keep, parts())
     print(json.dumps({"figures": figures(kept), "parts": kept}, indent=1))
     if options.record:
         print(record("charged_nbody", figures(kept), threads=1, details=kept))

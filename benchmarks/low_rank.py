@@ -9,9 +9,10 @@ with a cosine, a box a step, none twice.
   (median of five after a warm-up), and peak resident set above that before, each N in a process of its own that keeps
   freed memory, as the commands do. Of all pairs N = 500 … 2,000, since 16,000 would take over 100 GB; speedup_16k
   compares with its extrapolation by N², so it is an estimate.
-- force_rmse_over_full, gain_over_cutoff: root mean square errors of the forces on boxes never seen, ratios.
-- error_k1 …: the same error in parts of the spread of the forces, by the number of landmarks. error_clumps_k1 …: of
-  boxes where 70 % of the bodies are in five clumps.
+- force_rmse_over_full, gain_over_cutoff: root mean square errors of the forces on boxes never seen, means over the
+  seeds of weights and boxes, ratios.
+- error_k1 …: the same mean in parts of the spread of the forces, by the number of landmarks; error_k1_std …: the
+  standard deviation over the seeds. error_clumps_k1 …: of boxes where 70 % of the bodies are in five clumps.
 - rollout_16k_gb: peak resident set of the whole process during leapfrog steps of 16,000 bodies.
 
     python benchmarks/low_rank.py --keep DIR                     # parts in DIR are not done again
@@ -28,13 +29,12 @@ import re
 import statistics
 import time
 from collections.abc import Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from parts import do_missing, kept_parts
+from parts import measured, parser_of_parts
 from record import record
 from torch import Tensor
 from tqdm import tqdm
@@ -50,7 +50,9 @@ SOFTENING, CUTOFF, BODIES = 0.05, 0.2, 1000
 SIZES = {"full": (500, 1000, 2000), "local": (1000, 4000, 16000), "induced": (1000, 2000, 4000, 8000, 16000)}
 LANDMARKS = (1, 4, 16)
 CLUMPS, CLUMP_SIZE, CLUMPED = 5, 0.1, 0.7
-TESTS, REPEATS, ROLLOUT_STEPS = 8, 5, 5
+SEEDS, TESTS, REPEATS, ROLLOUT_STEPS = 3, 8, 5, 5
+BOXES = 10**5
+"""Seeds between the boxes of two seeds."""
 
 
 def parts() -> Iterator[str]:
@@ -58,15 +60,18 @@ def parts() -> Iterator[str]:
     for kind, sizes in SIZES.items():
         yield from (f"cost-{kind}-{size}" for size in sizes)
     yield "rollout-induced-16000"
-    yield from ("learn-local", "learn-induced-16", "learn-full")
-    yield from (f"learn-induced-{k}" for k in LANDMARKS[:-1])
-    yield "clumps-local"
-    yield from (f"clumps-induced-{k}" for k in LANDMARKS)
+    for seed in range(SEEDS):
+        for what in ("learn", "clumps"):
+            yield f"{what}-local-0-{seed}"
+            yield from (f"{what}-induced-{k}-{seed}" for k in LANDMARKS)
+    yield from (f"learn-full-0-{seed}" for seed in range(SEEDS))
 
 
-def build(attention: str, landmarks: int = LANDMARKS[-1], *, count: int = BODIES) -> LieTransformer:
+def build(
+    attention: str, landmarks: int = LANDMARKS[-1], *, count: int = BODIES, seed: int = 0
+) -> LieTransformer:
     """The model of one contestant, the same weights where the parameters are the same."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     near = BODIES * 4 / 3 * math.pi * CUTOFF**3
     choice: dict[str, Any] = {"attention": attention, "cutoff": CUTOFF, "mean_neighbours": near}
     if attention == "full":
@@ -117,9 +122,11 @@ def forces(model: LieTransformer, q: Tensor, particles: Particles, *, create_gra
     return -torch.autograd.grad(energy, q, create_graph=create_graph)[0]
 
 
-def learn(attention: str, landmarks: int, options: argparse.Namespace, *, clumps: bool) -> dict[str, float]:
+def learn(
+    attention: str, landmarks: int, seed: int, options: argparse.Namespace, *, clumps: bool
+) -> dict[str, float]:
     """Error of the forces on new boxes, in parts of their spread, after learning."""
-    model = build(attention, landmarks)
+    model = build(attention, landmarks, seed=seed)
     test = [box(10**6 + number, clumps=clumps) for number in range(TESTS)]
     true = torch.cat([truth(*one) for one in test])
     spread = float(true.std())
@@ -127,7 +134,7 @@ def learn(attention: str, landmarks: int, options: argparse.Namespace, *, clumps
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.steps)
     start = time.process_time()
     for step in tqdm(range(options.steps), desc=f"{attention} {landmarks}", leave=False):
-        q, particles = box(step, clumps=clumps)
+        q, particles = box(BOXES * seed + step, clumps=clumps)
         optimiser.zero_grad()
         found = forces(model, q, particles, create_graph=True)
         ((found - truth(q, particles)) / spread).square().mean().backward()
@@ -179,13 +186,13 @@ def rollout(attention: str, count: int) -> dict[str, float]:
 
 def run(name: str, options: argparse.Namespace) -> dict[str, float]:
     """One part."""
-    what, attention, *rest = name.split("-")
-    number = int(rest[0]) if rest else LANDMARKS[-1]
+    what, attention, *numbers = name.split("-")
+    number = int(numbers[0])
     if what == "cost":
         return cost(attention, number)
     if what == "rollout":
         return rollout(attention, number)
-    return learn(attention, number, options, clumps=what == "clumps")
+    return learn(attention, number, int(numbers[1]), options, clumps=what == "clumps")
 
 
 def exponent(kept: dict[str, dict[str, float]], attention: str, quantity: str) -> float | None:
@@ -195,6 +202,16 @@ def exponent(kept: dict[str, dict[str, float]], attention: str, quantity: str) -
         return None
     costs = [kept[name][quantity] for name in names]
     return float(np.polyfit(np.log(SIZES[attention]), np.log(costs), 1)[0])
+
+
+def learned(kept: dict[str, dict[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean errors over the seeds that are done, and their standard deviations, by the names without the seed."""
+    errors: dict[str, list[float]] = {}
+    for name, part in kept.items():
+        if "error" in part:
+            errors.setdefault(name.rpartition("-")[0], []).append(part["error"])
+    means = {name: statistics.fmean(values) for name, values in errors.items()}
+    return means, {name: statistics.stdev(values) for name, values in errors.items() if len(values) > 1}
 
 
 def figures(kept: dict[str, dict[str, float]]) -> dict[str, float]:
@@ -208,41 +225,36 @@ def figures(kept: dict[str, dict[str, float]]) -> dict[str, float]:
     if full and induced:
         found["speedup_16k"] = full["cpu_s"] * (16000 / largest) ** 2 / induced["cpu_s"]
         found[f"speedup_{largest}"] = full["cpu_s"] / kept[f"cost-induced-{largest}"]["cpu_s"]
-    errors = {name: part["error"] for name, part in kept.items() if "error" in part}
+    errors, spreads = learned(kept)
     for key, over, under in (
-        ("force_rmse_over_full", f"learn-induced-{LANDMARKS[-1]}", "learn-full"),
-        ("gain_over_cutoff", "learn-local", f"learn-induced-{LANDMARKS[-1]}"),
-        ("gain_over_cutoff_clumps", "clumps-local", f"clumps-induced-{LANDMARKS[-1]}"),
+        ("force_rmse_over_full", f"learn-induced-{LANDMARKS[-1]}", "learn-full-0"),
+        ("gain_over_cutoff", "learn-local-0", f"learn-induced-{LANDMARKS[-1]}"),
+        ("gain_over_cutoff_clumps", "clumps-local-0", f"clumps-induced-{LANDMARKS[-1]}"),
     ):
         found[key] = errors[over] / errors[under] if over in errors and under in errors else None
     for k in LANDMARKS:
-        found[f"error_k{k}"] = errors.get(f"learn-induced-{k}")
-        found[f"error_clumps_k{k}"] = errors.get(f"clumps-induced-{k}")
-    found["error_full"], found["error_cutoff"] = errors.get("learn-full"), errors.get("learn-local")
+        for key, name in (
+            (f"error_k{k}", f"learn-induced-{k}"),
+            (f"error_clumps_k{k}", f"clumps-induced-{k}"),
+        ):
+            found[key], found[f"{key}_std"] = errors.get(name), spreads.get(name)
+    found["error_full"], found["error_cutoff"] = errors.get("learn-full-0"), errors.get("learn-local-0")
     found["rollout_16k_gb"] = kept.get("rollout-induced-16000", {}).get("peak_gib")
     return {name: value for name, value in found.items() if value is not None}
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Do what is missing, each part in a process of its own; record if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keep", type=Path, required=True, help="folder of the parts")
-    parser.add_argument("--only", default="*", help="pattern of the names of the parts to do")
+    parser = parser_of_parts(__doc__)
     parser.add_argument("--steps", type=int, default=100, help="of learning")
     parser.add_argument("--rate", type=float, default=1e-2, help="learning rate")
-    parser.add_argument("--record", action="store_true", help="write what is there, and run nothing")
-    parser.add_argument("--part", help="do this one here, and print it")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     if options.part:
         keep_freed_memory()
-        print(json.dumps(run(options.part, options)))
+    kept = measured(__file__, parts(), run, options, asked=["steps", "rate"])
+    if kept is None:
         return
-    if not options.record:
-        numbers = ["--steps", str(options.steps), "--rate", str(options.rate)]
-        wanted = [name for name in parts() if fnmatch(name, options.only)]
-        do_missing(__file__, options.keep, wanted, numbers)
-    kept = kept_parts(options.keep, parts())
     print(json.dumps({"figures": figures(kept), "parts": kept}, indent=1))
     if options.record:
         print(record("low_rank", figures(kept), threads=1, details=kept))

@@ -2,37 +2,108 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from record import RESULTS
 from tqdm import tqdm
 
 from lie_sim.files import write_atomically
 
+Part = dict[str, Any]
 
-def do_missing(script: str, keep: Path, names: Iterable[str], options: Sequence[str] = ()) -> None:
-    """Run ``script --keep KEEP --part NAME`` for what is not there, and keep what it prints.
+
+def parser_of_parts(description: str | None) -> argparse.ArgumentParser:
+    """The options that all such benchmarks have."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--keep", type=Path, required=True, help="folder of the parts")
+    parser.add_argument("--only", default="*", help="pattern of the names of the parts to do")
+    parser.add_argument("--restore", action="store_true", help="begin with the parts that are recorded")
+    parser.add_argument("--record", action="store_true", help="write what is there, and run nothing")
+    parser.add_argument("--part", help="do this one here, and print it")
+    return parser
+
+
+def measured(
+    script: str,
+    names: Iterable[str],
+    run: Callable[[str, argparse.Namespace], Part],
+    options: argparse.Namespace,
+    *,
+    asked: Sequence[str] = (),
+    places: Sequence[str] = (),
+) -> dict[str, Part] | None:
+    """All parts that are there, by name, after those that are missing and wanted were done.
 
     Args:
         script: the file of the benchmark.
-        keep: folder of the parts.
-        names: of the parts that are wanted.
-        options: further words of the command.
+        names: of all parts.
+        run: does one.
+        options: of :func:`parser_of_parts` and those of the benchmark.
+        asked: names of options that change what is measured; a part keeps them, and parts of others are refused.
+        places: names of options that are handed on without that.
+
+    Returns:
+        None in a process that does one part, and prints it.
+
+    Raises:
+        SystemExit: a part in the folder was done with other options.
     """
-    keep.mkdir(parents=True, exist_ok=True)
-    for name in tqdm(list(names), unit="part"):
+    if options.part:
+        print(json.dumps(run(options.part, options)))
+        return None
+    names = list(names)
+    options.keep.mkdir(parents=True, exist_ok=True)
+    if options.restore:
+        restore(options.keep, RESULTS / f"{Path(script).stem}.json", names)
+    choices = {name: getattr(options, name) for name in asked}
+    if not options.record:
+        words = [word for name in (*asked, *places) for word in _words(name, getattr(options, name))]
+        for name in tqdm([name for name in names if fnmatch(name, options.only)], unit="part"):
+            path = options.keep / f"{name}.json"
+            if path.exists():
+                _check(path, choices)
+            else:
+                command = [sys.executable, script, "--keep", str(options.keep), "--part", name, *words]
+                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+                part = json.loads(done.stdout) | ({"asked": choices} if choices else {})
+                write_atomically(path, json.dumps(part).encode())
+    return kept_parts(options.keep, names)
+
+
+def _words(name: str, value: object) -> list[str]:
+    return [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+
+
+def _check(path: Path, choices: Part) -> None:
+    """Was the part done with the same options?"""
+    earlier = json.loads(path.read_text()).get("asked", choices)
+    if earlier != choices:
+        raise SystemExit(
+            f"{path} was done with {earlier}, and {choices} are asked for now; "
+            "give the same options or another folder to --keep"
+        )
+
+
+def restore(keep: Path, result: Path, names: Iterable[str]) -> None:
+    """Write the parts of a record into the folder, but not over what is there."""
+    details = json.loads(result.read_text(encoding="utf-8"))["details"]
+    parts = details.get("parts", details)
+    for name in names:
         path = keep / f"{name}.json"
-        if not path.exists():
-            command = [sys.executable, script, "--keep", str(keep), "--part", name, *options]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            write_atomically(path, done.stdout.encode())
+        if name in parts and not path.exists():
+            write_atomically(path, json.dumps(parts[name]).encode())
 
 
-def kept_parts(keep: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+def kept_parts(keep: Path, names: Iterable[str]) -> dict[str, Part]:
     """The parts that are there, by name."""
     paths = {name: keep / f"{name}.json" for name in names}
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}

@@ -13,14 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
+from parts import measured, parser_of_parts
 from record import record
 
 from lie_sim.experiments import Qm9Config, Qm9Experiment
-from lie_sim.files import write_atomically
 from lie_sim.models import AtomicPotential
 from lie_sim.models.atomic_config import READOUTS
 from lie_sim.training import train
@@ -51,27 +50,18 @@ def run(readout: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Do what is missing; record if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keep", type=Path, required=True, help="folder of the parts")
-    parser.add_argument("--only", default="", choices=["", *READOUTS], help="the one readout to do")
+    """Do what is missing, each part in a process of its own; record if asked to."""
+    parser = parser_of_parts(__doc__)
     parser.add_argument("--budget", type=float, default=300.0, help="CPU seconds of a run")
     parser.add_argument("--size", type=int, default=5_000, help="training molecules")
     parser.add_argument("--num-test", type=int, default=13_083)
     parser.add_argument("--cache", default="", help="folder of the parsed data")
-    parser.add_argument("--record", action="store_true", help="write what is there, and run nothing")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    options.keep.mkdir(parents=True, exist_ok=True)
-    kept: dict[str, dict[str, Any]] = {}
-    for readout in READOUTS:
-        path = options.keep / f"{readout}.json"
-        if not path.exists() and not options.record and options.only in ("", readout):
-            write_atomically(
-                path, json.dumps(run(readout, options) | {"budget": options.budget}, indent=1).encode()
-            )
-        if path.exists():
-            kept[readout] = json.loads(path.read_text(encoding="utf-8"))
+    asked, places = ["budget", "size", "num_test"], ["cache"]
+    kept = measured(__file__, READOUTS, run, options, asked=asked, places=places)
+    if kept is None:
+        return
     found = {f"mae_gap_{readout}": result["mae_gap"] for readout, result in kept.items()}
     print(json.dumps(found, indent=1))
     if options.record:

@@ -22,18 +22,15 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from parts import measured, parser_of_parts
 from record import record
-from tqdm import tqdm
 
-from lie_sim.data.graphs import GraphSet, fold_split, read_tu, stratified_folds, tu_folder
-from lie_sim.files import write_atomically
+from lie_sim.data.graphs import fold_split, read_tu, stratified_folds, tu_folder
 from lie_sim.models import GraphClassifier, GraphClassifierConfig
 from lie_sim.training import GraphTask, evaluate_graphs, sag_pool_training, train
 
@@ -59,6 +56,12 @@ class Part:
     def name(self) -> str:
         return f"{self.dataset}-{self.architecture}-{self.pool}-{self.seed}-{self.fold}"
 
+    @classmethod
+    def of(cls, name: str) -> Part:
+        """The part of that name."""
+        dataset, architecture, pool, seed, fold = name.split("-")
+        return cls(int(seed), dataset, architecture, pool, int(fold))
+
 
 def parts() -> Iterator[Part]:
     """All runs: seed by seed, and of each first what the figures show, so that an unfinished benchmark is balanced."""
@@ -71,13 +74,10 @@ def parts() -> Iterator[Part]:
                         yield Part(seed, dataset, architecture, pool, fold)
 
 
-@cache
-def dataset(name: str, folder: Path) -> GraphSet:
-    return read_tu(name, folder)
-
-
-def run(part: Part, data: GraphSet, options: argparse.Namespace) -> dict[str, Any]:
+def run(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Train and test one part."""
+    part = Part.of(name)
+    data = read_tu(part.dataset, tu_folder(options.folder))
     folds = stratified_folds(data.labels, FOLDS, seed=part.seed)
     learned, validation, test = fold_split(folds, part.fold)
     torch.manual_seed(1000 * part.seed + part.fold)
@@ -97,15 +97,14 @@ def run(part: Part, data: GraphSet, options: argparse.Namespace) -> dict[str, An
         "validation_loss": found.best_metric,
         "epochs": found.steps // config.validate_every,
         "cpu_s": found.cpu_seconds,
-        "rate": options.rate,
     }
 
 
-def summary(kept: dict[Part, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def summary(kept: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Accuracy in percent of each set, architecture and pool: mean, spread over folds, how many runs it is made of."""
     groups: dict[str, list[dict[str, Any]]] = {}
-    for part, found in kept.items():
-        groups.setdefault(f"{part.dataset}-{part.architecture}-{part.pool}", []).append(found)
+    for name, found in kept.items():
+        groups.setdefault(name.rsplit("-", 2)[0], []).append(found)
     return {
         name: {
             "accuracy": 100 * float(np.mean([found["accuracy"] for found in runs])),
@@ -114,7 +113,6 @@ def summary(kept: dict[Part, dict[str, Any]]) -> dict[str, dict[str, Any]]:
             "complete": len(runs) == SEEDS * FOLDS,
             "epochs": float(np.mean([found["epochs"] for found in runs])),
             "cpu_s": float(np.mean([found["cpu_s"] for found in runs])),
-            "rates": sorted({found["rate"] for found in runs}),
         }
         for name, runs in sorted(groups.items())
     }
@@ -130,40 +128,23 @@ def figures(groups: dict[str, dict[str, Any]]) -> dict[str, float]:
     }
 
 
-def read_kept(folder: Path) -> dict[Part, dict[str, Any]]:
-    """Parts that are done."""
-    paths = {part: folder / f"{part.name}.json" for part in parts()}
-    return {
-        part: json.loads(path.read_text(encoding="utf-8")) for part, path in paths.items() if path.exists()
-    }
-
-
 def main(arguments: list[str] | None = None) -> None:
-    """Do what is missing; record if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Do what is missing, each part in a process of its own; record if asked to."""
+    parser = parser_of_parts(__doc__)
     parser.add_argument("--folder", type=Path, help="of the sets in TU format; else $LIE_SIM_TU")
-    parser.add_argument("--keep", type=Path, required=True, help="folder of the parts")
-    parser.add_argument(
-        "--only", default="*", help="pattern of the names of the parts to do: SET-ARCH-POOL-SEED-FOLD"
-    )
     parser.add_argument("--rate", type=float, default=2e-3, help="learning rate")
     parser.add_argument("--max-epochs", type=int, default=1000)
-    parser.add_argument("--record", action="store_true", help="write what is there, and run nothing")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    options.keep.mkdir(parents=True, exist_ok=True)
-    if not options.record:
-        folder = tu_folder(options.folder)
-        todo = [part for part in parts() if fnmatch(part.name, options.only)]
-        for part in tqdm(todo, unit="part"):
-            path = options.keep / f"{part.name}.json"
-            if not path.exists():
-                found = run(part, dataset(part.dataset, folder), options)
-                write_atomically(path, json.dumps(found, indent=1).encode())
-    groups = summary(read_kept(options.keep))
+    names = [part.name for part in parts()]
+    kept = measured(__file__, names, run, options, asked=["rate", "max_epochs"], places=["folder"])
+    if kept is None:
+        return
+    groups = summary(kept)
     print(json.dumps(groups, indent=1))
     if options.record:
-        print(record("sag_pooling", figures(groups), threads=1, details=groups))
+        details = {"groups": groups, "parts": kept}
+        print(record("sag_pooling", figures(groups), threads=1, details=details))
 
 
 if __name__ == "__main__":

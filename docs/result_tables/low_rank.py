@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+
 from result_tables.cells import NONE, Blocks, Result, number, source, table
 
 SIZES = (500, 1000, 2000, 4000, 8000, 16000)
@@ -24,18 +26,27 @@ def cost(result: Result) -> str:
 def error(result: Result) -> str:
     """Error of the forces in percent of their spread."""
     parts = result["details"]
-    names = {"full": "all pairs", "local": "within the cutoff"}
+    names = {"full-0": "all pairs", "local-0": "within the cutoff"}
     names |= {f"induced-{k}": f"and {k} landmark{'s' if k > 1 else ''}" for k in (1, 4, 16)}
     rows = []
     for name, label in names.items():
-        even, clumps = parts.get(f"learn-{name}"), parts.get(f"clumps-{name}")
-        seconds = NONE if even is None else f"{even['cpu_s']:.0f}"
+        even, clumps = _seeds(parts, f"learn-{name}"), _seeds(parts, f"clumps-{name}")
+        seconds = f"{statistics.fmean(part['cpu_s'] for part in even):.0f}" if even else NONE
         rows.append([label, _percent(even), _percent(clumps), seconds])
     return table(["attention", "even box, %", "five clumps, %", "CPU s of learning"], rows) + source(result)
 
 
-def _percent(part: dict[str, float] | None) -> str:
-    return NONE if part is None else f"{100 * part['error']:.1f}"
+def _seeds(parts: dict[str, dict[str, float]], name: str) -> list[dict[str, float]]:
+    return [part for key, part in parts.items() if key.rpartition("-")[0] == name]
+
+
+def _percent(runs: list[dict[str, float]]) -> str:
+    """Mean and standard deviation over the seeds."""
+    errors = [100 * run["error"] for run in runs]
+    if not errors:
+        return NONE
+    spread = f" ± {statistics.stdev(errors):.1f}" if len(errors) > 1 else ""
+    return f"{statistics.fmean(errors):.1f}{spread} ({len(errors)})"
 
 
 BLOCKS: Blocks = {"low_rank_cost": ("low_rank", cost), "low_rank_error": ("low_rank", error)}

@@ -24,7 +24,7 @@ READOUTS = {
 
 def sag_pooling(result: Result) -> str:
     """Accuracy of each set and architecture by pooling, with the number of runs."""
-    groups = result["details"]
+    groups = result["details"]["groups"]
     rows = []
     for name, majority in SETS.items():
         for architecture in ("global", "hierarchical"):

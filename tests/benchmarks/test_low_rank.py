@@ -26,8 +26,8 @@ def low_rank(script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatc
     [
         ("cost-full-20", "cpu_s"),
         ("rollout-induced-30", "peak_gib"),
-        ("learn-local", "error"),
-        ("clumps-induced-2", "error"),
+        ("learn-local-0-1", "error"),
+        ("clumps-induced-2-0", "error"),
     ],
 )
 def test_every_kind_of_part_runs(low_rank: ModuleType, name: str, quantity: str) -> None:
@@ -45,15 +45,25 @@ def test_parts_that_are_there_are_not_done_again_and_are_recorded(
 
     monkeypatch.setattr(subprocess, "run", run)
     asked = ["--keep", str(tmp_path)]
-    low_rank.main([*asked, "--only", "learn-local"])
-    (tmp_path / "learn-local.json").write_text('{"error": 1.0}')
-    low_rank.main([*asked, "--only", "learn-*"])
-    assert done == ["learn-local", "learn-induced-16", "learn-full", "learn-induced-1", "learn-induced-4"]
+    low_rank.main([*asked, "--only", "learn-local-0-0"])
+    (tmp_path / "learn-local-0-0.json").write_text('{"error": 0.8}')
+    (tmp_path / "learn-local-0-1.json").write_text('{"error": 1.2}')
+    low_rank.main([*asked, "--only", "learn-*-[01]"])
+    expected = [f"learn-induced-{k}-{seed}" for seed in (0, 1) for k in (1, 4, 16)]
+    assert done == ["learn-local-0-0", *expected, "learn-full-0-0", "learn-full-0-1"]
     written: dict[str, Any] = {}
     monkeypatch.setattr(low_rank, "record", lambda name, figures, **_: written.update(figures))
     low_rank.main([*asked, "--record"])
     assert (written["gain_over_cutoff"], written["force_rmse_over_full"]) == (2.0, 1.0)
-    assert len(done) == 5
+    assert written["error_k1_std"] == 0.0
+    assert len(done) == 9
+
+
+def test_another_seed_has_other_weights_and_other_boxes(low_rank: ModuleType) -> None:
+    options = argparse.Namespace(steps=1, rate=0.0)
+    errors = [low_rank.run(f"learn-local-0-{seed}", options)["error"] for seed in (0, 1, 0)]
+    assert errors[0] == errors[2] != errors[1]
+    assert not low_rank.box(0)[0].equal(low_rank.box(low_rank.BOXES)[0])
 
 
 def test_exponents_are_slopes_and_the_largest_system_is_extrapolated(low_rank: ModuleType) -> None:

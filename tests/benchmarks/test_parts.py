@@ -1,0 +1,79 @@
+"""Benchmarks of many parts: what is kept, what is restored, and what does not belong together."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+SCRIPT = """
+import sys
+from parts import measured, parser_of_parts
+parser = parser_of_parts(None)
+parser.add_argument("--max-steps", type=int)
+options = parser.parse_args()
+run = lambda name, options: {"name": name, "steps": options.max_steps}
+measured(sys.argv[0], ["a-0"], run, options, asked=["max_steps"])
+"""
+NAMES = ["a-0", "a-1", "b-0"]
+
+
+@pytest.fixture
+def parts(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("parts")
+
+
+def asked(parts: ModuleType, folder: Path, *words: str) -> argparse.Namespace:
+    parser = parts.parser_of_parts(None)
+    parser.add_argument("--max-steps", type=int, default=3)
+    found: argparse.Namespace = parser.parse_args(["--keep", str(folder), *words])
+    return found
+
+
+def measure(parts: ModuleType, script: Path, options: argparse.Namespace) -> dict[str, Any]:
+    found: dict[str, Any] = parts.measured(str(script), NAMES, run, options, asked=["max_steps"])
+    return found
+
+
+def run(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    raise AssertionError("parts are done by processes of their own")
+
+
+def test_a_part_is_done_by_a_process_of_its_own_with_the_same_options(
+    parts: ModuleType, tmp_path: Path
+) -> None:
+    folder = Path(parts.__file__ or "").parent
+    script = tmp_path / "bench.py"
+    script.write_text(f"import sys; sys.path.insert(0, {str(folder)!r})\n{SCRIPT}")
+    options = asked(parts, tmp_path / "kept", "--only", "a-0", "--max-steps", "7")
+    found = measure(parts, script, options)
+    assert found == {"a-0": {"name": "a-0", "steps": 7, "asked": {"max_steps": 7}}}
+    assert measure(parts, tmp_path / "is not there.py", options) == found
+
+
+def test_parts_of_other_options_are_refused(parts: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "a-0.json").write_text(json.dumps({"steps": 5, "asked": {"max_steps": 5}}))
+    options = asked(parts, tmp_path, "--only", "a-0")
+    with pytest.raises(SystemExit, match=r"max_steps': 5.*max_steps': 3.*another folder to --keep"):
+        measure(parts, tmp_path / "bench.py", options)
+
+
+def test_a_record_is_restored_beside_what_is_there(
+    parts: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "RESULTS", tmp_path)
+    recorded = {"a-0": {"error": 1.0}, "a-1": {"error": 2.0}, "of earlier code": {"error": 3.0}}
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "a-1.json").write_text('{"error": 4.0}')
+    for details in (recorded, {"groups": {}, "parts": recorded}):
+        (tmp_path / "bench.json").write_text(json.dumps({"details": details}))
+        found = measure(
+            parts, tmp_path / "bench.py", asked(parts, tmp_path / "kept", "--restore", "--record")
+        )
+        assert found == {"a-0": {"error": 1.0}, "a-1": {"error": 4.0}}
+        (tmp_path / "kept" / "a-0.json").unlink()

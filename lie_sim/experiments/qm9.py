@@ -22,8 +22,14 @@ from lie_sim.data.molecules import Molecules
 from lie_sim.data.qm9 import QM9_TARGETS, qm9, qm9_splits
 from lie_sim.errors import ConfigError
 from lie_sim.experiments.base import Evaluation, Experiment, register_experiment
-from lie_sim.experiments.molecules import molecules_model, molecules_training, network_options
-from lie_sim.models import AtomicPotential, LieTransformerConfig
+from lie_sim.experiments.model_choice import ModelConfig
+from lie_sim.experiments.molecules import (
+    molecules_model,
+    molecules_se3_model,
+    molecules_training,
+    network_options,
+)
+from lie_sim.models import AtomicPotential, model_class_of
 from lie_sim.report import ReportData, Table
 from lie_sim.training import PropertyTask, TrainingConfig, property_model
 from lie_sim.training.targets import Target, composition_errors
@@ -106,7 +112,7 @@ class Qm9Config:
     num_test: int = 13_083
     data_seed: int = 0
     cache: str = ""
-    model: LieTransformerConfig = field(default_factory=molecules_model)
+    model: ModelConfig = field(default_factory=molecules_model)
     training: TrainingConfig = field(default_factory=qm9_training)
 
     def __post_init__(self) -> None:
@@ -126,6 +132,7 @@ class Qm9Experiment(Experiment[Qm9Config]):
 
     name = "qm9"
     Config = Qm9Config
+    models: ClassVar = {"lie_transformer": molecules_model, "se3_transformer": molecules_se3_model}
     evaluation_only: ClassVar[frozenset[str]] = frozenset({"num_test"})
 
     @cached_property
@@ -145,7 +152,9 @@ class Qm9Experiment(Experiment[Qm9Config]):
     def build(self) -> AtomicPotential:
         """An untrained model of properties, with the constants of the training data."""
         torch.manual_seed(self.training.seed)
-        return property_model(self.splits["train"], self.targets, network=network_options(self.config.model))
+        model = self.config.model
+        options = {"architecture": model_class_of(model).name, "network": network_options(model)}
+        return property_model(self.splits["train"], self.targets, **options)
 
     def task(self) -> PropertyTask:
         """The chosen targets."""

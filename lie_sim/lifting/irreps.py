@@ -159,6 +159,33 @@ class HarmonicLift(DirectionLift):
         super().__init__(dim, nn.Sequential(InSpace(), SphericalHarmonics(lmax)), **options)
 
 
+class MomentsOf(nn.Module):
+    """Numbers, vectors and traceless matrices as the components of :mod:`lie_sim.lifting.moments`, lengths unchanged.
+
+    Args:
+        parity: of the representations.
+
+    Attributes:
+        names: of the representations.
+
+    Raises:
+        MissingPackageError: e3nn is not installed.
+    """
+
+    def __init__(self, parity: str) -> None:
+        super().__init__()
+        self.names = ("0e", vector_representation(parity), "2e")
+        matrices = irreps().wigner_3j(1, 1, 2, dtype=torch.float64) * 5**0.5
+        row, column = torch.triu_indices(3, 3)
+        roots = torch.where(row == column, 1.0, torch.tensor(2.0, dtype=torch.float64).sqrt())
+        self.matrices = Exact(matrices[row, column] * roots[:, None])
+
+    def forward(self, f: dict[str, Float[Tensor, "B N M C"]]) -> Float[Tensor, "B N 10 C"]:
+        """One moment for each channel."""
+        number, vector, matrix = (f[name] for name in self.names)
+        return torch.cat([number, vector, self.matrices(matrix) @ matrix], dim=-2)
+
+
 class InSpace(nn.Module):
     """:func:`in_space` as a layer."""
 

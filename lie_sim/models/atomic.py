@@ -22,8 +22,8 @@ from lie_sim.lifting.base import gather_points, pair_mask, pair_vectors
 from lie_sim.models.atomic_config import GLOBAL_INPUTS as GLOBAL_INPUTS
 from lie_sim.models.atomic_config import LARGEST_ATOMIC_NUMBER, AtomicConfig
 from lie_sim.models.base import EnergyModel, build_model, model_class, register_model
+from lie_sim.models.features import FeatureModel
 from lie_sim.models.inputs import can_be_read
-from lie_sim.models.lie_transformer import LieTransformer
 from lie_sim.models.property_heads import PropertyHeads
 from lie_sim.models.repulsion import zbl_energy
 from lie_sim.neighbors import NeighbourMatrix
@@ -75,8 +75,12 @@ class AtomicPotential(EnergyModel):
         self.network = build_model(config.architecture, config.network | options)
         self.heads: PropertyHeads | None = None
         if config.heads:
-            assert isinstance(self.network, LieTransformer)
-            self.heads = PropertyHeads(config, self.network.config)
+            if not isinstance(self.network, FeatureModel):
+                raise ValueError(
+                    "heads need an architecture with features, lie_transformer or se3_transformer, "
+                    f"not {config.architecture!r}"
+                )
+            self.heads = PropertyHeads(config, self.network.sizes)
         self.equivariant_under = self.network.equivariant_under
         self.needs_open_space = self.network.needs_open_space
         self.cutoff = float(getattr(self.network.config, "cutoff", 0.0))
@@ -149,9 +153,9 @@ class AtomicPotential(EnergyModel):
         if self.heads is None:
             return self(q, particles, neighbours), {}
         network = self.network
-        assert isinstance(network, LieTransformer)
+        assert isinstance(network, FeatureModel)
         numbers, inside = self._inside(particles)
-        features = network.backbone.features(q, inside, neighbours)
+        features = network.features(q, inside, neighbours)
         properties = self.heads(features, q, numbers, inside)
         if not self.has_energy:
             return torch.full(numbers.shape, torch.nan, dtype=torch.float64, device=q.device), properties

@@ -19,7 +19,7 @@ REFERENCES_PER_ELEMENT = {
 }
 """Kinds of heads, and how many reference values of each element they take."""
 GEOMETRIC_KINDS = ("charges", "dipole", "polarizability", "spatial_extent")
-"""Kinds that need directions or pairs, which moment attention has."""
+"""Kinds that need directions, which moment attention and the SE(3)-Transformer have."""
 READOUTS = ("attention", "sum", "mean", "sag", "soft_sag")
 """How the atoms of an "intensive" property are pooled."""
 
@@ -134,15 +134,13 @@ class AtomicConfig:
     def _check_heads(self) -> None:
         if not self.heads and not self.with_energy:
             raise ValueError("with_energy=False needs heads: a model must tell something")
-        if self.heads and self.architecture != "lie_transformer":
-            raise ValueError(f"heads need architecture='lie_transformer', got {self.architecture!r}")
         taken = sorted({"energy", "energies", "forces", "stress", "virial"} & set(self.heads))
         if taken:
             raise ValueError(f"a head cannot be called {', '.join(taken)}, which follow from the energy")
         for name, head in self.heads.items():
             head.check(name, len(self.elements))
         found = self.network.get("lifting", "frame"), self.network.get("dim", 2)
-        if self.needs_moments and found != ("moments", 3):
+        if self.needs_moments and self.architecture == "lie_transformer" and found != ("moments", 3):
             raise ValueError(
                 f"heads of the kinds {', '.join(GEOMETRIC_KINDS)} need lifting='moments' in 3 dimensions, "
                 f"not {found[0]!r} in {found[1]}"

@@ -7,7 +7,7 @@ Shape letters: B batch, N particles, L lifts, M = N·L points, C channels, S sca
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -17,28 +17,12 @@ from lie_sim.activations import silu
 from lie_sim.attention import InducedLieAttention, LieSelfAttention, MomentAttention
 from lie_sim.lifting import HaarLift, LandmarkLift, PairGeometry, compress
 from lie_sim.models.config import LieTransformerConfig
+from lie_sim.models.features import Features
 from lie_sim.models.geometry import build_landmarks, build_lifting, find_neighbours
 from lie_sim.models.inputs import check_neighbours, check_open_space, check_particles
 from lie_sim.models.scalars import ParticleScalars
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.state import Particles
-
-
-@dataclass(frozen=True)
-class Features:
-    """What the backbone knows of a system in the end.
-
-    Args:
-        points: invariant features of the lifted points, shape (B, M, C).
-        pairs: geometry of the pairs.
-        moments: T of every particle, which turn with the system, shape (B, N, P, m); None unless ``keep_moments``.
-        neighbours: the list of pairs, in the unit of q; None for all pairs.
-    """
-
-    points: Float[Tensor, "B M C"]
-    pairs: PairGeometry
-    moments: Float[Tensor, "B N P m"] | None = None
-    neighbours: NeighbourMatrix | None = None
 
 
 class FeedForward(nn.Module):

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lie_sim.lifting.base import PairGeometry, pair_vectors
-from lie_sim.models.backbone import Features
+from lie_sim.models.features import Features
 from lie_sim.state import Particles
 
 

@@ -1,4 +1,4 @@
-"""What an energy is a linear function of: the features that enter the last layer of a LieTransformer.
+"""What an energy is a linear function of: the features that enter the last layer of a network.
 
     E = Σ_i (w·φ_i) · energy_scale + Σ_i E₀(Z_i),      φ = Σ_i φ_i
 
@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from lie_sim.activations import silu
 from lie_sim.models.atomic import AtomicPotential
-from lie_sim.models.lie_transformer import DeepHead, LieTransformer, LinearHead, ResidualHead
+from lie_sim.models.features import FeatureModel
+from lie_sim.models.lie_transformer import DeepHead, LinearHead, ResidualHead
 from lie_sim.state import Particles
 
 
@@ -48,19 +49,19 @@ def last_features(head: nn.Module, f: Float[Tensor, "B M C"]) -> Float[Tensor, "
     return torch.cat([*parts, torch.ones_like(f[..., :1])], dim=-1)
 
 
-def require_linear_readout(potential: AtomicPotential) -> LieTransformer:
+def require_linear_readout(potential: AtomicPotential) -> FeatureModel:
     """The network of a potential whose energy is a sum over atoms of linear functions of features.
 
     Raises:
         ValueError: it is not; the message says why.
     """
     network = potential.network
-    if not potential.has_energy or not isinstance(network, LieTransformer):
+    if not potential.has_energy or not isinstance(network, FeatureModel):
         raise ValueError(
-            "the last layer is known of a LieTransformer with an energy; use an ensemble for other models"
+            "the last layer is known of a LieTransformer or SE3Transformer with an energy; use an ensemble for others"
         )
-    config = network.config
-    found = (config.readout, config.readout_weight, config.pool)
+    plain = {"readout": "sum", "readout_weight": "none", "pool": "none"}
+    found = tuple(getattr(network.config, name, default) for name, default in plain.items())
     if found != ("sum", "none", "none"):
         raise ValueError(
             "the last layer is used of models with readout 'sum' without weights or pool, not with readout, "

@@ -17,9 +17,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lie_sim.activations import silu
-from lie_sim.models.backbone import Features, LieTransformerBackbone
-from lie_sim.models.base import EnergyModel, register_model
+from lie_sim.models.backbone import LieTransformerBackbone
+from lie_sim.models.base import register_model
 from lie_sim.models.config import LieTransformerConfig
+from lie_sim.models.features import FeatureModel, Features, FeatureSizes
 from lie_sim.models.presets import paper_preset
 from lie_sim.neighbors import NeighbourMatrix, neighbour_matrix
 from lie_sim.pooling import PairScore, local_gate
@@ -103,7 +104,7 @@ def read_out(head: nn.Module, f: Float[Tensor, "B M C"], mask: Tensor | None, li
 
 
 @register_model
-class LieTransformer(EnergyModel):
+class LieTransformer(FeatureModel):
     """Energy of a particle system by Lie-group self-attention.
 
     Args:
@@ -149,14 +150,19 @@ class LieTransformer(EnergyModel):
         """
         return cls(paper_preset(preset, **options))
 
-    def forward(
+    @property
+    def sizes(self) -> FeatureSizes:
+        """Those of the features."""
+        return FeatureSizes(self.config.width, self.backbone.lifting.location_dim, self.config.num_moments)
+
+    def features(
         self, q: Float[Tensor, "B N d"], particles: Particles, neighbours: NeighbourMatrix | None = None
-    ) -> Float[Tensor, "B N"]:
-        """Per-particle energies (B, N); with a mean or max readout the total is shared out equally."""
-        return self.read_energies(self.backbone.features(q, particles, neighbours), particles)
+    ) -> Features:
+        """Features of every lifted point."""
+        return self.backbone.features(q, particles, neighbours)
 
     def read_energies(self, features: Features, particles: Particles) -> Float[Tensor, "B N"]:
-        """Per-particle energies from the features of the backbone."""
+        """Per-particle energies (B, N); with a mean or max readout the total is shared out equally."""
         config, count, f = self.config, particles.num_particles, features.points
         lifts = self.backbone.lifting.num_lifts
         if config.readout == "sum":

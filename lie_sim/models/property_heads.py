@@ -1,4 +1,4 @@
-"""What a potential tells besides the energy: a head for each property, on the features of the LieTransformer.
+"""What a potential tells besides the energy: a head for each property, on the features of its network.
 
 | kind | made of | unit | shape |
 |---|---|---|---|
@@ -24,8 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lie_sim.models.atomic_config import AtomicConfig, HeadConfig
-from lie_sim.models.backbone import Features
-from lie_sim.models.config import LieTransformerConfig
+from lie_sim.models.features import Features, FeatureSizes
 from lie_sim.models.head_inputs import head_inputs
 from lie_sim.models.multipole_heads import (
     ChargeHead,
@@ -43,21 +42,21 @@ class PropertyHeads(nn.Module):
 
     Args:
         config: of the potential.
-        network: of its LieTransformer.
+        sizes: of the features of its network.
     """
 
-    def __init__(self, config: AtomicConfig, network: LieTransformerConfig) -> None:
+    def __init__(self, config: AtomicConfig, sizes: FeatureSizes) -> None:
         super().__init__()
-        self.config, self.network = config, network
+        self.config, self.sizes = config, sizes
         kinds = {head.kind for head in config.heads.values()}
         self.flow: PairFlow | None = None  # of charges and dipole
         if kinds & {"charges", "dipole"}:
-            self.flow = PairFlow(network.width, network.num_radial, sign=-1.0)
+            self.flow = PairFlow(sizes.width, sizes.location_dim, sign=-1.0)
         self.by_name = nn.ModuleDict({name: self._head(head) for name, head in config.heads.items()})
 
     def _head(self, head: HeadConfig) -> nn.Module:
-        width, elements, network = self.network.width, self.config.elements, self.network
-        sizes = {"width": width, "num_moments": network.num_moments}
+        width, elements = self.sizes.width, self.config.elements
+        sizes = {"width": width, "num_moments": self.sizes.num_moments}
         if head.kind == "intensive":
             return IntensiveHead(head, width)
         if head.kind == "extensive":
@@ -67,7 +66,7 @@ class PropertyHeads(nn.Module):
         if head.kind == "dipole":
             return DipoleHead(head, **sizes)
         if head.kind == "polarizability":
-            return PolarizabilityHead(head, num_radial=network.num_radial, elements=elements, **sizes)
+            return PolarizabilityHead(head, num_radial=self.sizes.location_dim, elements=elements, **sizes)
         return SpatialExtentHead(head, elements=elements, **sizes)
 
     def forward(

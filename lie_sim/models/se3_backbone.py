@@ -169,19 +169,29 @@ class SE3TransformerBackbone(nn.Module):
         Raises:
             ValueError: the inputs do not fit each other or the model; the message says what to do.
         """
+        return self.with_pairs(q, particles, neighbours, vectors)[0]
+
+    def with_pairs(
+        self,
+        q: Float[Tensor, "B N d"],
+        particles: Particles,
+        neighbours: NeighbourMatrix | None = None,
+        vectors: Float[Tensor, "B N V d"] | None = None,
+    ) -> tuple[Steerable, PairGeometry, NeighbourMatrix | None]:
+        """As :meth:`forward`, with the geometry of the pairs and their list, in the unit of q."""
         config = self.config
         check_particles(q, particles, dim=config.dim, weight=self.embed.weight)
         if neighbours is None and config.cutoff and particles.cell is not None:
             neighbours = neighbour_matrix(q.detach(), particles, cutoff=config.cutoff)
         if neighbours is not None:
             check_neighbours(neighbours, q, cutoff=config.cutoff)
-            neighbours = neighbours.in_units_of(config.length_scale)
+        scaled = None if neighbours is None else neighbours.in_units_of(config.length_scale)
         scalars = self.scalars(particles, q)
-        pairs = self.lifting(q / config.length_scale, particles, neighbours, scalars)
+        pairs = self.lifting(q / config.length_scale, particles, scaled, scalars)
         f = self._embedded(scalars, vectors)
         for block in self.blocks:
             f = block(f, pairs)
-        return f
+        return f, pairs, neighbours
 
     def _embedded(self, scalars: Tensor, vectors: Tensor | None) -> Steerable:
         if self.embed_vectors is None or vectors is None:

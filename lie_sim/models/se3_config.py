@@ -43,6 +43,7 @@ class SE3TransformerConfig:
         kernel: of messages, "depthwise" (channel by channel) or "dense" (the paper's: a matrix of channels for each
             pair, an order of magnitude dearer).
         kernel_hidden: width of the radial networks.
+        keep_moments: the last block changes vectors and matrices too, for heads that read directions.
         length_scale: unit of length, in the unit of q.
         energy_scale: unit of energy.
         mass_mean: subtracted from the masses.
@@ -70,6 +71,7 @@ class SE3TransformerConfig:
     num_layers: int = 2
     kernel: str = "depthwise"
     kernel_hidden: int = 32
+    keep_moments: bool = False
     length_scale: float = 1.0
     energy_scale: float = 1.0
     mass_mean: float = 0.0
@@ -85,6 +87,10 @@ class SE3TransformerConfig:
             raise ValueError(f"dim must be 2 or 3, where rotations act, got {self.dim}")
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
+        if self.keep_moments and (self.dim, self.lmax) < (3, 2):
+            raise ValueError(
+                f"keep_moments needs vectors and matrices of space: dim 3 and lmax >= 2, got {self.dim} and {self.lmax}"
+            )
         if self.radial in ("gaussian", "bessel") and not self.cutoff:
             raise ValueError(
                 f"the {self.radial} basis needs a cutoff: give cutoff > 0, or radial='polynomial'"

@@ -20,11 +20,12 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lie_sim.lifting.irreps import vector_representation
-from lie_sim.models.base import EnergyModel, register_model
+from lie_sim.lifting.irreps import MomentsOf, vector_representation
+from lie_sim.models.base import register_model
 from lie_sim.models.config_checks import require_positive
+from lie_sim.models.features import FeatureModel, Features, FeatureSizes
 from lie_sim.models.lie_transformer import ResidualHead
-from lie_sim.models.se3_backbone import SCALAR, SE3TransformerBackbone
+from lie_sim.models.se3_backbone import SCALAR, SE3TransformerBackbone, bounded
 from lie_sim.models.se3_config import SE3_PRESETS, SE3TransformerConfig
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.state import Particles
@@ -41,7 +42,7 @@ def symmetry(config: SE3TransformerConfig) -> str:
 
 
 @register_model
-class SE3Transformer(EnergyModel):
+class SE3Transformer(FeatureModel):
     """Energy of a particle system by attention between features that turn with it; needs the extra ``se3``.
 
     Args:
@@ -64,7 +65,9 @@ class SE3Transformer(EnergyModel):
     def __init__(self, config: SE3TransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = SE3TransformerBackbone(config, outputs=[SCALAR])
+        outputs = MomentsOf(config.parity).names if config.keep_moments else (SCALAR,)
+        self.backbone = SE3TransformerBackbone(config, outputs=outputs)
+        self.moments = MomentsOf(config.parity) if config.keep_moments else None
         self.head = ResidualHead(config.width, 1)
         self.equivariant_under = symmetry(config)
 
@@ -86,12 +89,25 @@ class SE3Transformer(EnergyModel):
         """
         return cls(se3_preset(preset, **options))
 
-    def forward(
+    @property
+    def sizes(self) -> FeatureSizes:
+        """Those of the features."""
+        width = self.config.width
+        return FeatureSizes(width, self.backbone.lifting.location_dim, width)
+
+    def features(
         self, q: Float[Tensor, "B N d"], particles: Particles, neighbours: NeighbourMatrix | None = None
-    ) -> Float[Tensor, "B N"]:
+    ) -> Features:
+        """Numbers of every particle; with ``keep_moments`` also its vectors and matrices."""
+        f, pairs, neighbours = self.backbone.with_pairs(q, particles, neighbours)
+        moments = None
+        if self.moments is not None:
+            moments = self.moments({name: bounded(f[name]) for name in self.moments.names})
+        return Features(f[SCALAR].squeeze(-2), pairs, moments, neighbours)
+
+    def read_energies(self, features: Features, particles: Particles) -> Float[Tensor, "B N"]:
         """Per-particle energies (B, N); padding gets 0."""
-        f = self.backbone(q, particles, neighbours)[SCALAR].squeeze(-2)
-        energies: Tensor = self.head(f).squeeze(-1) * self.config.energy_scale
+        energies: Tensor = self.head(features.points).squeeze(-1) * self.config.energy_scale
         return energies if particles.mask is None else energies * particles.mask
 
 

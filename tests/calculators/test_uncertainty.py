@@ -19,6 +19,7 @@ from lie_sim.calculators import Calibration, LieTransformerCalculator, Uncertain
 from lie_sim.calculators.calibrate import features_of
 from lie_sim.calculators.linear_posterior import energy_deviations, posterior_factor
 from lie_sim.errors import DataError, UncertaintyError
+from lie_sim.models import AtomicPotential
 from lie_sim.models.last_layer import last_features
 
 SAME = 1e-12
@@ -69,7 +70,15 @@ def test_features_give_the_energy_linearly(potential) -> None:
     assert (last_features(head, f) @ weights - head(f)[..., 0]).abs().max() < SAME
 
 
-def test_features_of_a_batch_are_those_of_each_and_sum_to_the_energy(calculator) -> None:
+@pytest.mark.parametrize("architecture", ["lie_transformer", "se3_transformer"])
+def test_features_of_a_batch_are_those_of_each_and_sum_to_the_energy(calculator, architecture) -> None:
+    if architecture == "se3_transformer":
+        pytest.importorskip("e3nn", reason="e3nn is not installed: pip install 'lie_sim[se3]'")
+        torch.manual_seed(0)
+        network = {"width": 16, "kernel_hidden": 16}
+        made = AtomicPotential.default(elements=(1, 6, 8), architecture=architecture, network=network)
+        torch.nn.init.normal_(made.network.head.out.weight)
+        calculator = LieTransformerCalculator(made.double())
     systems = [molecule(name) for name in ("CH3CH2OH", "H2O", "CH4", "C6H6")]
     together = features_of(calculator, systems)
     each = torch.cat([features_of(calculator, [atoms]) for atoms in systems])

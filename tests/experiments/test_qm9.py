@@ -17,9 +17,9 @@ from lie_sim.data.structure_files import from_atoms
 from lie_sim.errors import ConfigError
 from lie_sim.experiments import Qm9Config, Qm9Experiment, open_run
 from lie_sim.experiments import qm9 as module_of
-from lie_sim.experiments.molecules import molecules_model
+from lie_sim.experiments.molecules import molecules_model, molecules_se3_model
 from lie_sim.experiments.qm9 import QM9_HEADS, qm9_training, reported
-from lie_sim.models import evaluate
+from lie_sim.models import SE3Transformer, evaluate
 from lie_sim.state import Particles
 from lie_sim.units import BOHR, DEBYE
 
@@ -88,6 +88,18 @@ def test_from_molecules_to_a_table_beside_the_composition(tmp_path) -> None:
     fit = np.linalg.lstsq(counts[:40], stand_in().values["Cv"][:40], rcond=None)[0]
     exact = np.abs(counts[50:] @ fit - test.values["Cv"]).mean()
     assert again.results["baseline_mae_Cv"] == pytest.approx(exact, rel=1e-9)
+
+
+def test_an_se3_transformer_learns_the_same_targets(tmp_path) -> None:
+    pytest.importorskip("e3nn", reason="e3nn is not installed: pip install 'lie_sim[se3]'")
+    small = replace(molecules_se3_model(), width=8, num_heads=2, num_layers=1, kernel_hidden=8)
+    experiment = Qm9Experiment(config(model=small, targets=("mu", "alpha", "homo", "r2", "U0")))
+    untrained = experiment.build()
+    assert isinstance(untrained.network, SE3Transformer)
+    before = experiment.task().validate(untrained.double())
+    after = experiment.run(tmp_path / "run", progress=False).validation
+    assert after["mu_mae"] < 0.7 * before["mu_mae"]
+    assert isinstance(load_model(tmp_path / "run" / "model").network, SE3Transformer)
 
 
 def inputs_of(data: Molecules, k: int):

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from lie_sim.errors import MissingPackageError
 from lie_sim.lifting import HarmonicLift, SphericalHarmonics, representations
+from lie_sim.lifting.irreps import MomentsOf
+from lie_sim.lifting.moments import DirectionMoments
 from lie_sim.state import Particles
 
 o3 = pytest.importorskip("e3nn.o3")
@@ -89,3 +91,20 @@ def test_without_e3nn_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "e3nn", None)
     with pytest.raises(MissingPackageError, match=r"need the package e3nn .*pip install 'lie_sim\[se3\]'"):
         SphericalHarmonics(1)
+
+
+@pytest.mark.parametrize("parity", ["natural", "none"])
+def test_matrices_of_degree_2_become_those_of_moments(parity: str) -> None:
+    """Y² of a direction is a multiple of its matrix without the trace, and keeps its length."""
+    convert, directions = MomentsOf(parity).float().double(), torch.randn(6, 3)
+    units = directions / directions.norm(dim=-1, keepdim=True)
+    harmonics = SphericalHarmonics(2)(units)[..., None]
+    number, vector, matrix = harmonics.split([1, 3, 5], dim=1)
+    found = convert(
+        dict(zip(convert.names, (number[:, None], vector[:, None], matrix[:, None]), strict=True))
+    )
+    expected = DirectionMoments(3)(units)
+    expected[:, [4, 7, 9]] -= expected[:, [4, 7, 9]].mean(1, keepdim=True)
+    expected = expected / expected[:, 4:].norm(dim=1, keepdim=True) * matrix.norm(dim=1)
+    assert (found[:, 0, 4:, 0] - expected[:, 4:]).abs().max() < ROUND_OFF[torch.float64]
+    assert torch.equal(found[:, 0, :4, 0], harmonics[:, :4, 0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from lie_sim.models import (
     AtomicConfig,
     AtomicPotential,
     HeadConfig,
+    SE3TransformerConfig,
     evaluate,
     heads,
     parameter_count,
@@ -22,7 +25,10 @@ from lie_sim.state import Particles
 ROUND_OFF = 1e-12  # of properties of order 1; measured: up to 2e-14
 FINITE = 1e-7  # of central differences with a step of 1e-5 Å; measured: up to 3e-9
 SEES = 1e-4  # change of a property of order 1 that is no rounding
-SMALL = {"width": 16, "num_heads": 4, "num_layers": 2, "num_moments": 4, "kernel_hidden": 16}
+NETWORKS = {
+    "lie_transformer": {"width": 16, "num_heads": 4, "num_layers": 2, "num_moments": 4, "kernel_hidden": 16},
+    "se3_transformer": {"width": 8, "num_heads": 4, "num_layers": 2, "kernel_hidden": 16},
+}
 HEADS = heads("charges", "dipole", "polarizability", r2="spatial_extent", gap="intensive", zpve="extensive")
 SHAPES = {
     "charges": (1, 4),
@@ -34,14 +40,23 @@ SHAPES = {
 }
 
 
-def potential(seed: int = 0, **options) -> AtomicPotential:
-    torch.manual_seed(seed)
-    options = {"heads": HEADS, "network": SMALL} | options
-    made = AtomicPotential.default(elements=(1, 6, 8), **options)
-    with torch.no_grad():  # heads begin at zero
-        for parameter in made.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape))
-    return made.double()
+@pytest.fixture(params=list(NETWORKS))
+def potential(request) -> Callable[..., AtomicPotential]:
+    """Makes potentials of every architecture that has heads."""
+    if request.param == "se3_transformer":
+        pytest.importorskip("e3nn", reason="e3nn is not installed: pip install 'lie_sim[se3]'")
+
+    def make(*, cutoff: float | None = None, **options) -> AtomicPotential:
+        torch.manual_seed(0)
+        network = NETWORKS[request.param] | ({} if cutoff is None else {"cutoff": cutoff})
+        options = {"heads": HEADS, "network": network, "architecture": request.param} | options
+        made = AtomicPotential.default(elements=(1, 6, 8), **options)
+        with torch.no_grad():  # heads begin at zero
+            for parameter in made.parameters():
+                parameter.add_(0.3 * torch.randn(parameter.shape))
+        return made.double()
+
+    return make
 
 
 def molecule() -> tuple[Tensor, Particles]:
@@ -68,7 +83,7 @@ def difference(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
     return max(float((found[name] - expected[name]).abs().max()) for name in found)
 
 
-def test_every_property_has_its_shape_and_is_float64_whatever_the_network() -> None:
+def test_every_property_has_its_shape_and_is_float64_whatever_the_network(potential) -> None:
     q, particles = molecule()
     for model, x in ((potential(), q), (potential().float(), q.float())):
         found = told(model, x, particles.to(dtype=x.dtype))
@@ -77,7 +92,7 @@ def test_every_property_has_its_shape_and_is_float64_whatever_the_network() -> N
         assert all(value.dtype == torch.float64 for value in found.values())
 
 
-def test_properties_turn_with_the_molecule_and_stay_when_it_is_moved() -> None:
+def test_properties_turn_with_the_molecule_and_stay_when_it_is_moved(potential) -> None:
     model, (q, particles) = potential(), molecule()
     turn, _ = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)).double())
     before, after = told(model, q, particles), told(model, q @ turn.T + 7, particles)
@@ -89,7 +104,7 @@ def test_properties_turn_with_the_molecule_and_stay_when_it_is_moved() -> None:
     assert (after["dipole"] - before["dipole"]).abs().max() > SEES
 
 
-def test_charges_sum_to_the_total_charge_and_make_the_dipole() -> None:
+def test_charges_sum_to_the_total_charge_and_make_the_dipole(potential) -> None:
     model, (q, _) = potential(inputs=("charge",)), molecule()
     with torch.no_grad():
         for parameter in model.heads.by_name["dipole"].atoms.parameters():
@@ -103,14 +118,14 @@ def test_charges_sum_to_the_total_charge_and_make_the_dipole() -> None:
         assert (found["dipole"][0] - found["charges"][0] @ (q[0] - centre)).abs().max() < ROUND_OFF
 
 
-def test_polarizability_is_symmetric_and_no_multiple_of_one() -> None:
+def test_polarizability_is_symmetric_and_no_multiple_of_one(potential) -> None:
     model, (q, particles) = potential(), molecule()
     alpha = told(model, q, particles)["polarizability"][0]
     assert (alpha - alpha.T).abs().max() < ROUND_OFF
     assert (alpha - alpha.trace() / 3 * torch.eye(3).double()).abs().max() > SEES
 
 
-def test_padding_order_and_a_list_of_neighbours_change_nothing() -> None:
+def test_padding_order_and_a_list_of_neighbours_change_nothing(potential) -> None:
     model, (q, particles) = potential(), molecule()
     exact = told(model, q, particles)
     listed = neighbour_matrix(q, particles, cutoff=model.cutoff)
@@ -124,7 +139,7 @@ def test_padding_order_and_a_list_of_neighbours_change_nothing() -> None:
     assert difference(found | {"charges": found["charges"][:, :4]}, exact) < ROUND_OFF
 
 
-def test_far_apart_molecules_exchange_no_charge() -> None:
+def test_far_apart_molecules_exchange_no_charge(potential) -> None:
     model, (q, particles) = potential(), molecule()
     one = told(model, q, particles)
     two = told(model, torch.cat([q, q + 50], 1), particles_of([6, 8, 1, 1] * 2))
@@ -142,7 +157,8 @@ def test_references_are_those_of_the_elements_in_float64() -> None:
         "homo": HeadConfig("intensive", mean=-6.5, scale=0.6),
     }
     torch.manual_seed(0)
-    model = AtomicPotential.default(elements=(1, 6, 8), heads=given, network=SMALL, with_energy=False)
+    network = NETWORKS["lie_transformer"]
+    model = AtomicPotential.default(elements=(1, 6, 8), heads=given, network=network, with_energy=False)
     torch.nn.init.zeros_(model.heads.by_name["alpha"].flow.atom.weight)
     torch.nn.init.zeros_(model.heads.by_name["alpha"].flow.atom.bias)
     q, particles = molecule()
@@ -157,7 +173,7 @@ def test_references_are_those_of_the_elements_in_float64() -> None:
     )  # float32 positions
 
 
-def test_jacobian_is_that_of_finite_differences_and_obeys_the_sum_rules() -> None:
+def test_jacobian_is_that_of_finite_differences_and_obeys_the_sum_rules(potential) -> None:
     model, (q, particles) = potential(), molecule()
     step = 1e-5
     for name in ("dipole", "polarizability", "gap", "r2", "zpve"):
@@ -175,7 +191,7 @@ def test_jacobian_is_that_of_finite_differences_and_obeys_the_sum_rules() -> Non
     assert property_jacobian(charged, "dipole", q, cation).sum(1).abs().max() < ROUND_OFF
 
 
-def test_jacobians_of_a_batch_do_not_mix_and_train_the_weights() -> None:
+def test_jacobians_of_a_batch_do_not_mix_and_train_the_weights(potential) -> None:
     model, (q, particles) = potential(), molecule()
     both = particles_of([6, 8, 1, 1]).expand(2)
     made = property_jacobian(model, "dipole", torch.cat([q, 1.1 * q]), both, create_graph=True)
@@ -190,8 +206,8 @@ def test_jacobians_of_a_batch_do_not_mix_and_train_the_weights() -> None:
         property_jacobian(potential(heads={}), "dipole", q, particles)
 
 
-def test_a_neighbour_leaves_smoothly() -> None:
-    model = potential(network=SMALL | {"cutoff": 3.0})
+def test_a_neighbour_leaves_smoothly(potential) -> None:
+    model = potential(cutoff=3.0)
     moved = []
     for gap in (2e-3, 1e-3, 1e-4, -1e-4):
         x = torch.tensor([[[0.0, 0, 0], [1.1, 0, 0], [0, 0, 3.0 - gap]]]).double()
@@ -201,13 +217,13 @@ def test_a_neighbour_leaves_smoothly() -> None:
         assert jumps[2] < 1e-7, f"{name} {jumps}"
 
 
-def test_a_lone_atom_has_its_charge_and_no_dipole() -> None:
+def test_a_lone_atom_has_its_charge_and_no_dipole(potential) -> None:
     found = told(potential(inputs=("charge",)), torch.zeros(1, 1, 3).double(), particles_of([6], charge=1.0))
     assert float(found["charges"]) == 1.0
     assert float(found["dipole"].abs().max()) == 0.0
 
 
-def test_heads_survive_the_disk_and_change_neither_energy_nor_older_files(tmp_path) -> None:
+def test_heads_survive_the_disk_and_change_neither_energy_nor_older_files(potential, tmp_path) -> None:
     model, (q, particles) = potential(), molecule()
     save_model(model, tmp_path)
     loaded = load_model(tmp_path)
@@ -217,12 +233,10 @@ def test_heads_survive_the_disk_and_change_neither_energy_nor_older_files(tmp_pa
     plain = potential(heads={})
     assert plain.properties == ()
     assert evaluate(plain, q, particles).properties == {}
-    assert parameter_count(plain) == parameter_count(
-        AtomicPotential.default(elements=(1, 6, 8), network=SMALL)
-    )
+    assert parameter_count(plain.network) == parameter_count(plain) < parameter_count(model.network)
 
 
-def test_a_model_of_properties_alone_has_no_energy() -> None:
+def test_a_model_of_properties_alone_has_no_energy(potential) -> None:
     model, (q, particles) = potential(with_energy=False), molecule()
     found = evaluate(model, q, particles)
     assert not model.has_energy
@@ -244,7 +258,10 @@ def test_what_is_wrong_is_named() -> None:
         AtomicConfig(elements=(1, 8), heads={"dipole": HeadConfig("dipole", mean=1.0)})
     with pytest.raises(ValueError, match="with_energy=False needs heads"):
         AtomicConfig(elements=(1,), with_energy=False)
-    with pytest.raises(ValueError, match="heads need architecture='lie_transformer'"):
-        AtomicConfig(elements=(1,), heads=heads("dipole"), architecture="fully_connected")
+    plain = {"architecture": "fully_connected", "network": {"num_particles": 2, "dim": 3}}
+    with pytest.raises(ValueError, match=r"heads need an architecture .*, not 'fully_connected'"):
+        AtomicPotential(AtomicConfig(elements=(1,), heads=heads(gap="intensive"), **plain))
     with pytest.raises(ValueError, match="need lifting='moments'"):
         AtomicPotential(AtomicConfig(elements=(1,), heads=heads("dipole"), network={"dim": 3}))
+    with pytest.raises(ValueError, match=r"keep_moments needs vectors and matrices of space: .* lmax >= 2"):
+        SE3TransformerConfig(lmax=1, keep_moments=True)

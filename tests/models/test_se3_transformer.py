@@ -326,3 +326,20 @@ def test_without_e3nn_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "e3nn", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'lie_sim\[se3\]'"):
         SE3Transformer.default()
+
+
+def test_moments_for_heads_are_bounded_and_turn_with_the_system() -> None:
+    torch.manual_seed(0)
+    model = SE3Transformer.default(keep_moments=True).double()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    q, particles = torch.randn(2, 6, 3).double(), Particles(masses=torch.ones(2, 6).double())
+    moments = model.features(q, particles).moments
+    assert moments is not None
+    assert moments.shape == (2, 6, 10, model.config.width)
+    for part in moments.split([1, 3, 6], dim=2):
+        assert 0.1 < float(part.detach().norm(dim=2).max()) < 1
+    away = model.features(q[..., [1, 2, 0]], particles).moments  # x, y, z and the six products, likewise
+    assert away is not None
+    swapped = moments[:, :, [0, 2, 3, 1, 7, 8, 5, 9, 6, 4]]
+    assert float((away - swapped).detach().abs().max()) < 1e-12

@@ -30,7 +30,7 @@ import gappy_fit
 import numpy as np
 import torch
 from real_data import Series, ridge, weather
-from record import record
+from record import show_and_record
 from torch import Tensor
 
 from lie_sim import Hamiltonian
@@ -240,8 +240,6 @@ def main() -> None:
     late = {name: value for name, value in means.items() if name.startswith("mae_springs_late_")}
     own = late.pop("mae_springs_late_hamiltonian")
     means["springs_late_hamiltonian_over_best"] = own / min(late.values())
-    for name, value in means.items():
-        print(f"{name:36} {value:.4f}")
     details = {
         "seeds": figures,
         "springs": {
@@ -249,8 +247,7 @@ def main() -> None:
             **{name: np.mean(each, axis=0).tolist() for name, each in curves.items()},
         },
     }
-    if not options.dry_run:
-        print(record("forecast", means, threads=1, details=details))
+    show_and_record("forecast", means, details, dry_run=options.dry_run)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ import statistics
 
 import numpy as np
 import torch
-from record import record
+from record import show_and_record
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
@@ -204,10 +204,7 @@ def main() -> None:
     gap = means["rollout_masked"] - means["rollout_complete"]
     for name, way in (("gap_closed", "cdsa"), ("gap_closed_by_starts", "starts")):
         means[name] = (means["rollout_masked"] - means[f"rollout_{way}"]) / gap
-    for name, value in means.items():
-        print(f"{name:20} {value:.5f}")
-    if not options.dry_run:
-        print(record("gappy_fit", means, threads=1, details=figures))
+    show_and_record("gappy_fit", means, figures, dry_run=options.dry_run)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from pypots_rivals import Rival, rivals
 from real_data import Series, errors, ridership, ridge, weather
-from record import record
+from record import show_and_record
 from torch import Tensor
 
 from lie_sim.imputation import (
@@ -138,11 +138,8 @@ def main() -> None:
             flush=True,
         )
     means = {name: statistics.fmean(values) for name, values in figures.items()}
-    for name, value in means.items():
-        print(f"{name:24} {value:.4f}")
-    if not options.dry_run:
-        name = "imputation" if options.data == "weather" else "imputation_ridership"
-        print(record(name, means, threads=1, details=figures))
+    name = "imputation" if options.data == "weather" else "imputation_ridership"
+    show_and_record(name, means, figures, dry_run=options.dry_run)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from pypots_rivals import Rival, rivals
-from record import record
+from record import show_and_record
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
@@ -173,10 +173,7 @@ def main() -> None:
     for kind in KINDS:
         others = [value for name, value in means.items() if f"_{kind}_" in name and not name.endswith("cdsa")]
         means[f"rmse_over_best_{kind}"] = means[f"rmse_{kind}_cdsa"] / min(others)
-    for name, value in means.items():
-        print(f"{name:24} {value:.4f}")
-    if not options.dry_run:
-        print(record("occlusion", means, threads=1, details=figures))
+    show_and_record("occlusion", means, figures, dry_run=options.dry_run)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,14 @@ def record(
     return path
 
 
+def show_and_record(name: str, figures: dict[str, float], details: Any, *, dry_run: bool) -> None:
+    """Print the figures, and write them unless it is a dry run; one thread."""
+    for figure, value in figures.items():
+        print(f"{figure:36} {value:.5g}")
+    if not dry_run:
+        print(record(name, figures, threads=1, details=details))
+
+
 def _vectors() -> str:
     """The vector instructions that torch uses: they change ratios, not only times."""
     return torch.backends.cpu.get_cpu_capability()

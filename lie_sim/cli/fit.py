@@ -75,11 +75,5 @@ def fit(argv: Sequence[str]) -> None:
     }
     rows = [(text, found.figures[name]) for name, text in names.items() if name in found.figures]
     show([*rows, ("CPU seconds", time.process_time() - begun), ("written", options.out)])
-    others = [
-        found.figures[name] for name in ("forecast_at_rest", "forecast_straight") if name in found.figures
-    ]
-    if others and not found.figures["forecast"] < min(others):
-        print(
-            "The forecast is no better than these: the energy is not learned, or the system is not closed. Give it "
-            "more steps (--fit-steps), longer tracks, or the right masses (--masses, --distinct)."
-        )
+    if found.warning:
+        print(found.warning)

@@ -40,6 +40,13 @@ _FEWEST = 3
 """Positions of a particle in the fitted part of each track."""
 
 
+_RIVALS = ("forecast_at_rest", "forecast_straight")
+_NO_BETTER = (
+    "The forecast is no better than rest or straight motion: the energy is not learned, or the system is not closed. "
+    "Give it more steps (--fit-steps), longer tracks, or the right masses (--masses, --distinct)."
+)
+
+
 @dataclass(frozen=True)
 class Fit:
     """What :func:`fit` found.
@@ -60,6 +67,12 @@ class Fit:
     particles: Particles
     tracks: tuple[FittedTrack, ...]
     figures: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def warning(self) -> str:
+        """What to do about a forecast that is no better than rest or straight motion; empty where it is better."""
+        rivals = [self.figures[name] for name in _RIVALS if name in self.figures]
+        return _NO_BETTER if rivals and not self.figures["forecast"] < min(rivals) else ""
 
 
 def fit(

@@ -88,9 +88,8 @@ def _errors(fit: Fit, length: str) -> Table:
         [text, fit.figures[name]] for name, text in names.items() if name in fit.figures
     ]
     column = f"error ({length})" if length else "error"
-    return Table(
-        ["of", column], rows, title="Errors", note="Root mean square, but where something else is said."
-    )
+    note = f"Root mean square, but where something else is said. {fit.warning}".strip()
+    return Table(["of", column], rows, title="Errors", note=note)
 
 
 def _most_gappy(track: FittedTrack) -> list[int]:

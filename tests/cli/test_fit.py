@@ -47,6 +47,9 @@ def test_a_table_becomes_a_folder(lie_sim: Command, table: Path, tmp_path: Path)
     figures = json.loads((out / "fit.json").read_text())["errors"]
     others = min(figures["forecast_at_rest"], figures["forecast_straight"])
     assert ("The forecast is no better" in done.out) == (figures["forecast"] >= others)
+    assert ("The forecast is no better" in (out / "report.html").read_text()) == (
+        figures["forecast"] >= others
+    )
     assert sorted(path.name for path in out.iterdir()) == [
         "figures", "filled.csv", "fit.json", "forecast.csv", "model", "report.html", "stages",
     ]  # fmt: skip

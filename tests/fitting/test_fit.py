@@ -30,6 +30,7 @@ from lie_sim.fitting import (
 )
 from lie_sim.fitting.forecast import FittedTrack, _errors
 from lie_sim.fitting.gaps import Filled, fill, fitted_imputer
+from lie_sim.fitting.page import report_of
 from lie_sim.fitting.segments import Segments
 from lie_sim.fitting.shooting import segment_tensors
 from lie_sim.fitting.units import units_of
@@ -240,6 +241,11 @@ def test_files_can_be_read_back(found: tuple[ObservedTable, Fit], tmp_path: Path
     page = (folder / "report.html").read_text()
     assert "What became of every row" in page
     assert "masses_over_their_mean" in page
+    better = {"forecast": 1.0, "forecast_at_rest": 2.0, "forecast_straight": 1.5}
+    for forecast, said in ((1.0, False), (1.5, True), (float("nan"), True)):
+        judged = replace(fitted, figures=better | {"forecast": forecast})
+        assert (report_of(judged, table).tables[1].note.count("no better than rest") == 1) == said
+    assert not replace(fitted, figures={"noise": 1.0}).warning
 
 
 @pytest.mark.parametrize(

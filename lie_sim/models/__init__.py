@@ -14,6 +14,7 @@ from lie_sim.models.base import (
 )
 from lie_sim.models.config import LieTransformerConfig
 from lie_sim.models.derivatives import Evaluation, evaluate, property_jacobian
+from lie_sim.models.features import FeatureModel, Features, FeatureSizes
 from lie_sim.models.fully_connected import FullyConnected, FullyConnectedConfig
 from lie_sim.models.graph_classifier import GraphClassifier, GraphClassifierConfig
 from lie_sim.models.lie_transformer import LieTransformer, LieTransformerClassifier
@@ -28,6 +29,9 @@ __all__ = [
     "AtomicPotential",
     "EnergyModel",
     "Evaluation",
+    "FeatureModel",
+    "FeatureSizes",
+    "Features",
     "FullyConnected",
     "FullyConnectedConfig",
     "GraphClassifier",

@@ -19,8 +19,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lie_sim.lifting.base import gather_points, pair_mask, pair_vectors
+from lie_sim.models.atomic_config import GEOMETRIC_KINDS, LARGEST_ATOMIC_NUMBER, AtomicConfig
 from lie_sim.models.atomic_config import GLOBAL_INPUTS as GLOBAL_INPUTS
-from lie_sim.models.atomic_config import LARGEST_ATOMIC_NUMBER, AtomicConfig
 from lie_sim.models.base import EnergyModel, build_model, model_class, register_model
 from lie_sim.models.features import FeatureModel
 from lie_sim.models.inputs import can_be_read
@@ -79,6 +79,11 @@ class AtomicPotential(EnergyModel):
                 raise ValueError(
                     "heads need an architecture with features, lie_transformer or se3_transformer, "
                     f"not {config.architecture!r}"
+                )
+            if config.needs_moments and not self.network.sizes.num_moments:
+                raise ValueError(
+                    f"heads of the kinds {', '.join(GEOMETRIC_KINDS)} need features with moments, "
+                    f"which {config.architecture!r} does not have"
                 )
             self.heads = PropertyHeads(config, self.network.sizes)
         self.equivariant_under = self.network.equivariant_under

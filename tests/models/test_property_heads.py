@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor
 
 from lie_sim import load_model, save_model
+from lie_sim.lifting.moments import MomentLift
 from lie_sim.models import (
     AtomicConfig,
     AtomicPotential,
+    FeatureModel,
+    Features,
+    FeatureSizes,
     HeadConfig,
     SE3TransformerConfig,
+    base,
     evaluate,
     heads,
     parameter_count,
     property_jacobian,
 )
+from lie_sim.models.last_layer import LastLayer
+from lie_sim.models.lie_transformer import ResidualHead
 from lie_sim.neighbors import neighbour_matrix
 from lie_sim.state import Particles
 
@@ -245,6 +253,56 @@ def test_a_model_of_properties_alone_has_no_energy(potential) -> None:
     assert found.properties["gap"].isfinite().all()
     with pytest.raises(ValueError, match="has no energy: it was taught charges, dipole"):
         model(q, particles)
+
+
+@dataclass(frozen=True)
+class OwnConfig:
+    width: int = 8
+    num_species: int = 0
+    num_attributes: int = 0
+
+
+class Own(FeatureModel):
+    """Sums of radial functions."""
+
+    name, Config = "own_with_features", OwnConfig
+
+    def __init__(self, config: OwnConfig) -> None:
+        super().__init__()
+        self.config, self.equivariant_under = config, "E(3)"
+        self.lifting = MomentLift(3, cutoff=4.0)
+        self.embed = torch.nn.Linear(self.lifting.location_dim, config.width)
+        self.head = ResidualHead(config.width, 1)
+
+    @property
+    def sizes(self) -> FeatureSizes:
+        return FeatureSizes(self.config.width, self.lifting.location_dim, 0)
+
+    def features(self, q, particles, neighbours=None) -> Features:
+        pairs = self.lifting(q, particles, neighbours, q)
+        return Features((self.embed(pairs.location) * pairs.envelope[..., None]).sum(2), pairs)
+
+    def read_energies(self, features, particles) -> Tensor:
+        return self.head(features.points).squeeze(-1) * particles.mask
+
+
+def test_a_network_of_ones_own_has_heads(monkeypatch) -> None:
+    monkeypatch.setattr(base, "_REGISTRY", {**base._REGISTRY, Own.name: Own})
+    options = {"elements": (1, 6, 8), "architecture": Own.name}
+    model = AtomicPotential(AtomicConfig(**options, heads=heads(gap="intensive", zpve="extensive"))).double()
+    q, particles = molecule()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    found = evaluate(model, q, particles)
+    assert found.properties.keys() == {"gap", "zpve"}
+    phi = LastLayer(model)
+    with phi.watched():
+        energy = model.energy(q, particles)
+    head = model.network.head
+    weights = torch.cat([head.linear.weight[0], head.out.weight[0], head.linear.bias])
+    assert (phi.features(particles) @ weights - energy).abs().max() < ROUND_OFF
+    with pytest.raises(ValueError, match="need features with moments, which 'own_with_features' does not"):
+        AtomicPotential(AtomicConfig(**options, heads=heads("dipole")))
 
 
 def test_what_is_wrong_is_named() -> None:

@@ -18,7 +18,7 @@ from lie_sim.calculators.conversion import Structures
 from lie_sim.calculators.evaluation import FEATURES, evaluated
 from lie_sim.calculators.linear_posterior import energy_deviations, force_deviations
 from lie_sim.calculators.response import born_charges
-from lie_sim.calculators.results import BORN, OF_A_LATTICE, mean_results, results_of
+from lie_sim.calculators.results import BORN, OF_A_LATTICE, meaningless, mean_results, results_of
 from lie_sim.calculators.uncertainty import OF_FORCES, calibrated, complaint, react
 from lie_sim.models import AtomicPotential, Evaluation
 from lie_sim.models.last_layer import LastLayer
@@ -63,7 +63,7 @@ class Engine:
                 replace(each, properties={**each.properties, BORN: self._born(potential, batch)})
                 for potential, each in zip(self.potentials, found, strict=True)
             ]
-        results = [self._gathered(found, atoms, row) for row, atoms in enumerate(systems)]
+        results = [self._gathered(found, batch, atoms, row) for row, atoms in enumerate(systems)]
         if self._factor is not None:
             sigma = energy_deviations(found[0].properties[FEATURES], self._factor)
             self._add_deviations(results, sigma.tolist(), batch, wanted)
@@ -74,11 +74,16 @@ class Engine:
     def _born(self, potential: AtomicPotential, batch: Structures) -> Tensor:
         return born_charges(potential, batch.q, batch.particles, batch.neighbours)
 
-    def _gathered(self, found: Sequence[Evaluation], atoms: Atoms, row: int) -> dict[str, Any]:
-        results = [
-            {name: value for name, value in results_of(each, atoms, row).items() if name in self.names}
-            for each in found
-        ]
+    def _gathered(
+        self, found: Sequence[Evaluation], batch: Structures, atoms: Atoms, row: int
+    ) -> dict[str, Any]:
+        results = []
+        for potential, each in zip(self.potentials, found, strict=True):
+            attributes = batch.particles.attributes
+            charged = atoms.pbc.any() and attributes is not None and "charge" in potential.config.inputs
+            charge = float(attributes[row, 0, 0]) if charged and attributes is not None else 0.0
+            told = results_of(each, atoms, row, without=meaningless(potential, atoms, charge))
+            results.append({name: value for name, value in told.items() if name in self.names})
         return results[0] if len(results) == 1 else mean_results(results)
 
     def _add_deviations(

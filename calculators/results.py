@@ -7,7 +7,7 @@ Shape letters: B batch, N atoms.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -37,13 +37,30 @@ def property_names(potentials: Sequence[AtomicPotential]) -> tuple[str, ...]:
     return (*energies, *heads, *([BORN] if "dipole" in heads else []))
 
 
-def results_of(found: Evaluation, atoms: Atoms, row: int = 0) -> dict[str, Any]:
+def meaningless(potential: AtomicPotential, atoms: Atoms, charge: float) -> Set[str]:
+    """Properties that depend on the image of an atom that is taken: in a cell the extent, and the dipole of an ion.
+
+    Args:
+        potential: the model.
+        atoms: the system.
+        charge: its total charge in e.
+    """
+    if not atoms.pbc.any():
+        return frozenset()
+    kinds = {"spatial_extent", "dipole"} if charge else {"spatial_extent"}
+    return {name for name, head in potential.config.heads.items() if head.kind in kinds}
+
+
+def results_of(
+    found: Evaluation, atoms: Atoms, row: int = 0, *, without: Set[str] = frozenset()
+) -> dict[str, Any]:
     """Results of one system of a batch, as numbers and arrays of float64.
 
     Args:
         found: what the model said of the batch.
         atoms: the system.
         row: its place in the batch.
+        without: properties that have no meaning for it and become NaN.
     """
     count = len(atoms)
     results: dict[str, Any] = {"forces": found.forces[row, :count].double().cpu().numpy()}
@@ -51,7 +68,8 @@ def results_of(found: Evaluation, atoms: Atoms, row: int = 0) -> dict[str, Any]:
     results["energy"] = results["free_energy"] = float(results["energies"].sum())
     for name, value in found.properties.items():
         own = value[row, :count] if name in PER_ATOM else value[row]
-        results[name] = plain(own.double().cpu().numpy())
+        numbers = own.double().cpu().numpy()
+        results[name] = plain(np.full_like(numbers, np.nan) if name in without else numbers)
     if found.virials is not None:
         stresses = found.virials[row, :count].double().cpu().numpy() / atoms.get_volume()
         voigt = np.stack([full_3x3_to_voigt_6_stress(each) for each in stresses])

@@ -62,12 +62,27 @@ def charged_trajectories(split: str, *, count: int | None = None, num_frames: in
 def benchmark_error(trajectories: Trajectories, predicted: Float[Tensor, "S N 3"]) -> float:
     """The error of positions at frame 40.
 
+    Raises:
+        ValueError: trajectories end before, or predictions have another shape.
+
     Example:
         >>> some = charged_trajectories("train", count=2, num_frames=41)
         >>> benchmark_error(some, some.q[:, 40])
         0.0
     """
-    return float((predicted - trajectories.q[:, LAST_FRAME]).square().mean())
+    _require_frames(trajectories)
+    true = trajectories.q[:, LAST_FRAME]
+    if predicted.shape != true.shape:
+        raise ValueError(f"predicted must have the shape {tuple(true.shape)}, got {tuple(predicted.shape)}")
+    return float((predicted - true).square().mean())
+
+
+def _require_frames(trajectories: Trajectories) -> None:
+    if trajectories.q.shape[1] <= LAST_FRAME:
+        raise ValueError(
+            f"the task is from frame {FIRST_FRAME} to {LAST_FRAME}, the trajectories have {trajectories.q.shape[1]} "
+            f"frames: make them with num_frames={LAST_FRAME + 1} or more"
+        )
 
 
 def linear_motion(trajectories: Trajectories) -> Float[Tensor, "S N 3"]:
@@ -79,6 +94,7 @@ def linear_motion(trajectories: Trajectories) -> Float[Tensor, "S N 3"]:
         >>> linear_motion(charged_trajectories("train", count=2, num_frames=41)).shape
         torch.Size([2, 5, 3])
     """
+    _require_frames(trajectories)
     q, v = trajectories.q[:, FIRST_FRAME], trajectories.p[:, FIRST_FRAME]
     moved = trajectories.q[:, LAST_FRAME] - q
     return q + (v * moved).sum() / v.square().sum() * v

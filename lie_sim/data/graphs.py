@@ -150,7 +150,9 @@ def _check_owners(owner: np.ndarray, num_graphs: int, path: Path) -> None:
     if not num_graphs or not len(owner):
         raise DataError(f"{path.parent} holds no graph")
     if not np.array_equal(np.unique(owner), np.arange(1, num_graphs + 1)):
-        raise DataError(f"{path} must name every graph from 1 to {num_graphs}, the number of classes")
+        raise DataError(
+            f"{path} must name every graph, numbered from 1 to {num_graphs} as there are labels of graphs"
+        )
     if (np.diff(owner) < 0).any():
         raise DataError(f"{path}, line {int(np.argmax(np.diff(owner) < 0)) + 2}: the graphs must ascend")
 
@@ -161,14 +163,18 @@ def _edges(path: Path, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     outside = (pairs < 0) | (pairs >= len(owner))
     if outside.any():
         line = int(np.argmax(outside.any(1)))
-        raise DataError(f"{path}, line {line + 1}: node {pairs[line] + 1} of {len(owner)}")
+        number = int(pairs[line][outside[line]][0]) + 1
+        raise DataError(
+            f"{path}, line {line + 1}: there is no node {number}; they are numbered from 1 to {len(owner)}"
+        )
     across = owner[pairs[:, 0]] != owner[pairs[:, 1]]
     if across.any():
         raise DataError(f"{path}, line {int(np.argmax(across)) + 1}: an edge between two graphs")
     pairs = np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
     turned = np.unique(pairs[:, ::-1], axis=0)
     if not np.array_equal(pairs, turned):
-        alone = next(tuple(pair) for pair in (pairs + 1).tolist() if pair[::-1] not in (pairs + 1).tolist())
+        there = set(map(tuple, (pairs + 1).tolist()))
+        alone = next(pair for pair in sorted(there) if pair[::-1] not in there)
         raise DataError(f"{path}: the edge {alone} is there in one direction only")
     return pairs[:, 0], pairs[:, 1]
 
@@ -216,10 +222,21 @@ def fold_split(
 ) -> tuple[Int[Tensor, " t"], Int[Tensor, " v"], Int[Tensor, " s"]]:
     """Training, validation and test part: fold ``fold`` is for the test, the next one for validation.
 
+    Args:
+        folds: three or more disjoint parts, such as those of :func:`stratified_folds`.
+        fold: number of the fold for the test, from 0.
+
+    Raises:
+        ValueError: there are less than three folds, or no such fold.
+
     Example:
         >>> [part.tolist() for part in fold_split([torch.tensor([k]) for k in range(4)], 3)]
         [[1, 2], [0], [3]]
     """
+    if len(folds) < 3:
+        raise ValueError(f"training, validation and test need three folds or more, got {len(folds)}")
+    if not 0 <= fold < len(folds):
+        raise ValueError(f"fold must be from 0 to {len(folds) - 1}, got {fold}")
     following = (fold + 1) % len(folds)
     train = [part for number, part in enumerate(folds) if number not in (fold, following)]
     return torch.cat(train), folds[following], folds[fold]

@@ -80,6 +80,11 @@ class AtomicPotential(EnergyModel):
                     "heads need an architecture with features, lie_transformer or se3_transformer, "
                     f"not {config.architecture!r}"
                 )
+            if config.needs_moments and not getattr(self.network.config, "cutoff", 0.0):
+                raise ValueError(
+                    f"heads of the kinds {', '.join(GEOMETRIC_KINDS)} are local, or distant molecules would exchange "
+                    "charge: give network.cutoff > 0"
+                )
             if config.needs_moments and not self.network.sizes.num_moments:
                 raise ValueError(
                     f"heads of the kinds {', '.join(GEOMETRIC_KINDS)} need features with moments, "
@@ -164,7 +169,7 @@ class AtomicPotential(EnergyModel):
         properties = self.heads(features, q, numbers, inside)
         if not self.has_energy:
             return torch.full(numbers.shape, torch.nan, dtype=torch.float64, device=q.device), properties
-        energies = network.read_energies(features, particles)
+        energies = network.read_energies(features, inside)
         return self._complete(energies, q, numbers, particles, neighbours), properties
 
     def _inside(self, particles: Particles) -> tuple[Tensor, Particles]:

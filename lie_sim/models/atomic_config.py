@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import nn
+
 LARGEST_ATOMIC_NUMBER = 118
 GLOBAL_INPUTS = ("charge", "spin")
 """What a whole molecule may be given beside its atoms: charge in e, spin as the number of unpaired electrons."""
@@ -22,6 +24,33 @@ GEOMETRIC_KINDS = ("charges", "dipole", "polarizability", "spatial_extent")
 """Kinds that need directions, which moment attention and the SE(3)-Transformer have."""
 READOUTS = ("attention", "sum", "mean", "sag", "soft_sag")
 """How the atoms of an "intensive" property are pooled."""
+
+
+_TAKEN = (
+    *("energy", "energies", "free_energy", "forces", "stress", "stresses", "virial", "virials"),
+    *("energy_std", "forces_std", "forces_bound", "born_effective_charges", "magmom", "magmoms"),
+)
+"""Names of results that are no heads."""
+
+
+def check_head_name(name: str, kind: str) -> None:
+    """Refuse a name that means something else, here or in ASE.
+
+    Raises:
+        ValueError: it says what the head can be called.
+
+    Example:
+        >>> check_head_name("gap", "intensive")
+    """
+    if not name.isidentifier() or hasattr(nn.ModuleDict, name):
+        raise ValueError(f"a head cannot be called {name!r}: give it a plain word, such as 'gap'")
+    if name in _TAKEN:
+        raise ValueError(f"a head cannot be called {name!r}, which is a result of its own")
+    if (name in GEOMETRIC_KINDS or kind == "charges") and name != kind:
+        raise ValueError(
+            f"the head {name!r} is of the kind {kind!r}: charges are called 'charges', and the names "
+            f"{', '.join(GEOMETRIC_KINDS)} belong to these kinds"
+        )
 
 
 @dataclass(frozen=True)
@@ -134,16 +163,24 @@ class AtomicConfig:
     def _check_heads(self) -> None:
         if not self.heads and not self.with_energy:
             raise ValueError("with_energy=False needs heads: a model must tell something")
-        taken = sorted({"energy", "energies", "forces", "stress", "virial"} & set(self.heads))
-        if taken:
-            raise ValueError(f"a head cannot be called {', '.join(taken)}, which follow from the energy")
         for name, head in self.heads.items():
+            check_head_name(name, head.kind)
             head.check(name, len(self.elements))
         found = self.network.get("lifting", "frame"), self.network.get("dim", 2)
         if self.needs_moments and self.architecture == "lie_transformer" and found != ("moments", 3):
             raise ValueError(
                 f"heads of the kinds {', '.join(GEOMETRIC_KINDS)} need lifting='moments' in 3 dimensions, "
-                f"not {found[0]!r} in {found[1]}"
+                f"not {found[0]!r} in {found[1]}; or architecture='se3_transformer'"
+            )
+        options = self.network.get("lmax", 2), self.network.get("dim", 3)
+        if (
+            self.needs_moments
+            and self.architecture == "se3_transformer"
+            and (options[0] < 2 or options[1] != 3)
+        ):
+            raise ValueError(
+                f"heads of the kinds {', '.join(GEOMETRIC_KINDS)} read vectors and matrices of space: give "
+                f"network.lmax of 2 or more and network.dim 3, not {options[0]} and {options[1]}"
             )
 
     @property

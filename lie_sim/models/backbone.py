@@ -14,11 +14,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lie_sim.activations import silu
-from lie_sim.attention import InducedLieAttention, LieSelfAttention, MomentAttention
-from lie_sim.lifting import HaarLift, LandmarkLift, PairGeometry, compress
+from lie_sim.attention import LieSelfAttention, MomentAttention
+from lie_sim.lifting import HaarLift, PairGeometry, compress
 from lie_sim.models.config import LieTransformerConfig
 from lie_sim.models.features import Features
-from lie_sim.models.geometry import build_landmarks, build_lifting, find_neighbours
+from lie_sim.models.geometry import (
+    build_far_attention,
+    build_landmarks,
+    build_lifting,
+    find_neighbours,
+)
 from lie_sim.models.inputs import check_neighbours, check_open_space, check_particles
 from lie_sim.models.scalars import ParticleScalars
 from lie_sim.neighbors import NeighbourMatrix
@@ -61,16 +66,7 @@ class _FarAttention(nn.Module):
 
     def __init__(self, config: LieTransformerConfig) -> None:
         super().__init__()
-        self.induced: InducedLieAttention | None = None
-        if config.attention == "induced":
-            self.induced = InducedLieAttention(
-                config.dim,
-                width=config.width,
-                num_heads=config.num_heads,
-                location_dim=LandmarkLift.radial_size,
-                hidden=config.kernel_hidden,
-                mean_neighbours=config.mean_neighbours,
-            )
+        self.induced = build_far_attention(config)
 
     def with_far(self, near: Tensor, f: Tensor, pairs: PairGeometry) -> Tensor:
         """The change that the pairs make, and that of the landmarks."""

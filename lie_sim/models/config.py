@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lie_sim.attention import WHY_NO_LINFORMER, AttentionConfig
-from lie_sim.models.config_checks import require_choices, require_numbers, require_standards
+from lie_sim.attention import AttentionConfig
+from lie_sim.models.config_checks import (
+    require_attention,
+    require_choices,
+    require_numbers,
+    require_standards,
+)
 
-ATTENTIONS = ("full", "local", "induced")
 LIFTINGS = ("frame", "moments", "haar", "finite")
 READOUTS = ("sum", "mean", "max")
 HEADS = ("residual", "deep", "linear")
@@ -22,7 +26,6 @@ _NO_ENERGY = (
     "intensive properties"
 )
 _CHOICES = {
-    "attention": ATTENTIONS,
     "lifting": LIFTINGS,
     "readout": READOUTS,
     "head": HEADS,
@@ -70,12 +73,12 @@ class LieTransformerConfig:
         chirality: add pseudo-scalars that tell left from right: symmetry SE(d) in place of E(d).
         radial: functions of the distance, "polynomial", "gaussian", "bessel" or "coulomb".
         num_radial: size of the gaussian or bessel basis.
-        softening: ε of the coulomb basis, in units of ``length_scale``.
+        softening: ε of the coulomb basis, in the unit of q.
         cutoff: distance where interactions end, in the unit of q; 0 for none. With "induced" attention that of pairs.
         attention: who is attended to. "full": all particles, or those listed if a list is given; a cutoff weighs the
             pairs. "local": the particles within the cutoff, found in time N without a list. "induced": those, and all
             particles through landmarks, in time N (:mod:`lie_sim.attention.induced`); not size-extensive, no cells.
-        num_landmarks: k of "induced" attention; time and memory grow with it, the error hardly changes.
+        num_landmarks: k of "induced" attention; time and memory grow with it, the error falls slowly.
         width: channels C, a multiple of ``num_heads``.
         num_heads: attention heads H.
         num_layers: attention blocks.
@@ -160,13 +163,11 @@ class LieTransformerConfig:
     def __post_init__(self) -> None:
         if self.pool in _ONLY_PROPERTIES:
             raise ValueError(_NO_ENERGY.format(self.pool))
-        if self.attention == "linformer":
-            raise ValueError(WHY_NO_LINFORMER)
         require_choices(self, _CHOICES)
         require_numbers(self, least=_LEAST, positive=_POSITIVE, not_negative=_NOT_NEGATIVE)
         require_standards(self)
         self._check_lifting()
-        self._check_attention()
+        require_attention(self)
         if self.pool != "none" and self.readout != "sum":
             raise ValueError(f"pool={self.pool!r} weighs the terms of readout='sum', not {self.readout!r}")
 
@@ -197,18 +198,6 @@ class LieTransformerConfig:
                     f"{name} is for lifting='haar' and would have no effect with {self.lifting!r}: "
                     f"leave it {default!r}, not {value!r}"
                 )
-
-    def _check_attention(self) -> None:
-        if self.attention != "full" and not self.cutoff:
-            raise ValueError(
-                f"attention={self.attention!r} attends to the particles within the cutoff: give cutoff > 0"
-            )
-        default = type(self).num_landmarks
-        if self.attention != "induced" and self.num_landmarks != default:
-            raise ValueError(
-                f"num_landmarks is for attention='induced' and would have no effect with {self.attention!r}: "
-                f"leave it {default}, not {self.num_landmarks}"
-            )
 
     @property
     def num_scalars(self) -> int:

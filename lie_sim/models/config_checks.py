@@ -6,6 +6,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lie_sim.attention import WHY_NO_LINFORMER
+
+ATTENTIONS = ("full", "local", "induced")
+
 
 def require_positive(name: str, value: float) -> None:
     """Refuse a scale that cannot be divided by.
@@ -28,6 +32,23 @@ def require_choices(config: Any, choices: Mapping[str, tuple[str, ...]]) -> None
         value = getattr(config, name)
         if value not in allowed:
             raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(allowed)}")
+
+
+def require_attention(config: Any) -> None:
+    """Refuse an attention that is unknown or lacks a cutoff, and landmarks that nothing would use."""
+    if config.attention == "linformer":
+        raise ValueError(WHY_NO_LINFORMER)
+    require_choices(config, {"attention": ATTENTIONS})
+    if config.attention != "full" and not config.cutoff:
+        raise ValueError(
+            f"attention={config.attention!r} attends to the particles within the cutoff: give cutoff > 0"
+        )
+    default = type(config).num_landmarks
+    if config.attention != "induced" and config.num_landmarks != default:
+        raise ValueError(
+            f"num_landmarks is for attention='induced' and would have no effect with {config.attention!r}: "
+            f"leave it {default}, not {config.num_landmarks}"
+        )
 
 
 def require_numbers(

@@ -48,9 +48,12 @@ class FeatureModel(EnergyModel):
 
     Attributes:
         head: from the features of a point to its energy.
+        linear_readout: whether the energy of a particle is ``config.energy_scale`` times the mean of the head's outputs
+            over its points, and nothing else: then the uncertainty of the last layer is known.
     """
 
     head: nn.Module
+    linear_readout: bool = False
 
     @property
     def sizes(self) -> FeatureSizes:

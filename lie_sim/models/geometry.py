@@ -8,10 +8,12 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from lie_sim.attention import InducedLieAttention
 from lie_sim.groups import LieGroup, group
 from lie_sim.lifting import FiniteLift, FrameLift, HaarLift, LandmarkLift, Lifting, MomentLift
 from lie_sim.models.config import LieTransformerConfig
 from lie_sim.models.inputs import being_traced
+from lie_sim.models.se3_config import SE3TransformerConfig
 from lie_sim.neighbors import NeighbourMatrix, neighbour_matrix
 from lie_sim.pairs import open_neighbour_matrix
 from lie_sim.state import Particles
@@ -61,7 +63,7 @@ def build_lifting(config: LieTransformerConfig) -> Lifting:
     )
 
 
-def build_landmarks(config: LieTransformerConfig) -> LandmarkLift | None:
+def build_landmarks(config: LieTransformerConfig | SE3TransformerConfig) -> LandmarkLift | None:
     """The landmarks of "induced" attention; None for the others."""
     if config.attention != "induced":
         return None
@@ -73,8 +75,24 @@ def build_landmarks(config: LieTransformerConfig) -> LandmarkLift | None:
     )
 
 
+def build_far_attention(
+    config: LieTransformerConfig | SE3TransformerConfig,
+) -> InducedLieAttention | None:
+    """The attention to landmarks of one block; None unless it is "induced"."""
+    if config.attention != "induced":
+        return None
+    return InducedLieAttention(
+        config.dim,
+        width=config.width,
+        num_heads=config.num_heads,
+        location_dim=LandmarkLift.radial_size,
+        hidden=config.kernel_hidden,
+        mean_neighbours=config.mean_neighbours,
+    )
+
+
 def find_neighbours(
-    q: Float[Tensor, "B N d"], particles: Particles, config: LieTransformerConfig
+    q: Float[Tensor, "B N d"], particles: Particles, config: LieTransformerConfig | SE3TransformerConfig
 ) -> NeighbourMatrix | None:
     """The pairs that a model finds itself where none are given; None for all pairs.
 

@@ -18,6 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lie_sim.pooling import GRAPH_POOLS, GraphBatch, GraphConvolution, GraphPool, read_out_graphs
+from lie_sim.pooling.soft_top_k import check_temperature
+from lie_sim.pooling.top_k import check_ratio
 
 GRAPH_ARCHITECTURES = ("global", "hierarchical")
 
@@ -60,6 +62,8 @@ class GraphClassifierConfig:
         for name, least in (("num_features", 1), ("num_classes", 2), ("width", 2), ("num_layers", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        check_ratio(self.ratio)
+        check_temperature(self.temperature)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be from 0 to below 1, got {self.dropout}")
 
@@ -99,7 +103,15 @@ class GraphClassifier(nn.Module):
         )
 
     def forward(self, graphs: GraphBatch) -> Float[Tensor, "G classes"]:
-        """Scores, shape (G, num_classes)."""
+        """Scores, shape (G, num_classes).
+
+        Raises:
+            ValueError: nodes have another number of features than the model was made for.
+        """
+        if graphs.x.shape[-1] != self.config.num_features:
+            raise ValueError(
+                f"this model was made for num_features={self.config.num_features}, the nodes have {graphs.x.shape[-1]}"
+            )
         found = self._global(graphs) if self.config.architecture == "global" else self._hierarchical(graphs)
         scores: Tensor = self.classify(found)
         return scores

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lie_sim.lifting.base import PairGeometry, pair_vectors
 from lie_sim.models.features import Features
+from lie_sim.models.inputs import can_be_read
 from lie_sim.state import Particles
 
 
@@ -72,7 +73,6 @@ def head_inputs(
     mask = particles.mask if particles.mask is not None else torch.ones_like(numbers, dtype=torch.bool)
     charges = torch.where(mask, numbers, 0).to(q.dtype)[..., None]
     centre = (q * charges).sum(1, keepdim=True) / charges.sum(1, keepdim=True).clamp(min=1)
-    total = particles.attributes[:, 0, 0] if charged and particles.attributes is not None else None
     return HeadInputs(
         f=features.points.unflatten(1, (q.shape[1], features.pairs.num_lifts)).mean(2),
         pairs=features.pairs,
@@ -81,5 +81,23 @@ def head_inputs(
         offsets=torch.where(mask[..., None], q - centre, 0.0),
         numbers=torch.where(mask, numbers, 0),
         mask=mask,
-        charge=q.new_zeros(len(q)) if total is None else total.to(q.dtype),
+        charge=_total_charge(particles.attributes, mask).to(q.dtype) if charged else q.new_zeros(len(q)),
     )
+
+
+def _total_charge(
+    attributes: Float[Tensor, "B N A"] | None, mask: Bool[Tensor, "B N"]
+) -> Float[Tensor, " B"]:
+    """The first attribute of the first atom that exists.
+
+    Raises:
+        ValueError: atoms of a molecule have different ones (looked at on the CPU only).
+    """
+    assert attributes is not None  # or the network had refused
+    given = attributes[..., 0]
+    total = given.gather(1, mask.long().argmax(1, keepdim=True))
+    if can_be_read(given) and bool(((given != total) & mask).any()):
+        raise ValueError(
+            "the total charge, the first attribute, must be the same for every atom of a molecule"
+        )
+    return total[:, 0]

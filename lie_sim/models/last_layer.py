@@ -60,12 +60,12 @@ def require_linear_readout(potential: AtomicPotential) -> FeatureModel:
         raise ValueError(
             "the last layer is known of a LieTransformer or SE3Transformer with an energy; use an ensemble for others"
         )
-    plain = {"readout": "sum", "readout_weight": "none", "pool": "none"}
-    found = tuple(getattr(network.config, name, default) for name, default in plain.items())
-    if found != ("sum", "none", "none"):
+    if not network.linear_readout:
+        names = ("readout", "readout_weight", "pool")
+        found = {name: getattr(network.config, name) for name in names if hasattr(network.config, name)}
         raise ValueError(
-            "the last layer is used of models with readout 'sum' without weights or pool, not with readout, "
-            f"readout_weight and pool {found}; use an ensemble"
+            "the last layer is used of models with readout 'sum' without weights or pool, not of a "
+            f"{type(network).__name__} with {found or 'linear_readout False'}; use an ensemble"
         )
     return network
 

@@ -131,6 +131,7 @@ class LieTransformer(FeatureModel):
         self.equivariant_under = lifting.equivariant_under
         self.exact_symmetry = lifting.exact
         self.needs_open_space = config.attention == "induced"
+        self.linear_readout = (config.readout, config.readout_weight, config.pool) == ("sum", "none", "none")
 
     @classmethod
     def default(cls, **options: Any) -> LieTransformer:

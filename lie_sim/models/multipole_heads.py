@@ -12,7 +12,8 @@ each other never exchange any: the dipole of two distant molecules is the sum of
 with r̄ the mean position and c the centre of nuclear charge, T¹ and T² the vectors and symmetric matrices among the
 moments of the atoms, gates g of the features, σ_ij = σ_ji made as t_ij with +, ℓ = 3 Å, and n_i, s_i a reference of the
 element plus scale times a function of f_i (that of n_i divided by ℓ²). The first two terms of μ are Σ_i q_i (r_i − c);
-written by pairs they also hold in a cell.
+written by pairs, that of a neutral system also holds in a cell. In a cell the dipole of an ion and ⟨R²⟩ depend on which
+image of an atom is taken; calculators then tell NaN.
 
 Shape letters: B batch, N particles, K neighbours, C channels, P components of a moment, m moments.
 References: Nistor, Polihronov, Müser, Mosey, J. Chem. Phys. 125 (2006) 094108 (split charges); Schütt, Unke, Gastegger,

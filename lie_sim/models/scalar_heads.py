@@ -111,7 +111,8 @@ class IntensiveHead(nn.Module):
     def _attended(self, inputs: HeadInputs, values: Tensor) -> Tensor:
         logits: Tensor = self.weigh(inputs.f)
         logits = torch.cat([torch.zeros_like(logits[..., :1]), logits], dim=-1)
-        weights = logits.masked_fill(~inputs.mask[..., None], -torch.inf).softmax(1)
+        nowhere = torch.finfo(logits.dtype).min  # not −∞, of which a molecule without atoms would make NaN
+        weights = logits.masked_fill(~inputs.mask[..., None], nowhere).softmax(1)
         parts = values.unflatten(-1, (POOLING_HEADS, -1))
         attended: Tensor = (weights[..., None] * parts).sum(1).flatten(-2)
         return attended

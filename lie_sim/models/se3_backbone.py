@@ -2,6 +2,8 @@
 
     f⁰ = W s,  f¹ = W v,     f ← f + SteerableAttention(b(f)),     f ← f + gated MLP(b(f)),     b(f) = f/√(1 + |f|²)
 
+With "induced" attention the numbers also see all particles through landmarks: f⁰ ← f⁰ + InducedLieAttention(b(f⁰)).
+
 b bounds every channel, so that a deep model grows no faster than its radial basis. Nonlinearities see invariants only,
 numbers and squared lengths, and multiply what turns by them; the paper's, of the length itself, has no derivative at 0.
 
@@ -11,6 +13,7 @@ Shape letters: B batch, N particles, C channels, V vectors of a particle, d spac
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -21,10 +24,11 @@ from lie_sim.attention import SteerableAttention
 from lie_sim.attention.steerable import Steerable
 from lie_sim.lifting import HarmonicLift, PairGeometry
 from lie_sim.lifting.irreps import in_space, vector_representation
-from lie_sim.models.inputs import check_neighbours, check_particles
+from lie_sim.models.geometry import build_far_attention, build_landmarks, find_neighbours
+from lie_sim.models.inputs import check_neighbours, check_open_space, check_particles
 from lie_sim.models.scalars import ParticleScalars
 from lie_sim.models.se3_config import SE3TransformerConfig
-from lie_sim.neighbors import NeighbourMatrix, neighbour_matrix
+from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.state import Particles
 
 SCALAR = "0e"
@@ -102,13 +106,19 @@ class SteerableBlock(nn.Module):
             hidden=config.kernel_hidden,
             kernel=config.kernel,
         )
+        self.induced = build_far_attention(config)
         there = {*inputs, *self.attention.value}
         self.reached = [name for name in config.representations if name in there]
         self.feed_forward = GatedFeedForward(self.reached, outputs, config.width)
 
     def forward(self, f: Steerable, pairs: PairGeometry) -> Steerable:
         """One block."""
-        f = added(f, self.attention({name: bounded(x) for name, x in f.items()}, pairs))
+        inner = {name: bounded(x) for name, x in f.items()}
+        f = added(f, self.attention(inner, pairs))
+        if self.induced is not None:
+            assert pairs.landmarks is not None
+            far = self.induced(inner[SCALAR].squeeze(-2), pairs.landmarks)
+            f = added(f, {SCALAR: far[..., None, :]})
         return added(f, self.feed_forward({name: bounded(x) for name, x in f.items()}))
 
 
@@ -137,6 +147,7 @@ class SE3TransformerBackbone(nn.Module):
             num_radial=config.num_radial,
             softening=config.softening / config.length_scale,
         )
+        self.landmarks = build_landmarks(config)
         self.embed = nn.Linear(config.num_scalars + num_vectors, config.width)
         self.embed_vectors = nn.Linear(num_vectors, config.width, bias=False) if num_vectors else None
         self.blocks = nn.ModuleList()
@@ -158,7 +169,8 @@ class SE3TransformerBackbone(nn.Module):
     ) -> Steerable:
         """Features of every particle by representation, shape (B, N, 2l + 1, C).
 
-        Without neighbours all pairs interact; in a cell, those within the cutoff, found anew at every call.
+        Without neighbours all pairs interact; in a cell, or unless ``attention`` is "full", those within the cutoff,
+        found anew at every call.
 
         Args:
             q: positions.
@@ -181,13 +193,18 @@ class SE3TransformerBackbone(nn.Module):
         """As :meth:`forward`, with the geometry of the pairs and their list, in the unit of q."""
         config = self.config
         check_particles(q, particles, dim=config.dim, weight=self.embed.weight)
-        if neighbours is None and config.cutoff and particles.cell is not None:
-            neighbours = neighbour_matrix(q.detach(), particles, cutoff=config.cutoff)
+        if self.landmarks is not None:
+            check_open_space(particles, neighbours)
+        if neighbours is None:
+            neighbours = find_neighbours(q, particles, config)
         if neighbours is not None:
             check_neighbours(neighbours, q, cutoff=config.cutoff)
         scaled = None if neighbours is None else neighbours.in_units_of(config.length_scale)
         scalars = self.scalars(particles, q)
         pairs = self.lifting(q / config.length_scale, particles, scaled, scalars)
+        if self.landmarks is not None:
+            landmarks = self.landmarks(q / config.length_scale, particles, scalars)
+            pairs = replace(pairs, landmarks=landmarks)
         f = self._embedded(scalars, vectors)
         for block in self.blocks:
             f = block(f, pairs)

@@ -6,12 +6,19 @@ from dataclasses import dataclass
 
 from lie_sim.attention import KERNELS
 from lie_sim.lifting import PARITIES, RADIAL_BASES, representations
-from lie_sim.models.config_checks import require_choices, require_numbers, require_standards
+from lie_sim.models.config_checks import (
+    require_attention,
+    require_choices,
+    require_numbers,
+    require_standards,
+)
 
 _CHOICES = {"parity": PARITIES, "kernel": KERNELS, "radial": RADIAL_BASES}
 _LEAST = dict.fromkeys(("num_attributes", "num_species", "lmax"), 0)
-_LEAST |= dict.fromkeys(("num_radial", "width", "num_heads", "num_layers", "kernel_hidden"), 1)
-_POSITIVE = ("length_scale", "energy_scale", "mass_std")
+_LEAST |= dict.fromkeys(
+    ("num_radial", "width", "num_heads", "num_layers", "kernel_hidden", "num_landmarks"), 1
+)
+_POSITIVE = ("length_scale", "energy_scale", "mass_std", "mean_neighbours")
 _NOT_NEGATIVE = ("cutoff", "softening")
 _DIMENSIONS = (2, 3)
 
@@ -31,17 +38,21 @@ class SE3TransformerConfig:
         use_masses: whether the potential sees the masses.
         lmax: largest degree of features and spherical harmonics.
         parity: behaviour of the features under inversion, "natural" (that of the spherical harmonics), "both" (axial
-            vectors and the like too: twice the work, more products) or "none" (rotations only, as in the paper:
-            symmetry SE(3) in place of E(3)).
+            vectors and the like too, which an energy sees from the third block on and a motion from the second:
+            twice the work of those) or "none" (rotations only, as in the paper: symmetry SE(3) in place of E(3)).
         radial: functions of the distance, "polynomial", "gaussian", "bessel" or "coulomb".
         num_radial: size of the gaussian or bessel basis.
         softening: ε of the coulomb basis, in the unit of q.
-        cutoff: distance where interactions end, in the unit of q; 0 for none.
+        cutoff: distance where interactions end, in the unit of q; 0 for none. With "induced" attention that of pairs.
+        attention: who is attended to, "full", "local" or "induced", as of
+            :class:`~lie_sim.models.LieTransformerConfig`; landmarks see and change numbers, not what turns.
+        num_landmarks: k of "induced" attention.
+        mean_neighbours: usual number of neighbours, by which the sums of landmarks are divided.
         width: channels C of every representation, a multiple of ``num_heads``.
         num_heads: attention heads H.
         num_layers: attention blocks.
         kernel: of messages, "depthwise" (channel by channel) or "dense" (the paper's: a matrix of channels for each
-            pair, an order of magnitude dearer).
+            pair, which takes several times as long to train).
         kernel_hidden: width of the radial networks.
         keep_moments: the last block changes vectors and matrices too, for heads that read directions.
         length_scale: unit of length, in the unit of q.
@@ -66,6 +77,9 @@ class SE3TransformerConfig:
     num_radial: int = 16
     softening: float = 1e-3
     cutoff: float = 0.0
+    attention: str = "full"
+    num_landmarks: int = 16
+    mean_neighbours: float = 1.0
     width: int = 16
     num_heads: int = 4
     num_layers: int = 2
@@ -83,6 +97,7 @@ class SE3TransformerConfig:
         require_choices(self, _CHOICES)
         require_numbers(self, least=_LEAST, positive=_POSITIVE, not_negative=_NOT_NEGATIVE)
         require_standards(self)
+        require_attention(self)
         if self.dim not in _DIMENSIONS:
             raise ValueError(f"dim must be 2 or 3, where rotations act, got {self.dim}")
         if self.width % self.num_heads:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -61,6 +62,7 @@ class SE3Transformer(FeatureModel):
     name: ClassVar[str] = "se3_transformer"
     Config: ClassVar[type] = SE3TransformerConfig
     config: SE3TransformerConfig
+    linear_readout = True
 
     def __init__(self, config: SE3TransformerConfig) -> None:
         super().__init__()
@@ -70,6 +72,7 @@ class SE3Transformer(FeatureModel):
         self.moments = MomentsOf(config.parity) if config.keep_moments else None
         self.head = ResidualHead(config.width, 1)
         self.equivariant_under = symmetry(config)
+        self.needs_open_space = config.attention == "induced"
 
     @classmethod
     def default(cls, **options: Any) -> SE3Transformer:
@@ -148,7 +151,18 @@ class SE3TransformerDynamics(nn.Module):
         particles: Particles,
         neighbours: NeighbourMatrix | None = None,
     ) -> tuple[Float[Tensor, "B N d"], Float[Tensor, "B N d"]]:
-        """Δx and Δv of every particle, in the units of positions and velocities; padding gets 0."""
+        """Δx and Δv of every particle, in the units of positions and velocities; padding gets 0.
+
+        Raises:
+            ValueError: velocities have another shape or dtype than positions, or the rest does not fit the model.
+        """
+        if velocities.shape != q.shape or velocities.dtype != q.dtype:
+            raise ValueError(
+                f"velocities must have the shape and dtype of q, {tuple(q.shape)} and {q.dtype}; "
+                f"got {tuple(velocities.shape)} and {velocities.dtype}"
+            )
+        if particles.mask is not None:
+            velocities = torch.where(particles.mask[..., None], velocities, 0.0)
         f = self.backbone(q, particles, neighbours, (velocities / self.velocity_scale)[:, :, None])
         moved: Tensor = self.read(f[self.backbone.vector])[:, :, : self.config.dim]
         if particles.mask is not None:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lie_sim.pooling.graph_batch import GraphBatch
-from lie_sim.pooling.soft_top_k import soft_top_k
+from lie_sim.pooling.soft_top_k import check_temperature, soft_top_k
 from lie_sim.pooling.top_k import check_ratio, hard_top_k, kept_count
 
 GRAPH_POOLS = ("sag", "soft_sag", "random", "mean")
@@ -72,6 +72,7 @@ class GraphPool(nn.Module):
         if mode not in GRAPH_POOLS:
             raise ValueError(f"unknown pool {mode!r}; choose one of {', '.join(GRAPH_POOLS)}")
         check_ratio(ratio)
+        check_temperature(temperature)
         self.mode, self.ratio, self.temperature = mode, ratio, temperature
         self.score = GraphConvolution(width, 1) if mode in ("sag", "soft_sag") else None
 

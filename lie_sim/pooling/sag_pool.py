@@ -23,8 +23,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lie_sim.lifting.base import PairGeometry, gather_points
-from lie_sim.pooling.soft_top_k import local_gate, soft_top_k
+from lie_sim.lifting.base import LandmarkGeometry, PairGeometry, gather_points
+from lie_sim.pooling.soft_top_k import check_temperature, local_gate, soft_top_k
 from lie_sim.pooling.top_k import check_ratio, hard_top_k, kept_count
 
 POOL_MODES = ("hard", "soft", "gate")
@@ -101,6 +101,7 @@ class SAGPool(nn.Module):
         if mode not in POOL_MODES:
             raise ValueError(f"unknown mode of pooling {mode!r}; choose one of {', '.join(POOL_MODES)}")
         check_ratio(ratio)
+        check_temperature(temperature)
         self.mode, self.ratio, self.temperature = mode, ratio, temperature
         self.score = PairScore(width)
 
@@ -131,7 +132,11 @@ class SAGPool(nn.Module):
 def _weighted(pairs: PairGeometry, weights: Float[Tensor, "B N"]) -> PairGeometry:
     """Pairs whose envelope counts a source by its weight."""
     sources = pairs.sources(weights.repeat_interleave(pairs.num_lifts, dim=1)[..., None]).squeeze(-1)
-    return replace(pairs, envelope=pairs.envelope * sources)
+    landmarks = pairs.landmarks
+    if landmarks is not None:
+        each = weights.repeat_interleave(pairs.num_lifts, dim=1)[..., None]
+        landmarks = replace(landmarks, shares=landmarks.shares * each)
+    return replace(pairs, envelope=pairs.envelope * sources, landmarks=landmarks)
 
 
 def _kept(f: Tensor, pairs: PairGeometry, kept: Bool[Tensor, "B N"]) -> Pooled:
@@ -152,6 +157,11 @@ def _restricted(
     """The pairs among some points; neighbours that are not among them get envelope 0."""
     batch, count = torch.arange(len(points), device=points.device)[:, None], pairs.envelope.shape[1]
     rows = (batch, points)
+    if pairs.landmarks is not None:
+        whole = pairs.landmarks
+        shares = whole.shares[rows] * there[..., None]
+        landmarks = LandmarkGeometry(shares, whole.location[rows], whole.directions[rows])
+        pairs = replace(pairs, landmarks=landmarks)
     if pairs.index is None:
         every = (batch[..., None], points[:, :, None], points[:, None])
         envelope = pairs.envelope[every] * (there[:, :, None] & there[:, None])

@@ -50,7 +50,7 @@ def soft_top_k(
         >>> [round(weight, 3) for weight in weights[0].tolist()]
         [0.0, 0.007, 0.993, 1.0]
     """
-    _check_temperature(temperature)
+    check_temperature(temperature)
     z = scores.double()
     a = torch.ones_like(z) if amounts is None else amounts.double()
     a = a if mask is None else torch.where(mask, a, 0.0)
@@ -76,11 +76,16 @@ def local_gate(
         >>> local_gate(torch.tensor([-1.0, 0.0, 1.0]), temperature=0.5)
         tensor([0.1192, 0.5000, 0.8808])
     """
-    _check_temperature(temperature)
+    check_temperature(temperature)
     return torch.sigmoid((scores - threshold) / temperature)
 
 
-def _check_temperature(temperature: float) -> None:
+def check_temperature(temperature: float) -> None:
+    """Refuse a temperature that is not positive and finite.
+
+    Raises:
+        ValueError: it says which.
+    """
     if not (temperature > 0 and math.isfinite(temperature)):
         raise ValueError(
             f"the temperature must be positive and finite, got {temperature}: use hard_top_k for 0"

@@ -69,5 +69,8 @@ def hard_top_k(
     scores = scores.detach()
     place = torch.minimum(wanted, count).clamp(min=1)[:, None] - 1
     ordered = scores.masked_fill(~exists, -math.inf).sort(dim=1, descending=True).values
-    largest = torch.where(exists, scores, 0.0).abs().amax(1, keepdim=True)
-    return exists & (scores >= ordered.gather(1, place) - _ROUNDING * torch.finfo(scores.dtype).eps * largest)
+    largest = torch.where(exists & scores.isfinite(), scores, 0.0).abs().amax(1, keepdim=True)
+    threshold = ordered.gather(1, place) - _ROUNDING * torch.finfo(scores.dtype).eps * largest
+    return exists & ~(
+        scores < threshold
+    )  # NaN, which would be hidden otherwise, is kept, and so is all beside it

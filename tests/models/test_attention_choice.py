@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lie_sim.checkpoint import load_model, save_model
 from lie_sim.groups import random_transform
-from lie_sim.models import LieTransformer, LieTransformerConfig
+from lie_sim.models import LieTransformer, LieTransformerConfig, SE3Transformer, SE3TransformerConfig
 from lie_sim.neighbors import neighbour_matrix
 from lie_sim.state import Particles
 
@@ -209,3 +210,82 @@ def test_positions_that_are_not_finite_are_refused(make_induced, make_system):
 def test_what_makes_no_sense_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         LieTransformerConfig(**options)
+
+
+def se3(seed=0, **options):
+    """With weights that do not vanish."""
+    pytest.importorskip("e3nn", reason="e3nn is not installed: pip install 'lie_sim[se3]'")
+    torch.manual_seed(seed)
+    model = SE3Transformer.default(**{"width": 8, "cutoff": CUTOFF, "kernel_hidden": 8, **options}).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.2 * torch.randn_like(parameter)
+    return model
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("attention", ["local", "induced"])
+def test_an_se3_transformer_has_the_same_choice(make_system, attention, dim):
+    model = se3(attention=attention, dim=dim, length_scale=2.0)
+    q, particles = make_system(dim, count=9)
+    energy = model.energy(q, particles)
+    assert_same(model.energy(random_transform(f"E({dim})", q, 3), particles), energy)
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(0))
+    assert_same(model.energy(q[:, order], Particles(masses=particles.masses[:, order])), energy)
+    padded = Particles(
+        masses=torch.nn.functional.pad(particles.masses, (2, 0), value=1.0),
+        mask=(torch.arange(11) > 1).expand(len(q), -1),
+    )
+    assert_same(model.energy(torch.nn.functional.pad(q, (0, 0, 2, 0)), padded), energy)
+    found = load_model_again(model)
+    assert_same(found.energy(q, particles), energy)
+
+
+def load_model_again(model):
+    with TemporaryDirectory() as folder:
+        save_model(model, folder)
+        return load_model(folder)
+
+
+def test_local_attention_of_an_se3_transformer_is_full_attention_with_a_cutoff(make_system):
+    full = se3(attention="full")
+    local = SE3Transformer(replace(full.config, attention="local")).double()
+    local.load_state_dict(full.state_dict())
+    q, particles = make_system(3, count=8)
+    assert_same(local.energy(q, particles), full.energy(q, particles))
+    q, many = torch.rand(1, 600, 3).double() * 12, Particles(masses=torch.ones(1, 600).double())
+    sizes = {}
+    for name, model in {"full": full, "local": local}.items():
+        with _Largest() as largest, torch.no_grad():
+            model.energy(q, many)
+        sizes[name] = largest.numel
+    assert sizes["local"] < sizes["full"] / 4
+
+
+def test_landmarks_of_an_se3_transformer_see_beyond_the_cutoff_and_refuse_cells(forces_of):
+    q = torch.tensor([[[0.0, 0, 0], [0.5, 0, 0], [9.0, 0.3, 0]]], dtype=torch.float64)
+    three = Particles(masses=torch.ones(1, 3, dtype=torch.float64))
+    assert not forces_of(se3(attention="local"), q, three)[0, 2].any()
+    model = se3(attention="induced")
+    assert float(forces_of(model, q, three)[0, 2].detach().norm()) > 1e-4
+    assert model.needs_open_space
+    box = replace(three, cell=9 * torch.eye(3).double()[None], pbc=torch.ones(1, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match="landmarks"):
+        model(q, box)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"attention": "linformer"}, "is refused on particles"),
+        ({"attention": "some"}, "unknown attention 'some'; choose one of full, local, induced"),
+        (
+            {"attention": "local", "cutoff": 0.0},
+            "attends to the particles within the cutoff: give cutoff > 0",
+        ),
+        ({"num_landmarks": 4}, "num_landmarks is for attention='induced'"),
+    ],
+)
+def test_impossible_choices_of_an_se3_transformer_are_refused(options, says):
+    with pytest.raises(ValueError, match=says):
+        SE3TransformerConfig(**options)

@@ -260,19 +260,22 @@ class OwnConfig:
     width: int = 8
     num_species: int = 0
     num_attributes: int = 0
+    cutoff: float = 4.0
 
 
 class Own(FeatureModel):
     """Sums of radial functions."""
 
     name, Config = "own_with_features", OwnConfig
+    linear_readout = True
 
     def __init__(self, config: OwnConfig) -> None:
         super().__init__()
         self.config, self.equivariant_under = config, "E(3)"
-        self.lifting = MomentLift(3, cutoff=4.0)
+        self.lifting = MomentLift(3, cutoff=config.cutoff)
         self.embed = torch.nn.Linear(self.lifting.location_dim, config.width)
         self.head = ResidualHead(config.width, 1)
+        self.shift = torch.zeros(3, dtype=torch.float64)
 
     @property
     def sizes(self) -> FeatureSizes:
@@ -283,11 +286,12 @@ class Own(FeatureModel):
         return Features((self.embed(pairs.location) * pairs.envelope[..., None]).sum(2), pairs)
 
     def read_energies(self, features, particles) -> Tensor:
-        return self.head(features.points).squeeze(-1) * particles.mask
+        return (self.head(features.points).squeeze(-1) + self.shift[particles.species]) * particles.mask
 
 
 def test_a_network_of_ones_own_has_heads(monkeypatch) -> None:
     monkeypatch.setattr(base, "_REGISTRY", {**base._REGISTRY, Own.name: Own})
+    monkeypatch.setattr(Own, "linear_readout", True)
     options = {"elements": (1, 6, 8), "architecture": Own.name}
     model = AtomicPotential(AtomicConfig(**options, heads=heads(gap="intensive", zpve="extensive"))).double()
     q, particles = molecule()
@@ -301,8 +305,14 @@ def test_a_network_of_ones_own_has_heads(monkeypatch) -> None:
     head = model.network.head
     weights = torch.cat([head.linear.weight[0], head.out.weight[0], head.linear.bias])
     assert (phi.features(particles) @ weights - energy).abs().max() < ROUND_OFF
+    model.network.shift[:] = torch.tensor([1.0, 2.0, 3.0])  # of hydrogen, carbon and oxygen
+    assert (evaluate(model, q, particles).energy - energy - 7.0).abs() < ROUND_OFF
+    assert (model.energy(q, particles) - energy - 7.0).abs() < ROUND_OFF
+    Own.linear_readout = False
+    with pytest.raises(ValueError, match="not of a Own with linear_readout False"):
+        LastLayer(model)
     with pytest.raises(ValueError, match="need features with moments, which 'own_with_features' does not"):
-        AtomicPotential(AtomicConfig(**options, heads=heads("dipole")))
+        AtomicPotential(AtomicConfig(**options, heads=heads("dipole"), network={"cutoff": 4.0}))
 
 
 def test_what_is_wrong_is_named() -> None:

@@ -10,6 +10,7 @@ from ase.calculators.calculator import InputError, PropertyNotImplementedError
 
 from lie_sim.calculators import LieTransformerCalculator, predict_many
 from lie_sim.calculators.many import packed
+from lie_sim.models import heads
 
 SAME = 1e-11  # eV and eV/Å; round-off of sums in another order; measured: 4e-14
 
@@ -80,3 +81,15 @@ def test_a_generator_is_a_list_and_what_is_no_list_is_refused(calculator) -> Non
         predict_many(calculator, [molecule("H2O"), "H2O"])
     with pytest.raises(TypeError, match=r"write \['energy'\]"):
         predict_many(calculator, [molecule("H2O")], properties="energy")
+
+
+def test_what_depends_on_the_image_of_an_atom_is_told_of_no_crystal(random_potential) -> None:
+    kinds = heads("dipole", "charges", r2="spatial_extent")
+    calculator = LieTransformerCalculator(random_potential(heads=kinds, inputs=("charge",)))
+    ion = bulk("Al", cubic=True)
+    ion.info["charge"] = 1
+    asked = ["energy", "charges", "dipole", "r2"]
+    found = calculator.predict_many([molecule("H2O"), bulk("Al", cubic=True), ion], properties=asked)
+    assert [np.isnan(each["r2"]) for each in found] == [False, True, True]
+    assert [bool(np.isnan(each["dipole"]).all()) for each in found] == [False, False, True]
+    assert all(np.isfinite(each["charges"]).all() and np.isfinite(each["energy"]) for each in found)

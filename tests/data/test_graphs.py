@@ -56,11 +56,11 @@ BROKEN = {
     "an empty set": ("graph_labels", "", "holds no graph"),
     "a word": ("A", "1,2\n2,one\n", "other than whole numbers"),
     "a column too many": ("A", "1,2\n2,1,1\n", "line 2: expected 2 numbers"),
-    "an unknown node": ("A", "1,2\n2,1\n5,6\n", "line 3: node"),
-    "node 0": ("A", "0,1\n1,0\n", "line 1: node"),
+    "an unknown node": ("A", "1,2\n2,1\n5,6\n", "line 3: there is no node 6; they are numbered from 1 to 5"),
+    "node 0": ("A", "0,1\n1,0\n", "line 1: there is no node 0"),
     "an edge between graphs": ("A", "1,2\n2,1\n3,4\n4,3\n", "line 3: an edge between two graphs"),
     "an edge one way": ("A", "1,2\n2,1\n2,3\n", r"\(2, 3\) is there in one direction only"),
-    "a graph too many": ("graph_indicator", "1\n1\n1\n2\n3\n", "every graph from 1 to 2"),
+    "a graph too many": ("graph_indicator", "1\n1\n1\n2\n3\n", "every graph, numbered from 1 to 2"),
     "graphs out of order": ("graph_indicator", "1\n1\n2\n1\n2\n", "line 4: the graphs must ascend"),
     "kinds that do not fit": ("node_labels", "0\n1\n", "2 kinds for 5 nodes"),
 }
@@ -114,3 +114,24 @@ def test_parts_are_disjoint_complete_and_have_their_share(labels: list[int], see
 def test_impossible_numbers_of_parts_are_refused(num_folds: int) -> None:
     with pytest.raises(ValueError, match="num_folds must be from 2 to 4"):
         stratified_folds(torch.zeros(4, dtype=torch.long), num_folds, seed=0)
+
+
+def test_parts_that_are_not_there_are_refused() -> None:
+    folds = stratified_folds(torch.zeros(6, dtype=torch.long), 3, seed=0)
+    for fold in (-1, 3):
+        with pytest.raises(ValueError, match=f"fold must be from 0 to 2, got {fold}"):
+            fold_split(folds, fold)
+    with pytest.raises(ValueError, match="need three folds or more, got 2"):
+        fold_split(folds[:2], 0)
+
+
+def test_one_direction_that_is_missing_is_found_in_a_large_set(tmp_path: Path) -> None:
+    place = tmp_path / "LARGE"
+    place.mkdir()
+    count = 20_000  # a search of all edges for each edge would take hours
+    edges = [f"{k},{k + 1}\n{k + 1},{k}\n" for k in range(1, count)]
+    texts = {"A": "".join(edges)[:-1].rpartition("\n")[0] + "\n", "graph_indicator": "1\n" * count}
+    for name, text in (texts | {"graph_labels": "1\n"}).items():
+        (place / f"LARGE_{name}.txt").write_text(text)
+    with pytest.raises(DataError, match=r"\(19999, 20000\) is there in one direction only"):
+        read_tu("LARGE", tmp_path)

@@ -126,6 +126,30 @@ def test_charges_sum_to_the_total_charge_and_make_the_dipole(potential) -> None:
         assert (found["dipole"][0] - found["charges"][0] @ (q[0] - centre)).abs().max() < ROUND_OFF
 
 
+def test_the_charge_is_that_of_atoms_that_exist(potential) -> None:
+    model, (q, _) = potential(inputs=("charge",)), molecule()
+    exact = told(model, q, particles_of([6, 8, 1, 1], charge=1.0))
+    padded = particles_of([0, 6, 8, 1, 1], charge=1.0)
+    padded.attributes[0, 0] = 0.0
+    found = told(model, torch.cat([q[:, :1] + 9, q], 1), padded)
+    assert difference(found | {"charges": found["charges"][:, 1:]}, exact) < ROUND_OFF
+    odd = particles_of([6, 8, 1, 1], charge=1.0)
+    odd.attributes[0, 2] = 5.0
+    with pytest.raises(ValueError, match="must be the same for every atom"):
+        told(model, q, odd)
+
+
+def test_a_molecule_without_atoms_spoils_no_other(potential) -> None:
+    model, (q, _) = potential(), molecule()
+    exact = told(model, q, particles_of([6, 8, 1, 1]))
+    species = torch.tensor([[6, 8, 1, 1], [0, 0, 0, 0]])
+    both = Particles(masses=torch.ones(2, 4).double(), species=species, mask=species > 0)
+    found = evaluate(model, torch.cat([q, 0 * q]), both, create_graph=True).properties
+    assert difference({name: value[:1].detach() for name, value in found.items()}, exact) < ROUND_OFF
+    sum(value[:1].sum() for value in found.values()).backward()
+    assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in model.parameters())
+
+
 def test_polarizability_is_symmetric_and_no_multiple_of_one(potential) -> None:
     model, (q, particles) = potential(), molecule()
     alpha = told(model, q, particles)["polarizability"][0]
@@ -255,6 +279,16 @@ def test_a_model_of_properties_alone_has_no_energy(potential) -> None:
         model(q, particles)
 
 
+def test_heads_that_read_directions_need_a_cutoff() -> None:
+    pytest.importorskip("e3nn", reason="e3nn is not installed: pip install 'lie_sim[se3]'")
+    endless = {"architecture": "se3_transformer", "network": {"cutoff": 0.0, "radial": "polynomial"}}
+    with pytest.raises(ValueError, match=r"distant molecules would exchange charge: give network.cutoff > 0"):
+        AtomicPotential.default(elements=(1,), heads=heads("charges"), **endless)
+    assert AtomicPotential.default(elements=(1,), heads=heads(gap="intensive"), **endless).properties == (
+        "gap",
+    )
+
+
 @dataclass(frozen=True)
 class OwnConfig:
     width: int = 8
@@ -329,6 +363,22 @@ def test_what_is_wrong_is_named() -> None:
     plain = {"architecture": "fully_connected", "network": {"num_particles": 2, "dim": 3}}
     with pytest.raises(ValueError, match=r"heads need an architecture .*, not 'fully_connected'"):
         AtomicPotential(AtomicConfig(elements=(1,), heads=heads(gap="intensive"), **plain))
+    for name, kind in {
+        "free_energy": "intensive",
+        "stresses": "extensive",
+        "forces_std": "intensive",
+    }.items():
+        with pytest.raises(ValueError, match=f"cannot be called '{name}', which is a result of its own"):
+            AtomicConfig(elements=(1,), heads=heads(**{name: kind}))
+    for name in ("values", "train", "a b", ""):
+        with pytest.raises(ValueError, match="give it a plain word"):
+            AtomicConfig(elements=(1,), heads=heads(**{name: "intensive"}))
+    for name, kind in {"mulliken": "charges", "dipole": "intensive"}.items():
+        with pytest.raises(ValueError, match=f"the head '{name}' is of the kind '{kind}'"):
+            AtomicConfig(elements=(1,), heads=heads(**{name: kind}))
+    steered = {"elements": (1,), "heads": heads("dipole"), "architecture": "se3_transformer"}
+    with pytest.raises(ValueError, match=r"give network.lmax of 2 or more and network.dim 3, not 1 and 3"):
+        AtomicPotential.default(**steered, network={"lmax": 1})
     with pytest.raises(ValueError, match="need lifting='moments'"):
         AtomicPotential(AtomicConfig(elements=(1,), heads=heads("dipole"), network={"dim": 3}))
     with pytest.raises(ValueError, match=r"keep_moments needs vectors and matrices of space: .* lmax >= 2"):

@@ -7,6 +7,7 @@ import pickle
 import sys
 from dataclasses import replace
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import given, settings
@@ -343,3 +344,19 @@ def test_moments_for_heads_are_bounded_and_turn_with_the_system() -> None:
     assert away is not None
     swapped = moments[:, :, [0, 2, 3, 1, 7, 8, 5, 9, 6, 4]]
     assert float((away - swapped).detach().abs().max()) < 1e-12
+
+
+def test_velocities_that_do_not_fit_are_refused_and_those_of_padding_do_not_matter(make_system):
+    jaxtyping.config.update("jaxtyping_disable", True)  # which would find it in tests alone
+    model = make(cls=SE3TransformerDynamics)
+    q, particles = make_system(3)
+    for wrong in (torch.zeros_like(q)[..., :2], torch.zeros_like(q)[:, :4], torch.zeros_like(q).float()):
+        with pytest.raises(ValueError, match="velocities must have the shape and dtype of q"):
+            model(q, wrong, particles)
+    masked = replace(particles, mask=torch.tensor([True] * 4 + [False]).expand(4, -1))
+    velocities = torch.ones_like(q)
+    velocities[:, 4] = torch.nan
+    for found, expected in zip(
+        model(q, velocities, masked), model(q, torch.ones_like(q), masked), strict=True
+    ):
+        assert torch.equal(found, expected)

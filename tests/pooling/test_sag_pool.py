@@ -143,3 +143,21 @@ def test_unknown_modes_and_shares_are_refused() -> None:
         SAGPool(8, mode="sag")
     with pytest.raises(ValueError, match="ratio must be above 0"):
         SAGPool(8, ratio=0.0)
+
+
+@pytest.mark.parametrize("mode", ["hard", "soft", "gate"])
+def test_landmarks_share_out_what_is_left(mode: str) -> None:
+    torch.manual_seed(0)
+    options = {"attention": "induced", "cutoff": 2.5, "num_landmarks": 3}
+    model = LieTransformer.default(dim=3, **SMALL, **options).double()
+    q, particles = system(3)
+    features = model.backbone.features(q, particles)
+    assert features.pairs.landmarks is not None
+    found = SAGPool(8, mode=mode).double()(features.points, features.pairs)
+    left = found.pairs.landmarks
+    assert left is not None
+    changed = model.backbone.blocks[0].induced(found.f, left)
+    assert changed.shape == found.f.shape
+    index = found.index[..., None].expand(-1, -1, 3)
+    expected = features.pairs.landmarks.shares.gather(1, index) * found.weights[..., None]
+    assert torch.equal(left.shares, expected)

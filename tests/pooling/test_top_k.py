@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -52,3 +54,10 @@ def test_impossible_shares_are_refused(ratio: float) -> None:
 def test_k_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="k must be at least 1"):
         hard_top_k(torch.zeros(1, 3), 0)
+
+
+def test_numbers_that_are_none_are_not_hidden() -> None:
+    scores = torch.tensor([[1.0, math.nan, 3.0, 2.0], [1.0, math.inf, 3.0, 2.0], [1.0, -math.inf, 3.0, 2.0]])
+    kept = hard_top_k(scores, 2)
+    assert kept[0, 1]
+    assert kept[1:].tolist() == [[False, True, True, False], [False, False, True, True]]

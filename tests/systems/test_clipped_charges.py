@@ -77,3 +77,12 @@ def test_linear_motion_has_the_published_error() -> None:
 def test_what_is_not_there_is_refused(options: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         charged_trajectories(**options)
+
+
+def test_trajectories_and_predictions_that_do_not_fit_are_refused() -> None:
+    short, long = (charged_trajectories("test", count=2, num_frames=n) for n in (20, 41))
+    for use in (linear_motion, lambda data: benchmark_error(data, data.q[:, 0])):
+        with pytest.raises(ValueError, match="have 20 frames: make them with num_frames=41 or more"):
+            use(short)
+    with pytest.raises(ValueError, match=r"predicted must have the shape \(2, 5, 3\), got \(5, 3\)"):
+        benchmark_error(long, long.q[0, 40])

@@ -85,8 +85,18 @@ def test_empty_parts_are_refused(rings: GraphSet) -> None:
         ({"architecture": "flat"}, "unknown architecture"),
         ({"num_classes": 1}, "num_classes must be at least 2"),
         ({"dropout": 1.0}, "dropout must be"),
+        ({"ratio": 7.0}, "ratio must be above 0 and at most 1, got 7.0"),
+        ({"temperature": -1.0}, "temperature must be positive and finite, got -1.0"),
     ],
 )
 def test_impossible_architectures_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GraphClassifierConfig(**({"num_features": 1, "num_classes": 2} | options))  # type: ignore[arg-type]
+
+
+def test_other_features_than_the_model_knows_are_refused(rings: GraphSet) -> None:
+    model = GraphClassifier(
+        GraphClassifierConfig(num_features=rings.num_features + 1, num_classes=2, width=8)
+    )
+    with pytest.raises(ValueError, match="was made for num_features=3, the nodes have 2"):
+        model(rings.select(torch.arange(2)))

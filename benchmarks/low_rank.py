@@ -224,7 +224,8 @@ def figures(kept: dict[str, dict[str, float]]) -> dict[str, float]:
     full, induced = kept.get(f"cost-full-{largest}"), kept.get("cost-induced-16000")
     if full and induced:
         found["speedup_16k"] = full["cpu_s"] * (16000 / largest) ** 2 / induced["cpu_s"]
-        found[f"speedup_{largest}"] = full["cpu_s"] / kept[f"cost-induced-{largest}"]["cpu_s"]
+    if full and (small := kept.get(f"cost-induced-{largest}")):
+        found[f"speedup_{largest}"] = full["cpu_s"] / small["cpu_s"]
     errors, spreads = learned(kept)
     for key, over, under in (
         ("force_rmse_over_full", f"learn-induced-{LANDMARKS[-1]}", "learn-full-0"),

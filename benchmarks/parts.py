@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from record import RESULTS
+from record import RESULTS, surroundings
 from tqdm import tqdm
 
 from lie_sim.files import write_atomically
@@ -55,27 +55,33 @@ def measured(
         None in a process that does one part, and prints it.
 
     Raises:
-        SystemExit: a part in the folder was done with other options.
+        SystemExit: a part in the folder was done with other options or cannot be read, there is no such part, or
+            nothing is recorded that could be restored.
     """
+    names = list(names)
     if options.part:
+        if options.part not in names:
+            raise SystemExit(f"there is no part {options.part!r}; there are {', '.join(names)}")
         print(json.dumps(run(options.part, options)))
         return None
-    names = list(names)
+    wanted = [name for name in names if fnmatch(name, options.only)]
+    if not wanted:
+        raise SystemExit(f"no part is called {options.only!r}; there are {', '.join(names)}")
     options.keep.mkdir(parents=True, exist_ok=True)
     if options.restore:
         restore(options.keep, RESULTS / f"{Path(script).stem}.json", names)
     choices = {name: getattr(options, name) for name in asked}
-    if not options.record:
-        words = [word for name in (*asked, *places) for word in _words(name, getattr(options, name))]
-        for name in tqdm([name for name in names if fnmatch(name, options.only)], unit="part"):
-            path = options.keep / f"{name}.json"
-            if path.exists():
-                _check(path, choices)
-            else:
-                command = [sys.executable, script, "--keep", str(options.keep), "--part", name, *words]
-                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-                part = json.loads(done.stdout) | ({"asked": choices} if choices else {})
-                write_atomically(path, json.dumps(part).encode())
+    kept = kept_parts(options.keep, names)
+    for name, part in kept.items():
+        _check(options.keep / f"{name}.json", part, choices)
+    if options.record:
+        return kept
+    words = [word for name in (*asked, *places) for word in _words(name, getattr(options, name))]
+    for name in tqdm([name for name in wanted if name not in kept], unit="part"):
+        command = [sys.executable, script, "--keep", str(options.keep), "--part", name, *words]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        part = json.loads(done.stdout) | {"asked": choices, "made": surroundings()}
+        write_atomically(options.keep / f"{name}.json", json.dumps(part).encode())
     return kept_parts(options.keep, names)
 
 
@@ -83,9 +89,9 @@ def _words(name: str, value: object) -> list[str]:
     return [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
 
 
-def _check(path: Path, choices: Part) -> None:
+def _check(path: Path, part: Part, choices: Part) -> None:
     """Was the part done with the same options?"""
-    earlier = json.loads(path.read_text()).get("asked", choices)
+    earlier = part.get("asked", "options that it does not tell")
     if earlier != choices:
         raise SystemExit(
             f"{path} was done with {earlier}, and {choices} are asked for now; "
@@ -95,6 +101,8 @@ def _check(path: Path, choices: Part) -> None:
 
 def restore(keep: Path, result: Path, names: Iterable[str]) -> None:
     """Write the parts of a record into the folder, but not over what is there."""
+    if not result.exists():
+        raise SystemExit(f"{result.name} is not recorded yet: leave out --restore")
     details = json.loads(result.read_text(encoding="utf-8"))["details"]
     parts = details.get("parts", details)
     for name in names:
@@ -105,5 +113,14 @@ def restore(keep: Path, result: Path, names: Iterable[str]) -> None:
 
 def kept_parts(keep: Path, names: Iterable[str]) -> dict[str, Part]:
     """The parts that are there, by name."""
-    paths = {name: keep / f"{name}.json" for name in names}
-    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+    found = {}
+    for name in names:
+        path = keep / f"{name}.json"
+        if path.exists():
+            try:
+                found[name] = json.loads(path.read_text(encoding="utf-8"))
+            except json.JSONDecodeError as error:
+                raise SystemExit(
+                    f"{path} cannot be read ({error}): remove it, and it is done again"
+                ) from None
+    return found

@@ -25,13 +25,8 @@ def record(
     """
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_portable, sys.argv[1:])])
     content = {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "command": f"{earlier}; then {command}" if earlier else command,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: _version(name) for name in ("torch", "numpy")},
-        },
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_vectors()}",
+        **surroundings(),
         "threads": threads,
         "figures": figures,
     }
@@ -41,6 +36,18 @@ def record(
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def surroundings() -> dict[str, Any]:
+    """Date, versions and machine."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in ("torch", "numpy")},
+        },
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_vectors()}",
+    }
 
 
 def show_and_record(name: str, figures: dict[str, float], details: Any, *, dry_run: bool) -> None:

@@ -63,7 +63,8 @@ def test_what_is_there_is_recorded(
         "set_transformer-0-upright": {"mse": 0.01, "mse_turned": 0.05},
     }
     for name, part in parts.items():
-        (tmp_path / f"{name}.json").write_text(json.dumps(part))
+        asked = {"asked": {"budget": 420.0, "validate_every": 200}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(part | asked))
     written: dict[str, dict[str, float]] = {}
     monkeypatch.setattr(charged, "record", lambda name, figures, **rest: written.update({name: figures}))
     charged.main(["--keep", str(tmp_path), "--record"])

@@ -46,8 +46,9 @@ def test_parts_that_are_there_are_not_done_again_and_are_recorded(
     monkeypatch.setattr(subprocess, "run", run)
     asked = ["--keep", str(tmp_path)]
     low_rank.main([*asked, "--only", "learn-local-0-0"])
-    (tmp_path / "learn-local-0-0.json").write_text('{"error": 0.8}')
-    (tmp_path / "learn-local-0-1.json").write_text('{"error": 1.2}')
+    for seed, error in enumerate((0.8, 1.2)):
+        part = {"error": error, "asked": {"steps": 100, "rate": 0.01}}
+        (tmp_path / f"learn-local-0-{seed}.json").write_text(json.dumps(part))
     low_rank.main([*asked, "--only", "learn-*-[01]"])
     expected = [f"learn-induced-{k}-{seed}" for seed in (0, 1) for k in (1, 4, 16)]
     assert done == ["learn-local-0-0", *expected, "learn-full-0-0", "learn-full-0-1"]
@@ -77,3 +78,5 @@ def test_exponents_are_slopes_and_the_largest_system_is_extrapolated(low_rank: M
     assert found["exponent_memory"] == pytest.approx(1)
     assert found["speedup_16k"] == pytest.approx(160)
     assert "force_rmse_over_full" not in found
+    del kept["cost-induced-2000"]
+    assert "speedup_2000" not in low_rank.figures(kept)

@@ -52,28 +52,53 @@ def test_a_part_is_done_by_a_process_of_its_own_with_the_same_options(
     script.write_text(f"import sys; sys.path.insert(0, {str(folder)!r})\n{SCRIPT}")
     options = asked(parts, tmp_path / "kept", "--only", "a-0", "--max-steps", "7")
     found = measure(parts, script, options)
+    assert found["a-0"].pop("made")["machine"]
     assert found == {"a-0": {"name": "a-0", "steps": 7, "asked": {"max_steps": 7}}}
+    found = measure(parts, script, options)
     assert measure(parts, tmp_path / "is not there.py", options) == found
 
 
 def test_parts_of_other_options_are_refused(parts: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "a-0.json").write_text(json.dumps({"steps": 5, "asked": {"max_steps": 5}}))
-    options = asked(parts, tmp_path, "--only", "a-0")
-    with pytest.raises(SystemExit, match=r"max_steps': 5.*max_steps': 3.*another folder to --keep"):
-        measure(parts, tmp_path / "bench.py", options)
+    for words in (["--only", "a-0"], ["--only", "b-0"], ["--record"]):
+        options = asked(parts, tmp_path, *words)
+        (tmp_path / "a-0.json").write_text(json.dumps({"steps": 5, "asked": {"max_steps": 5}}))
+        with pytest.raises(SystemExit, match=r"max_steps': 5.*max_steps': 3.*another folder to --keep"):
+            measure(parts, tmp_path / "bench.py", options)
+        (tmp_path / "a-0.json").write_text(json.dumps({"steps": 5}))
+        with pytest.raises(SystemExit, match="options that it does not tell"):
+            measure(parts, tmp_path / "bench.py", options)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--only", "typo*"], r"no part is called 'typo\*'; there are a-0, a-1, b-0"),
+        (["--part", "c-0"], "there is no part 'c-0'; there are a-0"),
+        (["--restore"], "bench.json is not recorded yet: leave out --restore"),
+        (["--record"], "a-0.json cannot be read .*: remove it, and it is done again"),
+    ],
+)
+def test_what_is_not_there_is_said(
+    parts: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
+) -> None:
+    monkeypatch.setattr(parts, "RESULTS", tmp_path)
+    (tmp_path / "a-0.json").write_text('{"steps": ')
+    with pytest.raises(SystemExit, match=message):
+        measure(parts, tmp_path / "bench.py", asked(parts, tmp_path, *words))
 
 
 def test_a_record_is_restored_beside_what_is_there(
     parts: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "RESULTS", tmp_path)
-    recorded = {"a-0": {"error": 1.0}, "a-1": {"error": 2.0}, "of earlier code": {"error": 3.0}}
+    same = {"asked": {"max_steps": 3}}
+    recorded = {name: {"error": k, **same} for k, name in enumerate(("a-0", "a-1", "of earlier code"))}
     (tmp_path / "kept").mkdir()
-    (tmp_path / "kept" / "a-1.json").write_text('{"error": 4.0}')
+    (tmp_path / "kept" / "a-1.json").write_text(json.dumps({"error": 4, **same}))
     for details in (recorded, {"groups": {}, "parts": recorded}):
         (tmp_path / "bench.json").write_text(json.dumps({"details": details}))
         found = measure(
             parts, tmp_path / "bench.py", asked(parts, tmp_path / "kept", "--restore", "--record")
         )
-        assert found == {"a-0": {"error": 1.0}, "a-1": {"error": 4.0}}
+        assert found == {"a-0": {"error": 0, **same}, "a-1": {"error": 4, **same}}
         (tmp_path / "kept" / "a-0.json").unlink()

@@ -32,7 +32,8 @@ def test_what_is_there_is_recorded(
     qm9_readouts: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for readout, error in {"sum": 80.0, "sag": 100.0}.items():
-        (tmp_path / f"{readout}.json").write_text(json.dumps({"mae_gap": error}))
+        asked = {"budget": 300.0, "size": 5000, "num_test": 13083}
+        (tmp_path / f"{readout}.json").write_text(json.dumps({"mae_gap": error, "asked": asked}))
     written: dict[str, object] = {}
     monkeypatch.setattr(qm9_readouts, "record", lambda name, figures, **rest: written.update({name: figures}))
     qm9_readouts.main(["--keep", str(tmp_path), "--record"])

@@ -86,6 +86,7 @@ def backbones(figures: dict[str, float], path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib import ticker
 
     parts = [name.removesuffix("_error").split("-") for name in figures if name.endswith("_error")]
     problems = list(dict.fromkeys(problem for problem, *_ in parts))
@@ -97,12 +98,18 @@ def backbones(figures: dict[str, float], path: Path) -> None:
                 keys = [f"{problem}-{backbone}-{width}" for width in widths]
                 ms, errors = ([figures[f"{key}_{what}"] for key in keys] for what in ("ms", "error"))
                 axis.plot(ms, errors, color=colour, marker=marker, label=label)
-                for place, width in zip(zip(ms, errors, strict=True), widths, strict=True):
-                    axis.annotate(width, place, textcoords="offset points", xytext=(6, 5), fontsize=9)
+                for k, place in enumerate(zip(ms, errors, strict=True)):
+                    aside = (6, -12) if k % 2 else (6, 5)  # widths of similar cost do not hide each other
+                    axis.annotate(widths[k], place, textcoords="offset points", xytext=aside, fontsize=9)
             axis.set(xscale="log", yscale="log", title=problem, xlabel="ms CPU per force of a system")
-            axis.grid(alpha=0.3, which="both")
+            for scale in (axis.xaxis, axis.yaxis):
+                scale.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+                scale.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+                scale.set_minor_formatter(ticker.NullFormatter())
+            axis.margins(0.15)
+            axis.grid(alpha=0.3)
         axes[0, 0].set_ylabel("RMS error of the forces / their spread")
-        axes[0, 0].legend(frameon=False)
+        axes[0, 0].legend(frameon=False, loc="center right")
         figure.tight_layout()
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=110, metadata={"Software": None})
@@ -147,5 +154,7 @@ def forecast(curves: dict[str, list[float]], path: Path) -> None:
 if __name__ == "__main__":
     found = json.loads((RESULTS / "integrators.json").read_text(encoding="utf-8"))
     work_precision(found["details"]["work_precision"], DOCS / "images" / "work_precision.png")
+    measured = json.loads((RESULTS / "backbones.json").read_text(encoding="utf-8"))
+    backbones(measured["figures"], DOCS / "images" / "backbones.png")
     springs = json.loads((RESULTS / "forecast.json").read_text(encoding="utf-8"))["details"]["springs"]
     forecast(springs, DOCS / "images" / "forecast.png")

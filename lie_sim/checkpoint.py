@@ -17,6 +17,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,13 +33,22 @@ from lie_sim.errors import CheckpointError, ConfigError
 from lie_sim.files import write_atomically
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.lifting import HaarLift
-from lie_sim.models import LieTransformerClassifier, LieTransformerConfig
+from lie_sim.models import (
+    GraphClassifier,
+    GraphClassifierConfig,
+    LieTransformerClassifier,
+    LieTransformerConfig,
+    SE3TransformerConfig,
+    SE3TransformerDynamics,
+)
 from lie_sim.models.base import EnergyModel, model_class, model_names
 from lie_sim.plain import from_plain, to_plain
 from lie_sim.shipped import resolve_model
 from lie_sim.time_encoding import build_time_map
 
-Model = EnergyModel | Hamiltonian | LieTransformerClassifier
+Other = LieTransformerClassifier | GraphClassifier | SE3TransformerDynamics
+Model = EnergyModel | Hamiltonian | Other
+"""What can be saved."""
 
 FORMAT = 2  # 1: soft frames did not see source_weight="masses"
 _MANIFEST = "model.json"
@@ -46,7 +56,6 @@ _WEIGHTS = re.compile(r"weights-[0-9a-f]{16}\.safetensors")
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 _ATTEMPTS = 10
 """How often a reader begins again because the model was replaced meanwhile."""
-_CLASSIFIER = "lie_transformer_classifier"
 _TYPES = {
     "format": int,
     "lie_sim": str,
@@ -61,12 +70,34 @@ _TYPES = {
 }
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """A model that is no energy: its architecture, classes, and the options beside its configuration."""
+
+    architecture: str
+    cls: type[Any]
+    config: type[Any]
+    options: Mapping[str, type]
+
+
+_OTHERS = {
+    "classifier": _Kind(
+        "lie_transformer_classifier", LieTransformerClassifier, LieTransformerConfig, {"num_outputs": int}
+    ),
+    "graph_classifier": _Kind("graph_classifier", GraphClassifier, GraphClassifierConfig, {}),
+    "dynamics": _Kind(
+        "se3_transformer_dynamics", SE3TransformerDynamics, SE3TransformerConfig, {"velocity_scale": float}
+    ),
+}
+
+
 def save_model(model: Model, path: str | Path, *, metadata: Mapping[str, Any] | None = None) -> None:
     """Write a model as the folder ``path``; an older model there is replaced in one step.
 
     Args:
-        model: an :class:`EnergyModel`, a :class:`Hamiltonian` (particles bound to it are not saved) or a
-            :class:`LieTransformerClassifier`; its floating-point tensors must share one dtype.
+        model: an :class:`EnergyModel`, a :class:`Hamiltonian` (particles bound to it are not saved), a
+            :class:`LieTransformerClassifier`, :class:`GraphClassifier` or :class:`SE3TransformerDynamics`; its
+            floating-point tensors must share one dtype.
         path: the folder.
         metadata: facts to keep with the model (units, data, training), anything JSON can hold.
 
@@ -122,13 +153,11 @@ def _weights_in_use(folder: Path) -> str | None:
     return name if _WEIGHTS.fullmatch(name) else None
 
 
-def _require_the_class_that_loading_makes(
-    model: Model, potential: EnergyModel | LieTransformerClassifier
-) -> None:
+def _require_the_class_that_loading_makes(model: Model, potential: EnergyModel | Other) -> None:
     """Refuse subclasses: loading would make their base class, which computes other numbers."""
     made: type | None = None
-    if isinstance(potential, LieTransformerClassifier):
-        made = LieTransformerClassifier
+    if isinstance(potential, Other):
+        made = _kind_of(potential)[1].cls
     elif potential.name in model_names():
         made = model_class(potential.name)
     pairs: list[tuple[type, type | None]] = [(type(potential), made)]
@@ -147,10 +176,14 @@ def _require_the_class_that_loading_makes(
             )
 
 
+def _kind_of(model: Other) -> tuple[str, _Kind]:
+    return next((name, kind) for name, kind in _OTHERS.items() if isinstance(model, kind.cls))
+
+
 def describe_model(model: Model) -> dict[str, Any]:
     """What fixes a model apart from its weights, as plain values: kind, architecture and options."""
     options: dict[str, Any] = {}
-    potential: EnergyModel | LieTransformerClassifier
+    potential: EnergyModel | Other
     if isinstance(model, Hamiltonian):
         kind, potential = "hamiltonian", model.potential
         options = {"masses": model.masses, "num_attributes": model.num_attributes}
@@ -158,21 +191,22 @@ def describe_model(model: Model) -> dict[str, Any]:
             kind = "driven_hamiltonian"
             options |= {"drives": _described(model.drives), "time": model.time.name}
             options |= {"time_options": model.time.options()}
-    elif isinstance(model, LieTransformerClassifier):
-        kind, potential, options = "classifier", model, {"num_outputs": model.num_outputs}
+    elif isinstance(model, Other):
+        kind, known = _kind_of(model)
+        potential, options = model, {name: getattr(model, name) for name in known.options}
     elif isinstance(model, EnergyModel):
         kind, potential = "energy_model", model
     else:
         raise TypeError(
             f"cannot save a {type(model).__name__}: "
-            "save an EnergyModel, a Hamiltonian or a LieTransformerClassifier"
+            "save an EnergyModel, a Hamiltonian, a classifier or an SE3TransformerDynamics"
         )
     _require_the_class_that_loading_makes(model, potential)
     config = to_plain(potential.config)
     seeds = {module.seed for module in model.modules() if isinstance(module, HaarLift)}
     if len(seeds) == 1 and "lift_seed" in config:  # the samples in use, also after resample()
         config["lift_seed"] = seeds.pop()
-    architecture = _CLASSIFIER if isinstance(potential, LieTransformerClassifier) else potential.name
+    architecture = _OTHERS[kind].architecture if kind in _OTHERS else potential.name
     return {
         "kind": kind,
         "architecture": architecture,
@@ -338,24 +372,24 @@ def _read_weights(folder: Path, weights: dict[str, Any]) -> bytes:
 
 def _build(folder: Path, manifest: dict[str, Any]) -> Model:
     kind, architecture, options = manifest["kind"], manifest["architecture"], manifest["options"]
-    if kind not in ("energy_model", "hamiltonian", "driven_hamiltonian", "classifier"):
+    if kind not in ("energy_model", "hamiltonian", "driven_hamiltonian", *_OTHERS):
         raise CheckpointError(f"{folder}: unknown kind {kind[:80]!r}")
     if manifest["dtype"] not in _DTYPES:
         raise CheckpointError(f"{folder}: unknown dtype {manifest['dtype'][:80]!r}")
-    known = [_CLASSIFIER] if kind == "classifier" else model_names()
+    other = _OTHERS.get(kind)
+    known = [other.architecture] if other else model_names()
     if architecture not in known:
         raise CheckpointError(
             f"{folder}: unknown architecture {architecture[:80]!r} for kind {kind!r}; "
             f"known are {', '.join(known)}. A model of your own must be imported before it is loaded"
         )
-    config_class: type[Any] = (
-        LieTransformerConfig if kind == "classifier" else model_class(architecture).Config
-    )
+    config_class: type[Any] = other.config if other else model_class(architecture).Config
     try:
         config = from_plain(config_class, manifest["config"], source=f"{folder / _MANIFEST} (config)")
-        if kind == "classifier":
-            _check_types(folder / _MANIFEST, options, {"num_outputs": int})
-            return LieTransformerClassifier(config, **options)
+        if other:
+            _check_types(folder / _MANIFEST, options, dict(other.options))
+            found: Model = other.cls(config, **options)
+            return found
         model = model_class(architecture)(config)
         if kind == "energy_model":
             _check_types(folder / _MANIFEST, options, {})

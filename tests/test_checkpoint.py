@@ -17,7 +17,15 @@ import lie_sim.checkpoint as checkpoint_module
 from lie_sim import Hamiltonian, LieTransformer, Particles
 from lie_sim.checkpoint import load_model, model_metadata, save_model
 from lie_sim.errors import CheckpointError
-from lie_sim.models import LieTransformerClassifier, LieTransformerConfig
+from lie_sim.models import (
+    GraphClassifier,
+    GraphClassifierConfig,
+    LieTransformerClassifier,
+    LieTransformerConfig,
+    SE3TransformerConfig,
+    SE3TransformerDynamics,
+)
+from lie_sim.pooling import GraphBatch
 
 TINY: dict[str, Any] = {"width": 8, "num_heads": 2, "num_layers": 1, "kernel_hidden": 8, "num_attributes": 1}
 
@@ -88,6 +96,31 @@ def test_classifier_round_trip(tmp_path: Path) -> None:
     loaded = load_model(str(tmp_path))
     assert isinstance(loaded, LieTransformerClassifier)
     assert torch.equal(loaded(q, particles), model(q, particles))
+
+
+def test_graph_classifiers_and_motions_round_trip(tmp_path: Path) -> None:
+    edge = GraphBatch(
+        torch.ones(2, 1), torch.tensor([1, 0]), torch.tensor([0, 1, 2]), torch.tensor([0, 0]), 1
+    )
+    model = GraphClassifier(GraphClassifierConfig(num_features=1, num_classes=2, width=8)).eval()
+    save_model(model, tmp_path / "graphs")
+    loaded = load_model(tmp_path / "graphs")
+    assert isinstance(loaded, GraphClassifier)
+    assert torch.equal(loaded.eval()(edge), model(edge))
+    pytest.importorskip("e3nn", reason="e3nn is not installed: pip install 'lie_sim[se3]'")
+    motion = SE3TransformerDynamics(SE3TransformerConfig(width=8), velocity_scale=2)
+    save_model(motion, tmp_path / "motion")
+    again = load_model(tmp_path / "motion")
+    assert isinstance(again, SE3TransformerDynamics)
+    q, velocities = torch.randn(2, 1, 5, 3)
+    particles = Particles(masses=torch.ones(1, 5))
+    for found, expected in zip(
+        again(q, velocities, particles), motion(q, velocities, particles), strict=True
+    ):
+        assert torch.equal(found, expected)
+    rewrite(tmp_path / "motion", options={"velocity_scale": "two"})
+    with pytest.raises(CheckpointError, match="velocity_scale must be float, got str"):
+        load_model(tmp_path / "motion")
 
 
 def test_resampled_lifts_are_kept(tmp_path: Path) -> None:

@@ -81,6 +81,8 @@ class GraphClassifier(nn.Module):
         torch.Size([1, 2])
     """
 
+    equivariant_under = "permutations"
+
     def __init__(self, config: GraphClassifierConfig) -> None:
         super().__init__()
         self.config = config

@@ -119,7 +119,8 @@ class SE3TransformerDynamics(nn.Module):
 
     Args:
         config: the architecture; ``energy_scale`` has no effect.
-        velocity_scale: unit of velocity, in that of the data.
+        velocity_scale: unit of velocity: velocities are divided by it and changes of velocity multiplied, so that
+            both are of order one inside.
 
     Raises:
         MissingPackageError: e3nn is not installed.
@@ -137,7 +138,7 @@ class SE3TransformerDynamics(nn.Module):
         require_positive("velocity_scale", velocity_scale)
         if config.lmax < 1:
             raise ValueError(f"displacements are of degree 1: give lmax >= 1, got {config.lmax}")
-        self.config, self.velocity_scale = config, velocity_scale
+        self.config, self.velocity_scale = config, float(velocity_scale)
         self.equivariant_under = symmetry(config)
         self.backbone = SE3TransformerBackbone(
             config, outputs=[vector_representation(config.parity)], num_vectors=1

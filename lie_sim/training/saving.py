@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lie_sim.checkpoint import describe_model, save_model
+from lie_sim.checkpoint import Model, Other, describe_model, save_model
 from lie_sim.data.storage import save_tensors
 from lie_sim.hamiltonian import Hamiltonian
-from lie_sim.models import EnergyModel, LieTransformerClassifier
+from lie_sim.models import EnergyModel
 
 
 def describe_module(module: nn.Module) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def describe_module(module: nn.Module) -> dict[str, Any]:
         >>> describe_module(nn.Linear(2, 1))
         {'class': 'Linear', 'shapes': {'weight': [1, 2], 'bias': [1]}}
     """
-    if isinstance(module, EnergyModel | Hamiltonian | LieTransformerClassifier):
+    if isinstance(module, Model):
         return describe_model(module)
     shapes = {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
     return {"class": type(module).__qualname__, "shapes": shapes}
@@ -29,12 +29,12 @@ def describe_module(module: nn.Module) -> dict[str, Any]:
 def config_of(module: nn.Module) -> Any | None:
     """The configuration of a model of this library; None of any other module."""
     model = module.potential if isinstance(module, Hamiltonian) else module
-    return model.config if isinstance(model, EnergyModel | LieTransformerClassifier) else None
+    return model.config if isinstance(model, EnergyModel | Other) else None
 
 
 def save_module(module: nn.Module, folder: Path, facts: dict[str, Any]) -> None:
     """Write ``folder/model``, or just ``weights.safetensors`` if it is no model of this library."""
-    if isinstance(module, EnergyModel | Hamiltonian | LieTransformerClassifier):
+    if isinstance(module, Model):
         save_model(module, folder / "model", metadata=facts)
         return
     tensors: dict[str, Tensor] = {name: t.detach().clone() for name, t in module.state_dict().items()}

@@ -12,6 +12,7 @@ from typing import Any
 from lie_sim.cli.errors import UsageError, suggestion
 from lie_sim.errors import ConfigError
 from lie_sim.experiments import Experiment, experiment_class, experiment_names, open_run
+from lie_sim.models import model_class_of
 from lie_sim.plain import to_plain
 from lie_sim.shipped import resolve_model, shipped_models
 
@@ -111,6 +112,13 @@ def check_same_options(folder: Path, experiment: Experiment[Any]) -> None:
     if existing.name != experiment.name:
         raise ConfigError(
             f"{folder} holds a run of {existing.name!r}, not of {experiment.name!r}: choose another directory"
+        )
+    models = [getattr(config, "model", None) for config in (existing.config, experiment.config)]
+    if type(models[0]) is not type(models[1]):
+        name = model_class_of(models[0]).name
+        raise ConfigError(
+            f"{folder} holds a run of the model {name!r}, not {model_class_of(models[1]).name!r}: add --model {name} "
+            f"({resume_command(folder)} has all options), or use another run directory, or --restart"
         )
     before, now = _flat(to_plain(existing.config)), _flat(to_plain(experiment.config))
     may_change = _MAY_CHANGE | getattr(experiment, "evaluation_only", frozenset())

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import tyro
 
 from lie_sim.cli.errors import StoppedError, UsageError
-from lie_sim.cli.parsing import Inlined, parse
+from lie_sim.cli.parsing import Inlined, option_names, parse
 from lie_sim.cli.placement import Placement
 from lie_sim.cli.runs import check_same_options, is_run, named_experiment, remove_run, resume_command, show
 from lie_sim.distributed import train as train_anywhere
@@ -144,10 +144,23 @@ def experiment_settings(cls: type[Experiment[Any]], argv: Sequence[str]) -> obje
     finder.add_argument("--model", nargs="?")
     found = finder.parse_known_args(list(argv))[0]
     settings: Any = cls.Config() if found.config is None else read_settings(Path(found.config), cls)
-    if found.model is None:
-        return settings
-    other = cls.with_model(settings, found.model)
-    return settings if type(settings.model) is type(other.model) else other
+    if found.model is not None:
+        other = cls.with_model(settings, found.model)
+        settings = settings if type(settings.model) is type(other.model) else other
+    _refuse_options_of_another_model(cls, settings, argv)
+    return settings
+
+
+def _refuse_options_of_another_model(cls: type[Experiment[Any]], settings: Any, argv: Sequence[str]) -> None:
+    if not cls.models:
+        return
+    own = option_names(settings.model, "model.")
+    for word in argv:
+        name = word.partition("=")[0].replace("_", "-")
+        if name.startswith("--model.") and name not in own:
+            for other, make in cls.models.items():
+                if name in option_names(make(), "model."):
+                    raise UsageError(f"{name} is an option of the model {other!r}: add --model {other}")
 
 
 def read_settings(path: Path, cls: type[Experiment[Any]]) -> object:

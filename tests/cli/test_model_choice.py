@@ -45,7 +45,9 @@ def test_springs_from_the_command_line_to_the_report(lie_sim: Run, tmp_path: Pat
     assert "E(2), exact" in shown.out
     other = lie_sim("train", "springs", folder, *TINY)
     assert other.code == 2
-    assert "model.lmax was 1 and is None" in other.err
+    assert (
+        "holds a run of the model 'se3_transformer', not 'lie_transformer': add --model se3_tr" in other.err
+    )
 
 
 def test_molecules_from_a_file_to_a_calculator(lie_sim: Run, tmp_path: Path) -> None:
@@ -102,8 +104,15 @@ def test_a_file_keeps_its_options_of_the_named_model(lie_sim: Run, tmp_path: Pat
             ["train", "shapes", "x", *NAMED],
             "shapes has no model 'se3_transformer': its model cannot be chosen",
         ),
-        (["train", "springs", "x", *NAMED, "--model.num-frames", "2"], "unknown option --model.num-frames"),
-        (["train", "springs", "x", "--model.lmax", "2"], "unknown option --model.lmax"),
+        (
+            ["train", "springs", "x", *NAMED, "--model.num-frames", "2"],
+            "--model.num-frames is an option of the model 'lie_transformer': add --model lie_transformer",
+        ),
+        (
+            ["train", "springs", "x", "--model.lmax=2"],
+            "--model.lmax is an option of the model 'se3_transformer': add --model se3_transformer",
+        ),
+        (["train", "springs", "x", *NAMED, "--model.lmx", "2"], "did you mean --model.lmax?"),
         (["config", "springs", "--model", "egnn"], "springs has no model 'egnn'"),
     ],
 )

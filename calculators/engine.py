@@ -18,7 +18,7 @@ from lie_sim.calculators.conversion import Structures
 from lie_sim.calculators.evaluation import FEATURES, evaluated
 from lie_sim.calculators.linear_posterior import energy_deviations, force_deviations
 from lie_sim.calculators.response import born_charges
-from lie_sim.calculators.results import BORN, OF_A_LATTICE, meaningless, mean_results, results_of
+from lie_sim.calculators.results import BORN, OF_A_LATTICE, mean_results, meaningless, results_of
 from lie_sim.calculators.uncertainty import OF_FORCES, calibrated, complaint, react
 from lie_sim.models import AtomicPotential, Evaluation
 from lie_sim.models.last_layer import LastLayer

@@ -28,9 +28,22 @@ class _TensorContainer:
         return replace(self, **changed)  # type: ignore[type-var]
 
     def to(
-        self: _Container, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+        self: _Container,
+        target: torch.device | torch.dtype | str | None = None,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> _Container:
-        """Move to a device and, for the floating-point fields only, to a dtype."""
+        """Move to a device and, for the floating-point fields only, to a dtype; ``target`` is either of them.
+
+        Example:
+            >>> Particles(masses=torch.ones(1, 2)).to(torch.float64).masses.dtype
+            torch.float64
+        """
+        if isinstance(target, torch.dtype):
+            dtype = target
+        elif target is not None:
+            device = target
         return self.map(lambda x: x.to(device=device, dtype=dtype if x.is_floating_point() else None))
 
 

@@ -22,7 +22,7 @@ from lie_sim.cli.parsing import parse
 from lie_sim.cli.runs import is_run, model_folder, show
 from lie_sim.data import Trajectories
 from lie_sim.errors import ConfigError
-from lie_sim.experiments import Experiment, SolarExperiment, open_run
+from lie_sim.experiments import Experiment, MoleculesExperiment, SolarExperiment, open_run
 from lie_sim.experiments.dynamics import BATCH
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.integrators import is_method, splitting_methods
@@ -278,6 +278,10 @@ def _start(options: RolloutOptions, run: Experiment[Any] | None) -> Start:
         return _from_file(options, Trajectories.load(options.initial), run)
     if options.system is None and isinstance(run, SolarExperiment):
         return _from_trajectories(options, run.future, method=run.config.method)
+    if options.system is None and isinstance(run, MoleculesExperiment):
+        raise UsageError(
+            f"a potential of atoms starts from structures: lie-sim simulate {options.model} --structures FILE"
+        )
     name = options.system or (run.name if run else "")
     if name not in system_names():
         asked = (

@@ -128,9 +128,14 @@ def check_same_options(folder: Path, experiment: Experiment[Any]) -> None:
         if before.get(key) != now.get(key) and key not in may_change
     ]
     if changed:
+        ends = all(each.startswith("training.max_") for each in changed)
+        ends = ends and hasattr(experiment.config, "start_from")
+        further = (
+            f"; to carry its weights further, begin a new run with --start-from {folder}" if ends else ""
+        )
         raise ConfigError(
-            f"{folder} holds a run with other options: {'; '.join(changed)}. "
-            f"Use the same options ({resume_command(folder)} does), another run directory, or --restart"
+            f"{folder} holds a run with other options: {'; '.join(changed)}. Use the same options "
+            f"({resume_command(folder)} does), another run directory, or --restart{further}"
         )
 
 

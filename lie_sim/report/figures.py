@@ -82,6 +82,8 @@ def _draw_log_curves(axes: Axes, curves: dict[str, Curve]) -> None:
         usable = np.isfinite(y) & (y > 0)
         label = name if usable.any() else f"{name} (not finite)"
         style = {"color": PALETTE[index % len(PALETTE)], "linestyle": DASHES[index % len(DASHES)]}
+        if usable.sum() == 1:
+            style["marker"] = "o"  # a line of one point is not seen
         axes.plot(x, np.where(usable, y, np.nan), label=label, linewidth=1.6, **style)
     if limits is None:
         axes.text(0.5, 0.5, "no finite positive values", ha="center", transform=axes.transAxes, color=MUTED)

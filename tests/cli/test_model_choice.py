@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.emt import EMT
 
 from lie_sim import load_model
@@ -43,6 +44,9 @@ def test_springs_from_the_command_line_to_the_report(lie_sim: Run, tmp_path: Pat
     shown = lie_sim("info", folder)
     assert "architecture  se3_transformer" in shown.out
     assert "E(2), exact" in shown.out
+    further = lie_sim("train", "springs", folder, *NAMED, *TINY, "--training.max-steps=9")
+    assert "max_steps was 3 and is 9" in further.err
+    assert f"begin a new run with --start-from {folder}" in further.err
     other = lie_sim("train", "springs", folder, *TINY)
     assert other.code == 2
     assert (
@@ -70,6 +74,10 @@ def test_molecules_from_a_file_to_a_calculator(lie_sim: Run, tmp_path: Path) -> 
     assert isinstance(potential.network, SE3Transformer)
     systems[0].calc = LieTransformerCalculator(tmp_path / "run" / "model")
     assert np.isfinite(systems[0].get_forces()).all()
+    with pytest.raises(PropertyNotImplementedError, match=r"others need an ensemble or calibration"):
+        systems[0].calc.get_property("forces_std", systems[0])
+    moved = lie_sim("rollout", tmp_path / "run")
+    assert (moved.code, "starts from structures: lie-sim simulate" in moved.err) == (2, True)
 
 
 @pytest.mark.parametrize("cls", [SpringsExperiment, MoleculesExperiment])

@@ -1,8 +1,10 @@
 r"""InducedLieAttention: every particle sees all others through k landmarks, in time and memory N·k.
 
-    in     T_a   = Σ_i P_ia λ_ia (W_V f_i) ⊗ Y(r̂_ia) / n̄,    λ_ia = W_λ SiLU( U a_ia + U_i f_i )
-    out    out_i = W_O Σ_a Σ_l γ_ia^l (T_a^l · Y^l(r̂_ia)),    γ_ia = W_γ SiLU( U′ a_ia + U_f f_i + U_t T_a⁰ ) + G a_ia
+    in    T_a   = Σ_i P_ia λ_ia (W_V f_i) ⊗ Y(r̂_ia) / n̄,    λ_ia = W_λ SiLU( U a_ia + U_i f_i )
+    out   out_i = W_O Σ_a Σ_l γ_ia^l (T_a^l · Y^l(r̂_ia)),   γ_ia = W_γ SiLU( U′ a_ia + U_f f_i + U_t b(T_a⁰) ) + G a_ia
 
+with Y(r̂) all products of up to four components of r̂ = r/√(1 + r²), r the vector to the landmark in units of the reach
+(:mod:`lie_sim.lifting.powers`), and b(x) = x/√(1 + x²).
 The landmark carries a soft group element, the functions u_a(n̂) = T_a·Y(n̂) on the sphere around it, and the relative
 pose of particle and landmark is (a_ia, u_a(r̂_ia)): radial functions of the distance, and what the element says in the
 direction of the particle. The two hops are attention with that pose as location kernel; together they are an attention
@@ -25,7 +27,8 @@ from torch import Tensor, nn
 
 from lie_sim.activations import silu
 from lie_sim.lifting.base import LandmarkGeometry
-from lie_sim.lifting.moments import component_orders
+from lie_sim.lifting.landmarks import LANDMARK_ORDER
+from lie_sim.lifting.powers import orders_of_products
 from lie_sim.lifting.radial import compress
 
 WHY_NO_LINFORMER = (
@@ -65,10 +68,11 @@ class InducedLieAttention(nn.Module):
         self.location_out = nn.Linear(location_dim, hidden, bias=False)
         self.landmark = nn.Linear(num_heads, hidden, bias=False)
         self.kernel_in = nn.Linear(hidden, num_heads)
-        self.kernel_out = nn.Linear(hidden, 3 * num_heads)
-        self.linear_gate = nn.Linear(location_dim, 3 * num_heads, bias=False)
+        orders = orders_of_products(dim, LANDMARK_ORDER)
+        self.kernel_out = nn.Linear(hidden, len(orders) * num_heads)
+        self.linear_gate = nn.Linear(location_dim, len(orders) * num_heads, bias=False)
         self.out = nn.Linear(num_heads, width)
-        self.register_buffer("orders", component_orders(dim), persistent=False)
+        self.register_buffer("orders", orders, persistent=False)
         nn.init.zeros_(self.kernel_out.weight)
 
     def forward(self, f: Float[Tensor, "B M C"], landmarks: LandmarkGeometry) -> Float[Tensor, "B M C"]:
@@ -91,8 +95,8 @@ class InducedLieAttention(nn.Module):
         self, gates: Float[Tensor, "B M k O"], elements: Float[Tensor, "B k P H"], landmarks: LandmarkGeometry
     ) -> Tensor:
         """Σ_a Σ_l γ_ia^l (T_a^l · Y^l(r̂_ia)), shape (B, M, H)."""
-        by_order = (elements[..., None, :] * self.orders.T[..., None]).flatten(-2)  # (B, k, P, 3H)
+        by_order = (elements[..., None, :] * self.orders.T[..., None]).flatten(-2)  # (B, k, P, orders · H)
         steered = landmarks.directions.transpose(1, 2) @ by_order
         summed = (gates * steered.transpose(1, 2)).sum(2)
-        change: Tensor = summed.unflatten(-1, (3, -1)).sum(-2)
+        change: Tensor = summed.unflatten(-1, (len(self.orders), -1)).sum(-2)
         return change

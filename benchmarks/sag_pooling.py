@@ -101,10 +101,19 @@ def run(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def summary(kept: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Accuracy in percent of each set, architecture and pool: mean, spread over folds, how many runs it is made of."""
+    """Accuracy in percent of each set, architecture and pool: mean, spread over folds, how many runs it is made of.
+
+    Of the seeds and folds which all pools have that were begun, so that they can be compared.
+    """
+    parts = {name: Part.of(name) for name in kept}
+    begun: dict[tuple[str, str], set[str]] = {}
+    for part in parts.values():
+        begun.setdefault((part.dataset, part.architecture), set()).add(part.pool)
     groups: dict[str, list[dict[str, Any]]] = {}
-    for name, found in kept.items():
-        groups.setdefault(name.rsplit("-", 2)[0], []).append(found)
+    for name, part in parts.items():
+        rivals = begun[part.dataset, part.architecture]
+        if all(replace(part, pool=pool).name in kept for pool in rivals):
+            groups.setdefault(name.rsplit("-", 2)[0], []).append(kept[name])
     return {
         name: {
             "accuracy": 100 * float(np.mean([found["accuracy"] for found in runs])),

@@ -78,7 +78,7 @@ class LieTransformerConfig:
         attention: who is attended to. "full": all particles, or those listed if a list is given; a cutoff weighs the
             pairs. "local": the particles within the cutoff, found in time N without a list. "induced": those, and all
             particles through landmarks, in time N (:mod:`lie_sim.attention.induced`); not size-extensive, no cells.
-        num_landmarks: k of "induced" attention; time and memory grow with it, the error falls slowly.
+        num_landmarks: k of "induced" attention; time and memory grow with it, the error hardly changes.
         width: channels C, a multiple of ``num_heads``.
         num_heads: attention heads H.
         num_layers: attention blocks.

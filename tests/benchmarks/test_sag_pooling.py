@@ -29,6 +29,20 @@ def test_a_part_is_known_by_its_name(sag_pooling: ModuleType) -> None:
         assert sag_pooling.Part.of(part.name) == part
 
 
+def test_pools_are_compared_on_the_same_folds(sag_pooling: ModuleType) -> None:
+    run = {"epochs": 3, "cpu_s": 1.0}
+    kept = {f"MUTAG-global-sag-0-{fold}": run | {"accuracy": 0.1 * fold} for fold in range(3)}
+    kept |= {f"MUTAG-global-mean-0-{fold}": run | {"accuracy": 0.5} for fold in range(1, 4)}
+    kept["NCI1-global-sag-0-0"] = run | {"accuracy": 0.7}
+    found = sag_pooling.summary(kept)
+    assert {name: group["runs"] for name, group in found.items()} == {
+        "MUTAG-global-mean": 2,
+        "MUTAG-global-sag": 2,
+        "NCI1-global-sag": 1,
+    }
+    assert found["MUTAG-global-sag"]["accuracy"] == pytest.approx(15.0)
+
+
 def test_a_part_is_trained_and_tested(sag_pooling: ModuleType, tmp_path: Path) -> None:
     lines = {"A": "".join(f"{2 * k + 1}, {2 * k + 2}\n{2 * k + 2}, {2 * k + 1}\n" for k in range(30))}
     lines["graph_indicator"] = "".join(f"{k + 1}\n{k + 1}\n" for k in range(30))

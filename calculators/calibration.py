@@ -14,7 +14,7 @@ Reference: Angelopoulos, Bates, arXiv:2107.07511; Bigi et al., Mach. Learn.: Sci
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,7 @@ class Calibration:
     forces_quantile: float
     forces_limit: float
     num_structures: int
-    factor: Tensor | None = None
+    factor: Tensor | None = field(default=None, repr=False)
 
     @property
     def has_forces(self) -> bool:

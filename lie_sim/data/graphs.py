@@ -70,6 +70,7 @@ class GraphSet:
             offsets=row_offsets(degrees),
             graph=number,
             num_graphs=len(indices),
+            weights=None if graphs.weights is None else graphs.weights[nodes],
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,8 @@ def test_selected_graphs_come_in_the_order_asked_for(folder: Path) -> None:
     assert chosen.sizes.tolist() == [2, 3, 2]
     assert chosen.neighbours.tolist() == [1, 0, 3, 2, 4, 3, 6, 5]
     assert torch.equal(chosen.x[2:5], data.graphs.x[:3])
+    weighed = replace(data, graphs=replace(data.graphs, weights=torch.arange(5.0)))
+    assert weighed.select(torch.tensor([1, 0])).weights.tolist() == [3.0, 4.0, 0.0, 1.0, 2.0]
 
 
 BROKEN = {

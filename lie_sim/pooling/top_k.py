@@ -71,6 +71,5 @@ def hard_top_k(
     ordered = scores.masked_fill(~exists, -math.inf).sort(dim=1, descending=True).values
     largest = torch.where(exists & scores.isfinite(), scores, 0.0).abs().amax(1, keepdim=True)
     threshold = ordered.gather(1, place) - _ROUNDING * torch.finfo(scores.dtype).eps * largest
-    return exists & ~(
-        scores < threshold
-    )  # NaN, which would be hidden otherwise, is kept, and so is all beside it
+    # Not "≥": NaN, which would be hidden, is kept, and so is all beside it.
+    return exists & ~(scores < threshold)

@@ -10,8 +10,9 @@ invariant, so ℓ and α are, and the change turns with the system. W^p are netw
 per channel, "dense" (the paper's) a matrix of channels. One product per pair serves keys and values: what mixes the
 channels of keys and values stands at the particles, W_Q and W_V, because both maps are linear.
 
-n is the number of components of one head in that sum. ℓ stays within ±L, so that no distant pair takes all the weight of an unbounded system; the 1 in the denominator is a
-logit 0 of the particle itself, with which the last neighbour leaves smoothly.
+n is the number of components of one head in that sum. ℓ stays within ±L, so that no distant pair takes all the weight
+of an unbounded system; the 1 in the denominator is a logit 0 of the particle itself, with which the last neighbour
+leaves smoothly.
 
 Shape letters: B batch, N particles, K neighbours, C channels, H heads, S components of all Y, P paths,
 D components of all messages, A location dimension.

@@ -231,7 +231,7 @@ class LieTransformerCalculator(Calculator):
             raise TypeError(f"properties must be a list of names, got {properties!r}: write [{properties!r}]")
         unknown = sorted(set(properties) - set(self.implemented_properties))
         if unknown:
-            of_errors = {"energy_std", "forces_std", "forces_bound"} & set(unknown)
+            of_errors = {"energy_std", "energy_interval", "forces_std", "forces_bound"} & set(unknown)
             need = "ensemble or calibration (Calibration.fit)" if of_errors else "model with a head for them"
             raise PropertyNotImplementedError(
                 f"no property {', '.join(unknown)}: this model gives {', '.join(self.implemented_properties)}; "

@@ -28,7 +28,8 @@ READOUTS = ("attention", "sum", "mean", "sag", "soft_sag")
 
 _TAKEN = (
     *("energy", "energies", "free_energy", "forces", "stress", "stresses", "virial", "virials"),
-    *("energy_std", "forces_std", "forces_bound", "born_effective_charges", "magmom", "magmoms"),
+    *("energy_std", "energy_interval", "forces_std", "forces_bound", "stress_std", "born_effective_charges"),
+    *("hessian", "magmom", "magmoms", "numbers", "positions", "momenta", "masses", "cell", "pbc"),
 )
 """Names of results that are no heads."""
 
@@ -42,7 +43,7 @@ def check_head_name(name: str, kind: str) -> None:
     Example:
         >>> check_head_name("gap", "intensive")
     """
-    if not name.isidentifier() or hasattr(nn.ModuleDict, name):
+    if not name.isidentifier() or hasattr(nn.ModuleDict(), name):
         raise ValueError(f"a head cannot be called {name!r}: give it a plain word, such as 'gap'")
     if name in _TAKEN:
         raise ValueError(f"a head cannot be called {name!r}, which is a result of its own")

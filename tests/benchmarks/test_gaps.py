@@ -75,7 +75,7 @@ def test_fits_to_gaps_are_compared(script: Script, monkeypatch: pytest.MonkeyPat
     for name, value in {"TRACKS": 2, "FRAMES": 61, "TEST": 2, "LONG": 0.5}.items():
         monkeypatch.setattr(gappy, name, value)
     recorded: dict[str, float] = {}
-    monkeypatch.setattr(gappy, "record", lambda name, figures, **_: recorded.update(figures) or name)
+    monkeypatch.setattr(gappy, "show_and_record", lambda name, figures, *_, **__: recorded.update(figures))
     monkeypatch.setattr("sys.argv", ["gappy_fit", "--steps", "2", "--imputer-steps", "2", "--seeds", "1"])
     gappy.main()
     assert {f"rollout_{name}" for name in ("complete", "masked", "spline", "cdsa", "starts")} < set(recorded)
@@ -158,7 +158,9 @@ def test_imputation_hides_what_it_says_and_ridge_knows_the_other_stations(
     found = imputation.by_ridge(np.nan_to_num(values), one)
     assert float((found - one.values)[:, :, 1][test.observed[:, :, 0]].abs().max()) < 0.02
     recorded: dict[str, float] = {}
-    monkeypatch.setattr(imputation, "record", lambda name, figures, **_: recorded.update(figures) or name)
+    monkeypatch.setattr(
+        imputation, "show_and_record", lambda name, figures, *_, **__: recorded.update(figures)
+    )
     monkeypatch.setattr(imputation, "ridership", lambda: made)
     monkeypatch.setattr(imputation, "rivals", list)
     monkeypatch.setattr("sys.argv", ["imputation", "ridership", "--budget", "0.1", "--seeds", "1"])
@@ -171,7 +173,9 @@ def test_landmarks_and_full_attention_see_the_same(script: Script, monkeypatch: 
     linformer = script("time_linformer")
     recorded: dict[str, float] = {}
     made = series(script)
-    monkeypatch.setattr(linformer, "record", lambda name, figures, **_: recorded.update(figures) or name)
+    monkeypatch.setattr(
+        linformer, "show_and_record", lambda name, figures, *_, **__: recorded.update(figures)
+    )
     monkeypatch.setattr(linformer, "weather", lambda _: made)
     for name, value in {"WINDOW": 48, "LANDMARKS": 8, "LONGEST": 8, "REPEATS": 1}.items():
         monkeypatch.setattr(linformer, name, value)
@@ -190,7 +194,7 @@ def test_landmarks_and_full_attention_see_the_same(script: Script, monkeypatch: 
 def test_forecasts_are_compared(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     forecast, made = script("forecast"), series(script, count=1000)
     recorded: dict[str, float] = {}
-    monkeypatch.setattr(forecast, "record", lambda name, figures, **_: recorded.update(figures) or name)
+    monkeypatch.setattr(forecast, "show_and_record", lambda name, figures, *_, **__: recorded.update(figures))
     monkeypatch.setattr(forecast, "weather", lambda _: made)
     for name, value in {"PAST": 36, "NEXT": 24, "SEEN": 8, "AHEAD": 9, "TRACKS": 6, "FRAMES": 41}.items():
         monkeypatch.setattr(forecast, name, value)

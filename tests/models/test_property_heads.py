@@ -370,7 +370,7 @@ def test_what_is_wrong_is_named() -> None:
     }.items():
         with pytest.raises(ValueError, match=f"cannot be called '{name}', which is a result of its own"):
             AtomicConfig(elements=(1,), heads=heads(**{name: kind}))
-    for name in ("values", "train", "a b", ""):
+    for name in ("values", "train", "training", "a b", ""):
         with pytest.raises(ValueError, match="give it a plain word"):
             AtomicConfig(elements=(1,), heads=heads(**{name: "intensive"}))
     for name, kind in {"mulliken": "charges", "dipole": "intensive"}.items():

@@ -32,7 +32,7 @@ from lie_sim.calculators.many import predict_many, require_volumes
 from lie_sim.calculators.options import DTYPES, Source, calibration_of, checked_options, potential_of
 from lie_sim.calculators.results import BORN, OF_A_LATTICE, property_names
 from lie_sim.calculators.uncertainty import uncertainty_names
-from lie_sim.checkpoint import fingerprint
+from lie_sim.descriptions import fingerprint
 from lie_sim.memory import keep_freed_memory
 from lie_sim.pairs import SkinnedPairs
 

@@ -20,9 +20,9 @@ from lie_sim.calculators.conversion import structures
 from lie_sim.calculators.from_data import atoms_of
 from lie_sim.calculators.linear_posterior import posterior_factor
 from lie_sim.calculators.many import packed
-from lie_sim.checkpoint import fingerprint
 from lie_sim.data.molecules import Molecules
 from lie_sim.data.structure_files import from_atoms
+from lie_sim.descriptions import fingerprint
 from lie_sim.models.last_layer import LastLayer
 
 if TYPE_CHECKING:

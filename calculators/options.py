@@ -12,7 +12,8 @@ import torch
 
 from lie_sim.calculators.calibration import Calibration, stored_beside
 from lie_sim.calculators.uncertainty import REACTIONS
-from lie_sim.checkpoint import fingerprint, load_model
+from lie_sim.checkpoint import load_model
+from lie_sim.descriptions import fingerprint
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.models import AtomicPotential
 from lie_sim.shipped import resolve_model

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from lie_sim.calculators import LieTransformerCalculator
-from lie_sim.checkpoint import describe_model, fingerprint, load_model, save_model
+from lie_sim.checkpoint import load_model, save_model
+from lie_sim.descriptions import describe_model, fingerprint
 from lie_sim.errors import DataError
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.models import AtomicPotential

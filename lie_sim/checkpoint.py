@@ -16,8 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,32 +27,14 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 import lie_sim
-from lie_sim.driven import DrivenHamiltonian
-from lie_sim.errors import CheckpointError, ConfigError
+from lie_sim.descriptions import DTYPES, Model, build_described, check_types, describe_model
+from lie_sim.errors import CheckpointError
 from lie_sim.files import write_atomically
-from lie_sim.hamiltonian import Hamiltonian
-from lie_sim.lifting import HaarLift
-from lie_sim.models import (
-    GraphClassifier,
-    GraphClassifierConfig,
-    LieTransformerClassifier,
-    LieTransformerConfig,
-    SE3TransformerConfig,
-    SE3TransformerDynamics,
-)
-from lie_sim.models.base import EnergyModel, model_class, model_names
-from lie_sim.plain import from_plain, to_plain
 from lie_sim.shipped import resolve_model
-from lie_sim.time_encoding import build_time_map
-
-Other = LieTransformerClassifier | GraphClassifier | SE3TransformerDynamics
-Model = EnergyModel | Hamiltonian | Other
-"""What can be saved."""
 
 FORMAT = 2  # 1: soft frames did not see source_weight="masses"
 _MANIFEST = "model.json"
 _WEIGHTS = re.compile(r"weights-[0-9a-f]{16}\.safetensors")
-_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 _ATTEMPTS = 10
 """How often a reader begins again because the model was replaced meanwhile."""
 _TYPES = {
@@ -67,27 +48,6 @@ _TYPES = {
     "weights": dict,
     "metadata": dict,
     "digest": str,
-}
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """A model that is no energy: its architecture, classes, and the options beside its configuration."""
-
-    architecture: str
-    cls: type[Any]
-    config: type[Any]
-    options: Mapping[str, type]
-
-
-_OTHERS = {
-    "classifier": _Kind(
-        "lie_transformer_classifier", LieTransformerClassifier, LieTransformerConfig, {"num_outputs": int}
-    ),
-    "graph_classifier": _Kind("graph_classifier", GraphClassifier, GraphClassifierConfig, {}),
-    "dynamics": _Kind(
-        "se3_transformer_dynamics", SE3TransformerDynamics, SE3TransformerConfig, {"velocity_scale": float}
-    ),
 }
 
 
@@ -153,91 +113,6 @@ def _weights_in_use(folder: Path) -> str | None:
     return name if _WEIGHTS.fullmatch(name) else None
 
 
-def _require_the_class_that_loading_makes(model: Model, potential: EnergyModel | Other) -> None:
-    """Refuse subclasses: loading would make their base class, which computes other numbers."""
-    made: type | None = None
-    if isinstance(potential, Other):
-        made = _kind_of(potential)[1].cls
-    elif potential.name in model_names():
-        made = model_class(potential.name)
-    pairs: list[tuple[type, type | None]] = [(type(potential), made)]
-    if isinstance(model, DrivenHamiltonian):
-        pairs.append((type(model), DrivenHamiltonian))
-        for drive in model.drives:
-            name = getattr(drive, "name", "")
-            pairs.append((type(drive), model_class(name) if name in model_names() else None))
-    elif isinstance(model, Hamiltonian):
-        pairs.append((type(model), Hamiltonian))
-    for given, loaded in pairs:
-        if given is not loaded:
-            raise TypeError(
-                f"cannot save a {given.__qualname__}: it would be loaded as another class; give an energy model "
-                "a name of its own with @register_model, and save a Hamiltonian as such"
-            )
-
-
-def _kind_of(model: Other) -> tuple[str, _Kind]:
-    return next((name, kind) for name, kind in _OTHERS.items() if isinstance(model, kind.cls))
-
-
-def describe_model(model: Model) -> dict[str, Any]:
-    """What fixes a model apart from its weights, as plain values: kind, architecture and options."""
-    options: dict[str, Any] = {}
-    potential: EnergyModel | Other
-    if isinstance(model, Hamiltonian):
-        kind, potential = "hamiltonian", model.potential
-        options = {"masses": model.masses, "num_attributes": model.num_attributes}
-        if isinstance(model, DrivenHamiltonian):
-            kind = "driven_hamiltonian"
-            options |= {"drives": _described(model.drives), "time": model.time.name}
-            options |= {"time_options": model.time.options()}
-    elif isinstance(model, Other):
-        kind, known = _kind_of(model)
-        potential, options = model, {name: getattr(model, name) for name in known.options}
-    elif isinstance(model, EnergyModel):
-        kind, potential = "energy_model", model
-    else:
-        raise TypeError(
-            f"cannot save a {type(model).__name__}: "
-            "save an EnergyModel, a Hamiltonian, a classifier or an SE3TransformerDynamics"
-        )
-    _require_the_class_that_loading_makes(model, potential)
-    config = to_plain(potential.config)
-    seeds = {module.seed for module in model.modules() if isinstance(module, HaarLift)}
-    if len(seeds) == 1 and "lift_seed" in config:  # the samples in use, also after resample()
-        config["lift_seed"] = seeds.pop()
-    architecture = _OTHERS[kind].architecture if kind in _OTHERS else potential.name
-    return {
-        "kind": kind,
-        "architecture": architecture,
-        "config": config,
-        "options": options,
-        "dtype": _dtype_name(model),
-    }
-
-
-def _described(drives: Iterable[Any]) -> list[dict[str, Any]]:
-    """Architecture and configuration of each."""
-    return [{"architecture": drive.name, "config": to_plain(drive.config)} for drive in drives]
-
-
-def fingerprint(model: Model) -> str:
-    """SHA-256 of what a model computes: architecture, configuration and weights; the same after a round trip to disk.
-
-    Example:
-        >>> from lie_sim import LieTransformer
-        >>> model = LieTransformer.default(dim=3)
-        >>> len(fingerprint(model)), fingerprint(model) == fingerprint(LieTransformer.default(dim=3))
-        (64, False)
-    """
-    found = hashlib.sha256(json.dumps(describe_model(model), sort_keys=True).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        found.update(
-            name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        )
-    return found.hexdigest()
-
-
 def load_model(path: str | Path, *, device: torch.device | str = "cpu") -> Any:
     """Read what :func:`save_model` wrote: same class, same dtype, same numbers, in evaluation mode.
 
@@ -258,7 +133,7 @@ def load_model(path: str | Path, *, device: torch.device | str = "cpu") -> Any:
             f"{folder}: {manifest['weights']['file']} is not a safetensors file: {error}"
         ) from error
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn and dropped
-        model = _build(folder, manifest).to(_DTYPES[manifest["dtype"]])
+        model = build_described(manifest, folder / _MANIFEST).to(DTYPES[manifest["dtype"]])
     _check_tensors(folder, model, tensors)
     model.load_state_dict(tensors)
     return model.to(device).eval()
@@ -272,20 +147,6 @@ def model_metadata(path: str | Path) -> dict[str, Any]:
     """
     metadata: dict[str, Any] = _read_manifest(resolve_model(path))["metadata"]
     return metadata
-
-
-def _dtype_name(model: nn.Module) -> str:
-    tensors = model.state_dict()
-    if isinstance(model, DrivenHamiltonian):  # frequencies have all their digits in every model
-        for name in ("time.log_begun", "time.shift"):
-            tensors.pop(name)
-    found = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
-    names = [name for name, dtype in _DTYPES.items() if found == {dtype}]
-    if not names:
-        raise ValueError(
-            f"the tensors must share one dtype of {', '.join(_DTYPES)}; found {sorted(map(str, found))}"
-        )
-    return names[0]
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:
@@ -321,20 +182,11 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"{path} has format version {manifest['format']}; this lie_sim reads version {FORMAT}: "
             "use the lie_sim that wrote it"
         )
-    _check_types(path, manifest, _TYPES)
-    _check_types(path, manifest["weights"], {"file": str, "bytes": int, "sha256": str})
+    check_types(path, manifest, _TYPES)
+    check_types(path, manifest["weights"], {"file": str, "bytes": int, "sha256": str})
     if manifest["digest"] != _digest(manifest):
         raise CheckpointError(f"{path} was altered after it was written: its digest does not fit its content")
     return manifest
-
-
-def _check_types(path: Path, values: dict[str, Any], types: dict[str, type]) -> None:
-    missing, unknown = sorted(set(types) - set(values)), sorted(set(values) - set(types))
-    if missing or unknown:
-        raise CheckpointError(f"{path}: missing keys {missing}, unknown keys {unknown}")
-    for key, kind in types.items():
-        if type(values[key]) is not kind:
-            raise CheckpointError(f"{path}: {key} must be {kind.__name__}, got {type(values[key]).__name__}")
 
 
 def _read_one_save(folder: Path) -> tuple[dict[str, Any], bytes]:
@@ -368,54 +220,6 @@ def _read_weights(folder: Path, weights: dict[str, Any]) -> bytes:
             f"{path} was altered after it was written: its SHA-256 is not the one in {_MANIFEST}"
         )
     return content
-
-
-def _build(folder: Path, manifest: dict[str, Any]) -> Model:
-    kind, architecture, options = manifest["kind"], manifest["architecture"], manifest["options"]
-    if kind not in ("energy_model", "hamiltonian", "driven_hamiltonian", *_OTHERS):
-        raise CheckpointError(f"{folder}: unknown kind {kind[:80]!r}")
-    if manifest["dtype"] not in _DTYPES:
-        raise CheckpointError(f"{folder}: unknown dtype {manifest['dtype'][:80]!r}")
-    other = _OTHERS.get(kind)
-    known = [other.architecture] if other else model_names()
-    if architecture not in known:
-        raise CheckpointError(
-            f"{folder}: unknown architecture {architecture[:80]!r} for kind {kind!r}; "
-            f"known are {', '.join(known)}. A model of your own must be imported before it is loaded"
-        )
-    config_class: type[Any] = other.config if other else model_class(architecture).Config
-    try:
-        config = from_plain(config_class, manifest["config"], source=f"{folder / _MANIFEST} (config)")
-        if other:
-            _check_types(folder / _MANIFEST, options, dict(other.options))
-            found: Model = other.cls(config, **options)
-            return found
-        model = model_class(architecture)(config)
-        if kind == "energy_model":
-            _check_types(folder / _MANIFEST, options, {})
-            return model
-        types = {"masses": str, "num_attributes": int}
-        if kind == "driven_hamiltonian":
-            _check_types(
-                folder / _MANIFEST, options, types | {"drives": list, "time": str, "time_options": dict}
-            )
-            return _build_driven(folder, model, options)
-        _check_types(folder / _MANIFEST, options, types)
-        return Hamiltonian(model, **options)
-    except (ConfigError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{folder}: the configuration does not make a model: {error}") from error
-
-
-def _build_driven(folder: Path, potential: EnergyModel, options: Mapping[str, Any]) -> DrivenHamiltonian:
-    source = f"{folder / _MANIFEST} (drives)"
-    drives = []
-    for described in options["drives"]:
-        cls = model_class(described["architecture"])
-        config: Any = from_plain(cls.Config, described["config"], source=source)
-        drives.append(cls(config))
-    time = build_time_map(options["time"], **options["time_options"])
-    known = {name: options[name] for name in ("masses", "num_attributes")}
-    return DrivenHamiltonian(potential, drives, time, **known)
 
 
 def _check_tensors(folder: Path, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch.autograd import gradcheck
 
 from lie_sim import DrivenHamiltonian, Hamiltonian, LieTransformer, load_model, save_model
-from lie_sim.checkpoint import fingerprint
+from lie_sim.descriptions import fingerprint
 from lie_sim.distributed import Run, simulate, verify
 from lie_sim.errors import CheckpointError
 from lie_sim.integrators import odeint

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from lie_sim.activations import silu
 from lie_sim.lifting.base import PairGeometry
-from lie_sim.lifting.moments import component_orders
+from lie_sim.lifting.powers import orders_of_products
 
 
 class MomentAttention(nn.Module):
@@ -59,7 +59,7 @@ class MomentAttention(nn.Module):
         self.mix = nn.Linear(sum(self.heads), sum(self.products), bias=False)
         self.out = nn.Linear(sum(self.heads) + 3 * width, width)
         self.gate = None if last else nn.Linear(width, 3 * num_moments)
-        orders = component_orders(dim)
+        orders = orders_of_products(dim, 2)
         self.register_buffer("orders", orders, persistent=False)
         self.register_buffer("parity", 1 - 2 * orders[1], persistent=False)
 

@@ -33,7 +33,8 @@ from torch import Tensor, nn
 from lie_sim.activations import silu
 from lie_sim.attention.normalisation import attention_weights
 from lie_sim.lifting.base import PairGeometry
-from lie_sim.lifting.irreps import Exact, dimension, irreps
+from lie_sim.lifting.exact import Exact
+from lie_sim.lifting.irreps import dimension, irreps
 from lie_sim.lifting.radial import compress
 
 KERNELS = ("depthwise", "dense")

@@ -12,9 +12,10 @@ import tomli_w
 import tyro
 from torch import nn
 
-from lie_sim.checkpoint import describe_model, load_model, model_metadata
+from lie_sim.checkpoint import load_model, model_metadata
 from lie_sim.cli.parsing import parse
 from lie_sim.cli.runs import is_run, model_folder, named_experiment, show
+from lie_sim.descriptions import describe_model
 from lie_sim.experiments import open_run, read_results
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.models import LieTransformerClassifier, parameter_count

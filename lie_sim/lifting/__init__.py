@@ -13,7 +13,7 @@ from lie_sim.lifting.frame import FrameLift
 from lie_sim.lifting.haar import HaarLift
 from lie_sim.lifting.irreps import PARITIES, HarmonicLift, SphericalHarmonics, representations
 from lie_sim.lifting.landmarks import LandmarkLift
-from lie_sim.lifting.moments import MomentLift, component_orders
+from lie_sim.lifting.moments import MomentLift
 from lie_sim.lifting.radial import RADIAL_BASES, RadialBasis, compress, smooth_cutoff
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "PairGeometry",
     "RadialBasis",
     "SphericalHarmonics",
-    "component_orders",
     "compress",
     "gather_points",
     "pair_mask",

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lie_sim.errors import MissingPackageError
+from lie_sim.lifting.exact import Exact
 from lie_sim.lifting.moments import DirectionLift
 
 PARITIES = ("natural", "both", "none")
@@ -82,35 +83,6 @@ def dimension(representation: str) -> int:
         5
     """
     return 2 * int(representation[:-1]) + 1
-
-
-class Exact(nn.Module):
-    """A constant that stays in float64 when its module is converted, for √2 rounded to float32 breaks a symmetry.
-
-    Args:
-        value: the constant.
-
-    Example:
-        >>> root = Exact(torch.tensor(2.0, dtype=torch.float64).sqrt()).float()
-        >>> float(root(torch.zeros(1, dtype=torch.float64))) == 2**0.5
-        True
-    """
-
-    value: Tensor
-
-    def __init__(self, value: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("value", value.double(), persistent=False)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Exact:
-        value = self.value
-        super()._apply(fn, recurse)
-        self.value = value.to(self.value.device)
-        return self
-
-    def forward(self, like: Tensor) -> Tensor:
-        """The constant in the dtype of another tensor."""
-        return self.value.to(like.dtype)
 
 
 class SphericalHarmonics(nn.Module):

@@ -35,19 +35,6 @@ _SOFTENING = 0.1
 """ε of r̂, in units of the length scale."""
 
 
-def component_orders(dim: int) -> Float[Tensor, "3 P"]:
-    """1 where a component of Y is of that order (0, 1, 2), else 0.
-
-    Example:
-        >>> component_orders(1)
-        tensor([[1., 0., 0.],
-                [0., 1., 0.],
-                [0., 0., 1.]])
-    """
-    order = torch.tensor([0] + dim * [1] + dim * (dim + 1) // 2 * [2])
-    return torch.nn.functional.one_hot(order, 3).T.to(torch.get_default_dtype())
-
-
 class DirectionMoments(nn.Module):
     """Y as a product of two affine maps.
 

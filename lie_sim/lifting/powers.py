@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lie_sim.lifting.irreps import Exact
+from lie_sim.lifting.exact import Exact
 
 
 def products(dim: int, order: int) -> list[tuple[int, ...]]:

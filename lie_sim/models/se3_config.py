@@ -102,7 +102,7 @@ class SE3TransformerConfig:
             raise ValueError(f"dim must be 2 or 3, where rotations act, got {self.dim}")
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
-        if self.keep_moments and (self.dim, self.lmax) < (3, 2):
+        if self.keep_moments and (self.dim != 3 or self.lmax < 2):
             raise ValueError(
                 f"keep_moments needs vectors and matrices of space: dim 3 and lmax >= 2, got {self.dim} and {self.lmax}"
             )

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lie_sim.checkpoint import Model, Other, describe_model, save_model
+from lie_sim.checkpoint import save_model
 from lie_sim.data.storage import save_tensors
+from lie_sim.descriptions import Model, Other, describe_model
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.models import EnergyModel
 

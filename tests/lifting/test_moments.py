@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lie_sim.lifting import MomentLift
-from lie_sim.lifting.moments import component_orders
+from lie_sim.lifting.powers import orders_of_products
 
 ROUND_OFF = {torch.float32: 1e-6, torch.float64: 2e-15}
 """Of sums of at most six products, relative to (|a||b|)^order; measured 2.3e-7 and 1.6e-16."""
@@ -20,6 +20,6 @@ def test_products_are_powers_of_the_scalar_product(dim: int, dtype: torch.dtype)
     a, b = torch.randn(2, 50, 1, 1, dim, generator=torch.Generator().manual_seed(0)).to(dtype)
     both = lift(a) * lift(b)
     product, size = (a * b).sum(-1), a.norm(dim=-1) * b.norm(dim=-1)
-    for order, chosen in enumerate(component_orders(dim)):
+    for order, chosen in enumerate(orders_of_products(dim, 2)):
         error = ((both[..., chosen > 0].sum(-1) - product**order) / size**order).abs().max()
         assert error < ROUND_OFF[dtype], f"order {order}: {error:.1e}"

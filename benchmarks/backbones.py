@@ -166,7 +166,7 @@ def main(arguments: list[str] | None = None) -> None:
     figures = {f"{name}_{key}": part[key] for name, part in kept.items() for key in ("error", "ms")}
     print(json.dumps(figures, indent=1))
     if options.record:
-        print(record("backbones", figures, threads=1, details=kept))
+        print(record("backbones", figures, threads=1, details=kept, parts=kept.values()))
 
 
 if __name__ == "__main__":

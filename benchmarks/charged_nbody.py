@@ -285,7 +285,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     print(json.dumps({"figures": figures(kept), "parts": kept}, indent=1))
     if options.record:
-        print(record("charged_nbody", figures(kept), threads=1, details=kept))
+        print(record("charged_nbody", figures(kept), threads=1, details=kept, parts=kept.values()))
 
 
 if __name__ == "__main__":

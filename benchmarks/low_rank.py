@@ -258,7 +258,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     print(json.dumps({"figures": figures(kept), "parts": kept}, indent=1))
     if options.record:
-        print(record("low_rank", figures(kept), threads=1, details=kept))
+        print(record("low_rank", figures(kept), threads=1, details=kept, parts=kept.values()))
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
     found = {f"mae_gap_{readout}": result["mae_gap"] for readout, result in kept.items()}
     print(json.dumps(found, indent=1))
     if options.record:
-        print(record("qm9_readouts", found, threads=1, details=kept))
+        print(record("qm9_readouts", found, threads=1, details=kept, parts=kept.values()))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,23 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def record(
-    name: str, figures: dict[str, float], *, threads: int, details: Any = None, earlier: str = ""
+    name: str,
+    figures: dict[str, float],
+    *,
+    threads: int,
+    details: Any = None,
+    earlier: str = "",
+    parts: Iterable[dict[str, Any]] = (),
 ) -> Path:
     """Write ``results/NAME.json``: date, command, versions, threads, figures and, optionally, more detail.
 
-    ``earlier`` is the command of which a part of the record still stands.
+    ``earlier`` is the command of which a part of the record still stands; ``parts`` are those that tell when and where
+    they were made.
     """
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_portable, sys.argv[1:])])
     content = {
         "command": f"{earlier}; then {command}" if earlier else command,
-        **surroundings(),
+        **made_of([part["made"] for part in parts if "made" in part]),
         "threads": threads,
         "figures": figures,
     }
@@ -36,6 +44,19 @@ def record(
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def made_of(places: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The last date and its versions, and all machines; those of now where none are known.
+
+    Example:
+        >>> made_of([{"date": "2026-01-02", "machine": "b"}, {"date": "2026-01-01", "machine": "a"}])
+        {'date': '2026-01-02', 'machine': 'a; b'}
+    """
+    if not places:
+        return surroundings()
+    last = max(places, key=lambda place: str(place["date"]))
+    return last | {"machine": "; ".join(sorted({place["machine"] for place in places}))}
 
 
 def surroundings() -> dict[str, Any]:

@@ -153,7 +153,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(json.dumps(groups, indent=1))
     if options.record:
         details = {"groups": groups, "parts": kept}
-        print(record("sag_pooling", figures(groups), threads=1, details=details))
+        print(record("sag_pooling", figures(groups), threads=1, details=details, parts=kept.values()))
 
 
 if __name__ == "__main__":

@@ -26,13 +26,14 @@ PER_ATOM = ("charges", BORN)
 
 
 def property_names(potentials: Sequence[AtomicPotential]) -> tuple[str, ...]:
-    """What all of some models give.
+    """What all of some models give; a head of the same name and another kind is another property.
 
     Example:
         >>> property_names([AtomicPotential.default(elements=(1,))])
         ('energy', 'free_energy', 'energies', 'forces', 'stress', 'stresses')
     """
-    heads = [name for name in potentials[0].properties if all(name in each.properties for each in potentials)]
+    kinds = [{name: head.kind for name, head in each.config.heads.items()} for each in potentials]
+    heads = [name for name, kind in kinds[0].items() if all(each.get(name) == kind for each in kinds)]
     energies = (*ALWAYS, "stress", "stresses") if all(each.has_energy for each in potentials) else ()
     return (*energies, *heads, *([BORN] if "dipole" in heads else []))
 

@@ -235,7 +235,7 @@ def open_neighbour_matrix(
     if dim > 3:
         raise ValueError(f"neighbours are searched in at most 3 dimensions, got positions with {dim}")
     places = np.zeros((batch, count, 3))
-    places[..., :dim] = q.detach().cpu().numpy()
+    places[..., :dim] = q.detach().to("cpu", torch.float64).numpy()
     exists = np.ones((batch, count), bool) if mask is None else mask.cpu().numpy()
     if not np.isfinite(places[exists]).all():
         raise ValueError("neighbours are searched among finite positions; some are NaN or infinite")

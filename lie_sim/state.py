@@ -41,9 +41,13 @@ class _TensorContainer:
             torch.float64
         """
         if isinstance(target, torch.dtype):
-            dtype = target
-        elif target is not None:
-            device = target
+            target, given = None, target
+            if dtype is not None:
+                raise TypeError(f"the dtype is given twice, {given} and {dtype}")
+            dtype = given
+        if target is not None and device is not None:
+            raise TypeError(f"the device is given twice, {target} and {device}")
+        device = device if target is None else target
         return self.map(lambda x: x.to(device=device, dtype=dtype if x.is_floating_point() else None))
 
 

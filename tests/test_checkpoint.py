@@ -16,6 +16,7 @@ from torch import nn
 import lie_sim.checkpoint as checkpoint_module
 from lie_sim import Hamiltonian, LieTransformer, Particles
 from lie_sim.checkpoint import load_model, model_metadata, save_model
+from lie_sim.descriptions import describe_model
 from lie_sim.errors import CheckpointError
 from lie_sim.models import (
     GraphClassifier,
@@ -110,6 +111,7 @@ def test_graph_classifiers_and_motions_round_trip(tmp_path: Path) -> None:
     pytest.importorskip("e3nn", reason="e3nn is not installed: pip install 'lie_sim[se3]'")
     motion = SE3TransformerDynamics(SE3TransformerConfig(width=8), velocity_scale=2)
     save_model(motion, tmp_path / "motion")
+    assert describe_model(motion)["options"] == {"velocity_scale": 2.0}
     again = load_model(tmp_path / "motion")
     assert isinstance(again, SE3TransformerDynamics)
     q, velocities = torch.randn(2, 1, 5, 3)

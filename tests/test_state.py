@@ -82,3 +82,12 @@ def test_shapes_must_agree_with_the_masses(name):
     }[name]
     with pytest.raises(ValueError, match=rf"particles.{name} must begin with the shape \(B, N\) = \(1, 3\)"):
         Particles(masses=torch.ones(1, 3), **{name: wrong})
+
+
+def test_a_target_given_twice_is_refused() -> None:
+    particles = Particles(masses=torch.ones(1, 2))
+    assert particles.to("cpu", dtype=torch.float64).masses.dtype == torch.float64
+    with pytest.raises(TypeError, match="dtype is given twice"):
+        particles.to(torch.float64, dtype=torch.float32)
+    with pytest.raises(TypeError, match="device is given twice, meta and cpu"):
+        particles.to("meta", device="cpu")

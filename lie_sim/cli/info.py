@@ -69,6 +69,7 @@ def info(argv: Sequence[str]) -> None:
             ("parameters", parameter_count(model)),
             ("dtype", facts["dtype"]),
             ("symmetry", symmetry(model)),
+            *facts["options"].items(),
         ]
     )
     card = model_card(folder)

@@ -191,7 +191,11 @@ def _moving(name: str) -> tuple[Moving, str | None]:
             f"({', '.join(shipped_models())}){hint}"
         )
     run = open_run(path) if is_run(path) else None
-    return as_moving(model_folder(path)), run.name if run and run.name in system_names() else None
+    try:
+        moving = as_moving(model_folder(path))
+    except TypeError as error:
+        raise UsageError(str(error)) from error
+    return moving, run.name if run and run.name in system_names() else None
 
 
 def _states(options: SimulateOptions, default: str | None, moving: Moving) -> Any:

@@ -12,7 +12,7 @@ from lie_sim.attention import InducedLieAttention
 from lie_sim.groups import LieGroup, group
 from lie_sim.lifting import FiniteLift, FrameLift, HaarLift, LandmarkLift, Lifting, MomentLift
 from lie_sim.models.config import LieTransformerConfig
-from lie_sim.models.inputs import being_traced
+from lie_sim.models.inputs import being_traced, is_transformed
 from lie_sim.models.se3_config import SE3TransformerConfig
 from lie_sim.neighbors import NeighbourMatrix, neighbour_matrix
 from lie_sim.pairs import open_neighbour_matrix
@@ -96,12 +96,13 @@ def find_neighbours(
 ) -> NeighbourMatrix | None:
     """The pairs that a model finds itself where none are given; None for all pairs.
 
-    While operations are being traced no list is made: all pairs then give the same energy in time N².
+    While operations are being traced, or transformed by ``torch.func``, no list is made: all pairs then give the same
+    energy in time N².
     """
     if not config.cutoff:
         return None
     if particles.cell is not None:
         return neighbour_matrix(q.detach(), particles, cutoff=config.cutoff)
-    if config.attention == "full" or being_traced():
+    if config.attention == "full" or being_traced() or is_transformed(q):
         return None
     return open_neighbour_matrix(q, particles.mask, cutoff=config.cutoff)

@@ -155,6 +155,16 @@ def being_traced() -> bool:
     return tracing is not None and tracing.get_proxy_mode() is not None
 
 
+def is_transformed(q: Tensor) -> bool:
+    """Whether a tensor belongs to a transformation of ``torch.func``, and has no numbers of its own.
+
+    Example:
+        >>> torch.func.grad(lambda q: q * is_transformed(q))(torch.tensor(1.0))
+        tensor(1.)
+    """
+    return bool(torch._C._functorch.is_functorch_wrapped_tensor(q))
+
+
 def _one_hot(species: Tensor, count: int, dtype: torch.dtype) -> Tensor:
     return (species[..., None] == torch.arange(count, device=species.device)).to(dtype)
 

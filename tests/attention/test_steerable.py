@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -128,3 +129,27 @@ def test_the_last_neighbour_leaves_smoothly():
         sizes.append(float(attention(f, pairs)["1o"].detach().norm()))
     assert 6 < sizes[0] / sizes[1] < 10
     assert sizes[2:] == [0.0, 0.0]
+
+
+def test_no_neighbour_outweighs_another_without_bound():
+    """However large the features, e¹² times at most."""
+    names = representations(1, "natural")
+    attention = SteerableAttention(
+        inputs=names,
+        harmonics=["0e", "1o"],
+        outputs=names,
+        width=WIDTH,
+        num_heads=2,
+        location_dim=16,
+        hidden=8,
+    ).double()
+    f = {name: 1e3 * x for name, x in random_features(names).items()}
+    lift = HarmonicLift(3, lmax=1, cutoff=9.0).double()
+    q = torch.randn(1, COUNT, 3, dtype=torch.float64)
+    pairs = lift(q, Particles(masses=torch.ones(1, COUNT, dtype=torch.float64)), None, q[..., :1])
+    weights = attention._weights(f["0e"].squeeze(-2), pairs)
+    alpha = attention._attention(f, attention.product(f, pairs, weights), pairs)[0].detach()
+    others = ~torch.eye(COUNT, dtype=torch.bool)
+    each = (alpha / pairs.envelope[0, ..., None])[others].unflatten(0, (COUNT, -1))
+    ratios = each.amax(1) / each.amin(1)
+    assert 100 < float(ratios.max()) < math.exp(12) * 1.001

@@ -102,3 +102,17 @@ def test_a_record_is_restored_beside_what_is_there(
         )
         assert found == {"a-0": {"error": 0, **same}, "a-1": {"error": 4, **same}}
         (tmp_path / "kept" / "a-0.json").unlink()
+
+
+def test_a_record_tells_when_and_where_its_parts_were_made(
+    script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = script("record")
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    versions = {"torch": "1"}
+    places = [{"date": f"2020-01-0{day}", "versions": versions, "machine": f"m{day}"} for day in (2, 1)]
+    record.record("some", {}, threads=1, parts=[{"made": place} for place in places])
+    found = json.loads((tmp_path / "some.json").read_text())
+    assert (found["date"], found["machine"], found["versions"]) == ("2020-01-02", "m1; m2", versions)
+    record.record("some", {}, threads=1, parts=[{"error": 1.0}])
+    assert json.loads((tmp_path / "some.json").read_text())["date"] > "2026"

@@ -93,3 +93,10 @@ def test_what_depends_on_the_image_of_an_atom_is_told_of_no_crystal(random_poten
     assert [np.isnan(each["r2"]) for each in found] == [False, True, True]
     assert [bool(np.isnan(each["dipole"]).all()) for each in found] == [False, False, True]
     assert all(np.isfinite(each["charges"]).all() and np.isfinite(each["energy"]) for each in found)
+
+
+def test_heads_of_one_name_and_two_kinds_are_not_averaged(random_potential) -> None:
+    models = [random_potential(0, heads=heads("dipole", gap=kind)) for kind in ("intensive", "extensive")]
+    both = LieTransformerCalculator(models[0], ensemble=models[1:])
+    assert "dipole" in both.implemented_properties
+    assert "gap" not in both.implemented_properties

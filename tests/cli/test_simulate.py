@@ -21,7 +21,7 @@ from ase import Atoms, units
 from lie_sim import save_model
 from lie_sim.data.structure_files import from_atoms
 from lie_sim.distributed import Run, simulate
-from lie_sim.models import AtomicPotential
+from lie_sim.models import AtomicPotential, GraphClassifier, GraphClassifierConfig
 from lie_sim.rollout import rollout
 from lie_sim.systems import Springs
 
@@ -124,6 +124,15 @@ def test_mistakes(lie_sim: Command, words: list[str], message: str, tmp_path: Pa
     assert (failed.code, failed.err.count("\n")) == (1 if "--address" in words else 2, 1)
     assert re.search(message, failed.err), failed.err
     assert not (tmp_path / "run").exists(), "what is refused leaves nothing"
+
+
+def test_a_model_without_an_energy_moves_nothing(lie_sim: Command, tmp_path: Path) -> None:
+    model = GraphClassifier(GraphClassifierConfig(num_features=1, num_classes=2, width=8))
+    save_model(model, tmp_path / "graphs")
+    assert "symmetry      permutations" in lie_sim("info", tmp_path / "graphs").out
+    failed = lie_sim("simulate", tmp_path / "graphs", "--out", tmp_path / "run")
+    assert (failed.code, failed.err.count("\n")) == (2, 1)
+    assert "a run needs a potential" in failed.err
 
 
 def test_an_export_of_an_unfinished_run_says_so(lie_sim: Command, tmp_path: Path) -> None:

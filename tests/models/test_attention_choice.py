@@ -289,3 +289,15 @@ def test_landmarks_of_an_se3_transformer_see_beyond_the_cutoff_and_refuse_cells(
 def test_impossible_choices_of_an_se3_transformer_are_refused(options, says):
     with pytest.raises(ValueError, match=says):
         SE3TransformerConfig(**options)
+
+
+@pytest.mark.parametrize("attention", ["local", "induced"])
+def test_transformations_and_half_precision_find_their_pairs(make_model, make_system, attention):
+    options = {"attention": attention, "cutoff": CUTOFF}
+    q, particles = make_system(2, batch=1, count=6)
+    model = make_model(dim=2, **options)
+    slope = torch.func.grad(lambda x: model.energy(x, particles).sum())(q)
+    (expected,) = torch.autograd.grad(model.energy(q.requires_grad_(), particles).sum(), q)
+    assert_same(slope, expected)
+    halved = model.to(torch.bfloat16).energy(q.detach().bfloat16(), particles.to(torch.bfloat16))
+    assert halved.isfinite().all()

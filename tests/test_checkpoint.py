@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -14,47 +13,13 @@ from safetensors.torch import save as save_safetensors
 from torch import nn
 
 import lie_sim.checkpoint as checkpoint_module
-from lie_sim import Hamiltonian, LieTransformer, Particles
 from lie_sim.checkpoint import load_model, model_metadata, save_model
-from lie_sim.descriptions import describe_model
 from lie_sim.errors import CheckpointError
-from lie_sim.models import (
-    GraphClassifier,
-    GraphClassifierConfig,
-    LieTransformerClassifier,
-    LieTransformerConfig,
-    SE3TransformerConfig,
-    SE3TransformerDynamics,
-)
-from lie_sim.pooling import GraphBatch
-
-TINY: dict[str, Any] = {"width": 8, "num_heads": 2, "num_layers": 1, "kernel_hidden": 8, "num_attributes": 1}
-
-
-def tiny_hamiltonian(**options: Any) -> Hamiltonian:
-    return Hamiltonian(LieTransformer.default(**TINY, attribute_mean=(0.1,), attribute_std=(0.3,)), **options)
-
-
-def some_input(dtype: torch.dtype) -> tuple[torch.Tensor, Particles]:
-    particles = Particles(
-        masses=1 + torch.rand(2, 4, dtype=dtype), attributes=torch.rand(2, 4, 1, dtype=dtype)
-    )
-    return torch.randn(2, 4, 2, dtype=dtype), particles
-
-
-def manifest(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "model.json").read_bytes())
+from tests.saved import manifest, rewrite, some_input, tiny_hamiltonian
 
 
 def weights_file(folder: Path) -> Path:
     return folder / manifest(folder)["weights"]["file"]
-
-
-def rewrite(folder: Path, **changes: Any) -> None:
-    """Change entries of model.json as an attacker would, with a digest that fits."""
-    changed = {**manifest(folder), **changes}
-    changed["digest"] = checkpoint_module._digest(changed)
-    (folder / "model.json").write_text(json.dumps(changed))
 
 
 def replace_tensors(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -88,52 +53,6 @@ def test_round_trip_is_bit_exact(tmp_path: Path, dtype: torch.dtype) -> None:
     assert loaded.masses == "learned"
     assert torch.equal(loaded.force(q, particles), hamiltonian.force(q, particles))
     assert torch.equal(loaded.particle_masses(particles), hamiltonian.particle_masses(particles))
-
-
-def test_classifier_round_trip(tmp_path: Path) -> None:
-    model = LieTransformerClassifier(LieTransformerConfig(**TINY, readout="mean"), num_outputs=5)
-    save_model(model, tmp_path)
-    q, particles = some_input(torch.float32)
-    loaded = load_model(str(tmp_path))
-    assert isinstance(loaded, LieTransformerClassifier)
-    assert torch.equal(loaded(q, particles), model(q, particles))
-
-
-def test_graph_classifiers_and_motions_round_trip(tmp_path: Path) -> None:
-    edge = GraphBatch(
-        torch.ones(2, 1), torch.tensor([1, 0]), torch.tensor([0, 1, 2]), torch.tensor([0, 0]), 1
-    )
-    model = GraphClassifier(GraphClassifierConfig(num_features=1, num_classes=2, width=8)).eval()
-    save_model(model, tmp_path / "graphs")
-    loaded = load_model(tmp_path / "graphs")
-    assert isinstance(loaded, GraphClassifier)
-    assert torch.equal(loaded.eval()(edge), model(edge))
-    pytest.importorskip("e3nn", reason="e3nn is not installed: pip install 'lie_sim[se3]'")
-    motion = SE3TransformerDynamics(SE3TransformerConfig(width=8), velocity_scale=2)
-    save_model(motion, tmp_path / "motion")
-    assert describe_model(motion)["options"] == {"velocity_scale": 2.0}
-    again = load_model(tmp_path / "motion")
-    assert isinstance(again, SE3TransformerDynamics)
-    q, velocities = torch.randn(2, 1, 5, 3)
-    particles = Particles(masses=torch.ones(1, 5))
-    for found, expected in zip(
-        again(q, velocities, particles), motion(q, velocities, particles), strict=True
-    ):
-        assert torch.equal(found, expected)
-    rewrite(tmp_path / "motion", options={"velocity_scale": "two"})
-    with pytest.raises(CheckpointError, match="velocity_scale must be float, got str"):
-        load_model(tmp_path / "motion")
-
-
-def test_resampled_lifts_are_kept(tmp_path: Path) -> None:
-    model = LieTransformer.default(**TINY, lifting="haar", group="SE(2)", num_lifts=2)
-    q, particles = some_input(torch.float32)
-    before = model(q, particles)
-    model.backbone.lifting.resample(77)
-    save_model(model, tmp_path)
-    predicted = load_model(tmp_path)(q, particles)
-    assert torch.equal(predicted, model(q, particles))
-    assert not torch.equal(predicted, before)
 
 
 def test_loading_leaves_the_random_state_alone(saved: Path) -> None:
@@ -417,26 +336,3 @@ def test_a_header_that_lies_about_its_length_is_refused(saved: Path) -> None:
     rewrite(saved, weights={"file": weights_file(saved).name, "bytes": len(content), "sha256": digest})
     with pytest.raises(CheckpointError, match="not a safetensors file"):
         load_model(saved)
-
-
-class _Louder(LieTransformer):
-    """Not registered under a name of its own."""
-
-    def forward(self, q, particles, neighbours=None):  # type: ignore[no-untyped-def]
-        return 100 * super().forward(q, particles, neighbours)
-
-
-class _Damped(Hamiltonian):
-    """A Hamiltonian that is loaded as an ordinary one."""
-
-
-@pytest.mark.parametrize("wrap", [lambda m: m, Hamiltonian])
-def test_an_unregistered_subclass_is_not_saved_as_its_base_class(wrap, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    model = wrap(_Louder(LieTransformerConfig(num_layers=1)))
-    with pytest.raises(TypeError, match=r"cannot save a _Louder.*@register_model"):
-        save_model(model, tmp_path / "model")
-
-
-def test_a_subclass_of_the_hamiltonian_is_not_saved_as_one(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="cannot save a _Damped"):
-        save_model(_Damped(LieTransformer.default(num_layers=1)), tmp_path / "model")

@@ -67,7 +67,7 @@ def save_model(model: Model, path: str | Path, *, metadata: Mapping[str, Any] | 
 
     Example:
         >>> import tempfile
-        >>> from lie_sim import LieTransformer
+        >>> from lie_sim import Hamiltonian, LieTransformer
         >>> folder = tempfile.mkdtemp()
         >>> save_model(Hamiltonian(LieTransformer.default(dim=3)), folder, metadata={"unit": "eV"})
         >>> type(load_model(folder)).__name__, model_metadata(folder)

@@ -69,12 +69,12 @@ def info(argv: Sequence[str]) -> None:
             ("parameters", parameter_count(model)),
             ("dtype", facts["dtype"]),
             ("symmetry", symmetry(model)),
-            *facts["options"].items(),
         ]
     )
     card = model_card(folder)
     if card is not None:
         print(f"\ncard\n{textwrap.indent(card.rstrip(), '  ')}")
+    _section("options", facts["options"])
     _section("training", _plain_facts(model_metadata(folder)))
     _section("figures", read_results(path))
     options = to_plain(run.config) if run else {}

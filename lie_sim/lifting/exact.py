@@ -14,6 +14,7 @@ class Exact(nn.Module):
         value: the constant.
 
     Example:
+        >>> import torch
         >>> root = Exact(torch.tensor(2.0, dtype=torch.float64).sqrt()).float()
         >>> float(root(torch.zeros(1, dtype=torch.float64))) == 2**0.5
         True

@@ -9,8 +9,10 @@ Shape letters: B batch, N particles (padded), K neighbours, d space dimension.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import torch
@@ -126,11 +128,22 @@ def _check(atoms: Atoms, potential: AtomicPotential) -> None:
     if potential.needs_open_space and atoms.pbc.any():
         raise InputError(f"atoms.pbc is {atoms.pbc.tolist()}, but {WHY_OPEN_SPACE}")
     _refuse_tiny_cell(atoms, potential.cutoff)
+    _warn_of_charge(atoms, potential)
     unknown = sorted(set(atoms.numbers.tolist()) - set(potential.config.elements))
     if unknown:
         raise InputError(
             f"this model does not know the element {_symbols(unknown)}; it was made for "
             f"{_symbols(potential.config.elements)}"
+        )
+
+
+def _warn_of_charge(atoms: Atoms, potential: AtomicPotential) -> None:
+    charge = atoms.info.get("charge", 0)
+    if "charge" not in potential.config.inputs and isinstance(charge, Real) and charge != 0:
+        warnings.warn(
+            f"atoms.info['charge'] is {charge:+g}, but this model was trained without charges and gives what it gives "
+            "for a neutral system; models trained with inputs=('charge',) read it",
+            stacklevel=2,
         )
 
 

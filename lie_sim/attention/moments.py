@@ -23,6 +23,9 @@ from lie_sim.activations import silu
 from lie_sim.lifting.base import PairGeometry
 from lie_sim.lifting.powers import orders_of_products
 
+_FEW_PRODUCTS = 50_000
+"""Up to so many, a sum of products is faster than a matrix product for each moment."""
+
 
 class MomentAttention(nn.Module):
     """One attention over pairs; see the module's equation.
@@ -120,5 +123,8 @@ class MomentAttention(nn.Module):
         if source is not None:
             summed: Tensor = (source * weights[..., None, :]).sum(2)
             return summed
+        if weights.numel() * moments.shape[-2] <= _FEW_PRODUCTS:
+            few: Tensor = (weights[..., None, :] * moments[:, None]).sum(2)
+            return few
         carried = weights.permute(0, 3, 1, 2) @ moments.permute(0, 3, 1, 2)  # one product per moment
         return carried.permute(0, 2, 3, 1)

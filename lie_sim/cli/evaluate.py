@@ -12,7 +12,7 @@ import tyro
 from lie_sim.checkpoint import load_model
 from lie_sim.cli.errors import UsageError
 from lie_sim.cli.parsing import parse
-from lie_sim.cli.runs import model_folder, show
+from lie_sim.cli.runs import model_folder, show, with_units
 from lie_sim.distributed import Run
 from lie_sim.distributed.manifest import NAME
 from lie_sim.distributed.run_report import run_report
@@ -50,7 +50,7 @@ def evaluate(argv: Sequence[str]) -> None:
     experiment = open_run(options.run_dir)
     model = load_model(model_folder(options.run_dir))
     found = experiment.evaluate_run(options.run_dir, model, progress=options.progress)
-    show([*found.results.items(), ("report", options.run_dir / "report.html")])
+    show([*with_units(experiment, found.results), ("report", options.run_dir / "report.html")])
 
 
 def report(argv: Sequence[str]) -> None:

@@ -169,6 +169,14 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def with_units(experiment: Experiment[Any], results: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Figures of an evaluation and their units, as :func:`show` takes them."""
+    return [
+        (name, f"{_text(value)} {experiment.unit_of(name) if math.isfinite(value) else ''}".rstrip())
+        for name, value in results.items()
+    ]
+
+
 def show(rows: Iterable[tuple[str, Any]], *, indent: str = "") -> None:
     """Print names and values in two columns."""
     pairs = [(name, _text(value)) for name, value in rows]

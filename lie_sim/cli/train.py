@@ -16,7 +16,15 @@ import tyro
 from lie_sim.cli.errors import StoppedError, UsageError
 from lie_sim.cli.parsing import Inlined, option_names, parse
 from lie_sim.cli.placement import Placement
-from lie_sim.cli.runs import check_same_options, is_run, named_experiment, remove_run, resume_command, show
+from lie_sim.cli.runs import (
+    check_same_options,
+    is_run,
+    named_experiment,
+    remove_run,
+    resume_command,
+    show,
+    with_units,
+)
 from lie_sim.distributed import train as train_anywhere
 from lie_sim.errors import ConfigError, NonFiniteError, TrainingInterrupted
 from lie_sim.experiments import Experiment, open_run, read_results
@@ -188,7 +196,7 @@ def _summarise(experiment: Experiment[Any], result: TrainingResult, folder: Path
     show(
         [
             ("best validation", f"{result.best_metric:.4g} at step {result.best_step:,}"),
-            *read_results(folder).items(),
+            *with_units(experiment, read_results(folder)),
         ],
         indent="  ",
     )

@@ -28,7 +28,7 @@ from lie_sim.checkpoint import load_model
 from lie_sim.errors import ConfigError
 from lie_sim.experiments.results import RESULTS, write_figures
 from lie_sim.files import write_atomically
-from lie_sim.models import parameter_count
+from lie_sim.models import model_class_of, parameter_count
 from lie_sim.plain import from_plain, to_plain
 from lie_sim.report import ReportData, write_report
 from lie_sim.report.data import LEARNING_KEYS
@@ -107,6 +107,10 @@ class Experiment(ABC, Generic[C]):
     def evaluate(self, module: nn.Module, *, progress: bool = True) -> Evaluation:
         """Judge a module on the test data."""
 
+    def unit_of(self, figure: str) -> str:
+        """Unit of a figure of the evaluation; empty for a plain number."""
+        return ""
+
     def keep(self, folder: Path) -> None:
         """Write what an evaluation needs beside the options into the directory of a run that begins."""
 
@@ -173,7 +177,9 @@ class Experiment(ABC, Generic[C]):
         write_atomically(folder / _OPTIONS, tomli_w.dumps(content).encode())
 
     def _complete(self, report: ReportData, module: nn.Module, rows: list[dict[str, Any]]) -> ReportData:
-        summary = {"parameters": f"{parameter_count(module):,}", **report.summary}
+        model = getattr(self.config, "model", None)
+        summary = {"model": model_class_of(model).__name__} if self.models else {}
+        summary |= {"parameters": f"{parameter_count(module):,}", **report.summary}
         if rows:
             summary["training"] = f"{rows[-1]['step']:,} steps, {rows[-1]['cpu_seconds']:.0f} CPU s"
         return replace(

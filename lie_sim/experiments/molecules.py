@@ -44,6 +44,16 @@ _FROM_THE_DATA = ("keep_moments", "num_species", "num_attributes", "attribute_me
 ARROWS = "The arrows are force errors, predicted minus reference."
 METRICS = {"force_mae": "force MAE (eV/Å)", "energy_atom_mae": "energy MAE (eV/atom)"}
 """Measured at every validation, for the learning curve of the report."""
+UNITS = {
+    "energy_mae": "eV",
+    "energy_rmse": "eV",
+    "energy_atom_mae": "eV/atom",
+    "force_mae": "eV/Å",
+    "force_rmse": "eV/Å",
+    "nve_drift": "meV/atom/ps",
+    "nve_fluctuation": "meV/atom",
+}
+"""Of the figures of an evaluation; errors of properties are in the units of the data."""
 
 
 def molecules_model() -> LieTransformerConfig:
@@ -238,6 +248,10 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
             notes={"molecules": ARROWS} if "forces" in found else {},
         )
         return Evaluation(results=results | moved.results, report=report)
+
+    def unit_of(self, figure: str) -> str:
+        """As in ``UNITS``."""
+        return UNITS.get(figure, "")
 
     def _facts(self, results: dict[str, float]) -> dict[str, str]:
         facts = {

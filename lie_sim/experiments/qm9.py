@@ -187,6 +187,10 @@ class Qm9Experiment(Experiment[Qm9Config]):
         )
         return Evaluation(results=results, report=report)
 
+    def unit_of(self, figure: str) -> str:
+        """Unit in which the errors of a target are told."""
+        return reported(figure.rpartition("mae_")[2])[0]
+
     def composition_error(self, target: Target) -> float:
         """Mean absolute error of a fit to the composition, in the unit of the data."""
         return float(np.abs(composition_errors(self.splits["train"], self.splits["test"], target)).mean())

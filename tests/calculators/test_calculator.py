@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -84,6 +85,15 @@ def test_info_that_the_model_reads_is_part_of_the_state(random_potential) -> Non
     atoms.info["charge"] = "one"
     with pytest.raises(InputError, match=r"info\['charge'\] must be a number"):
         atoms.get_potential_energy()
+
+
+@pytest.mark.parametrize("charge", [-1, 0.5, np.int64(2)])
+def test_a_charge_that_the_model_does_not_read_is_said(potential, charge) -> None:
+    with pytest.warns(UserWarning, match=rf"is \{charge:+g}, but this model was trained without"):
+        LieTransformerCalculator(potential).evaluate(Atoms("H", info={"charge": charge}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LieTransformerCalculator(potential).evaluate(Atoms("H", info={"charge": 0, "spin": 1}))
 
 
 def test_an_input_that_is_not_finite_is_refused(random_potential) -> None:

@@ -15,6 +15,7 @@ import torch
 
 from lie_sim.checkpoint import load_model
 from lie_sim.cli import demo as demo_module
+from lie_sim.cli.runs import with_units
 from lie_sim.errors import NonFiniteError
 from lie_sim.experiments import SpringsExperiment, experiment_class, experiment_names
 
@@ -38,6 +39,8 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Any]]:
 def test_train_keeps_everything_in_the_run_directory(springs_run: Path) -> None:
     written = {path.name for path in springs_run.iterdir()}
     assert {"experiment.toml", "metrics.jsonl", "model", "results.json", "report.html", "figures"} <= written
+    report = json.loads((springs_run / "report_data.json").read_text())
+    assert report["summary"]["model"] == "LieTransformer"
     values = tomllib.loads((springs_run / "experiment.toml").read_text())
     assert (values["experiment"], values["num_train"], values["model"]["width"]) == ("springs", 8, 8)
 
@@ -199,6 +202,13 @@ def test_failure_at_run_time_is_one_line(
     assert (failed.code, failed.err.count("\n")) == (1, 1)
     assert failed.err.startswith("lie-sim train: the loss is not finite in step 3; ")
     assert "add --restart" in failed.err
+
+
+def test_figures_are_shown_with_their_units() -> None:
+    molecules = experiment_class("molecules")
+    figures = {"force_mae": 0.0123456, "nve_drift": float("nan"), "energy_mae": 2.0}
+    shown = with_units(molecules(molecules.Config()), figures)
+    assert shown == [("force_mae", "0.01235 eV/Å"), ("nve_drift", "not finite"), ("energy_mae", "2 eV")]
 
 
 def test_evaluate_and_report(springs_run: Path, tmp_path: Path, lie_sim: Run) -> None:

@@ -10,16 +10,15 @@ split and weights (molecules_training.py says what is the same for all).
     painn64_muon    PaiNN with our optimiser: what the optimiser does and what the model does
     mace_muon       MACE with our optimiser
 
-Rates are chosen by the validation of seed 0, for every molecule and budget. The peers write their predictions to a
-file; errors of all come from the same lines here.
+Rates are chosen by the validation of seed 0, for every molecule and budget; the rows with our optimiser are for ethanol
+and the shorter budget. The peers hand over their predictions; errors of all come from the same lines here. A training
+is a part; the longer budget takes days of one core.
 
     make bench-env-molecules
     PEERS=.venv-bench-molecules/bin/python
-    python benchmarks/molecules_accuracy.py --peers $PEERS --keep DIR [--only CONTESTANT MOLECULE SEED BUDGET]
-
-With ``--keep`` everything that is done is kept and not done again, so the parts can be run one at a time, on several
-days; ``--only`` does one of them, with ``--rate`` at one of its learning rates, and ``--record`` none: it shows what
-there is, and what is missing as missing.
+    python benchmarks/molecules_accuracy.py --peers $PEERS --keep DIR                       # what is missing in DIR
+    python benchmarks/molecules_accuracy.py --peers $PEERS --keep DIR --only '300s-aspirin-*'      # some parts
+    python benchmarks/molecules_accuracy.py --keep DIR --restore --record                   # writes what is there
 """
 
 from __future__ import annotations
@@ -31,18 +30,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from molecules_frames import FRAMES, MOLECULES
+from parts import kept_parts, measured, parser_of_parts
 from record import record
 
-from lie_sim.files import write_atomically
-
 HERE = Path(__file__).parent
-RATES = {
+RATES: dict[str, tuple[float, ...]] = {
     "ours": (0.0,),
     "painn64": (1e-3, 2e-3),
     "mace": (5e-3, 1e-2),
@@ -50,109 +49,106 @@ RATES = {
     "mace_muon": (5e-3, 1e-2),
 }
 """Learning rates that are tried; 0 is that of the recipe."""
-BUDGETS, SEEDS = (300.0, 1800.0), (0, 1, 2)
+BUDGETS, SEEDS, QUICK = (300.0, 1800.0), (0, 1, 2), 2.0
+"""CPU seconds; with the last one, on forty frames, nothing is worth recording."""
+BEST = "best"
+"""In place of the rate in the name of a part: the one that seed 0 was best with."""
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Part:
-    """One training."""
+    """One training; rate is a number, or ``BEST``."""
 
-    contestant: str
-    molecule: str
-    seed: int
     budget: float
-    rate: float
+    molecule: str
+    contestant: str
+    rate: str
+    seed: int
 
     @property
-    def stem(self) -> str:
-        """Name of its files."""
-        rate = f"{self.rate:g}" if self.rate else "recipe"
-        return f"{self.molecule}-{self.contestant}-{rate}-seed{self.seed}-{self.budget:g}s"
+    def name(self) -> str:
+        return f"{self.budget:g}s-{self.molecule}-{self.contestant}-{self.rate}-{self.seed}"
+
+    @classmethod
+    def of(cls, name: str) -> Part:
+        """The part of that name."""
+        budget, molecule, contestant, rate, seed = name.split("-")
+        return cls(float(budget.removesuffix("s")), molecule, contestant, rate, int(seed))
 
 
-class Bench:
-    """Parts, done or to be done.
+def parts(*, quick: bool = False) -> Iterator[Part]:
+    """All parts: the shorter budget first, seed by seed, so that an unfinished benchmark is balanced."""
+    if quick:
+        yield Part(QUICK, "ethanol", "ours", "0", SEEDS[0])
+        return
+    for budget in BUDGETS:
+        for seed in SEEDS:
+            for molecule in MOLECULES:
+                for contestant, rates in RATES.items():
+                    if contestant.endswith("_muon") and (molecule, budget) != ("ethanol", min(BUDGETS)):
+                        continue
+                    chosen = len(rates) > 1 and seed != SEEDS[0]
+                    for rate in [BEST] if chosen else [f"{rate:g}" for rate in rates]:
+                        yield Part(budget, molecule, contestant, rate, seed)
 
-    Args:
-        folder: where frames, predictions and results are kept.
-        peers: Python of the peers' environment; None leaves them out.
-        quick: tiny data.
+
+def best_rate(part: Part, keep: Path) -> float:
+    """That of the best validation of seed 0.
+
+    Raises:
+        SystemExit: seed 0 was not trained with every rate yet.
     """
+    tried = [
+        Part(part.budget, part.molecule, part.contestant, f"{rate:g}", SEEDS[0]).name
+        for rate in RATES[part.contestant]
+    ]
+    rows = kept_parts(keep, tried)
+    missing = [name for name in tried if name not in rows]
+    if missing:
+        raise SystemExit(f"{part.name} takes the better rate of {' and '.join(missing)}: do these first")
+    return float(min(rows.values(), key=lambda row: float(row["validation"]))["rate"])
 
-    def __init__(self, folder: Path, *, peers: Path | None, quick: bool) -> None:
-        self.folder, self.peers, self.quick = folder, peers, quick
-        folder.mkdir(parents=True, exist_ok=True)
 
-    def run(self, script: str, python: str, *words: str) -> str:
-        """Standard output of one of the scripts, with one thread."""
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
-        done = subprocess.run(
-            [python, "-W", "ignore", str(HERE / script), *words],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment,
+def output_of(script: str, python: str, *words: str) -> str:
+    """Standard output of one of the scripts, with one thread."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
+    done = subprocess.run(
+        [python, "-W", "ignore", str(HERE / script), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{script} {' '.join(words)} failed:\n{done.stderr[-1500:]}")
+    return done.stdout
+
+
+def run(name: str, options: argparse.Namespace) -> Row:
+    """Train, then the errors on the test frames.
+
+    Raises:
+        SystemExit: a peer, or frames that are not there yet, without ``--peers``.
+    """
+    part, frames = Part.of(name), options.keep / f"{Part.of(name).molecule}.npz"
+    python = sys.executable if part.contestant == "ours" else str(options.peers or "")
+    if not python or not (frames.exists() or options.peers):
+        raise SystemExit(
+            f"{name} needs --peers PYTHON, which has SchNetPack, MACE and tblite: make bench-env-molecules"
         )
-        if done.returncode:
-            raise RuntimeError(f"{script} {' '.join(words)} failed:\n{done.stderr[-1500:]}")
-        return done.stdout
-
-    def frames(self, molecule: str) -> Path:
-        """The file of frames, made if it is missing."""
-        path = self.folder / f"{molecule}.npz"
-        if not path.exists():
-            count = "40" if self.quick else str(FRAMES)
-            self.run("molecules_frames.py", str(self.peers), molecule, str(path), "--frames", count)
-        return path
-
-    def find(self, part: Part) -> Row | None:
-        """What is known of a part; None if it was not done."""
-        path = self.folder / f"{part.stem}.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-    def do(self, part: Part) -> Row:
-        """Train, unless that is done; then the errors on the test frames."""
-        found = self.find(part)
-        if found is not None:
-            return found
-        frames, out = self.frames(part.molecule), self.folder / f"{part.stem}.npz"
-        words = [part.contestant, str(frames), str(out), "--seed", str(part.seed)]
-        words += ["--budget", str(part.budget), "--rate", str(part.rate)]
-        python = sys.executable if part.contestant == "ours" else str(self.peers)
-        told = self.run("molecules_training.py", python, *words, *(["--quick"] if self.quick else []))
-        row = json.loads(told.strip().splitlines()[-1]) | errors(frames, out) | vars(part)
-        write_atomically(self.folder / f"{part.stem}.json", json.dumps(row).encode())
-        print(f"{part.stem}: {row['force_mae_mev']:.2f} meV/Å, {row['energy_mae_mev']:.2f} meV", flush=True)
-        return row
-
-    def best_rate(self, contestant: str, molecule: str, budget: float) -> float | None:
-        """That of the best validation of seed 0; None while a rate was not tried."""
-        tried = {
-            rate: self.find(Part(contestant, molecule, SEEDS[0], budget, rate)) for rate in RATES[contestant]
-        }
-        if any(row is None for row in tried.values()):
-            return None
-        return min(tried, key=lambda rate: tried[rate]["validation"])
-
-    def parts(
-        self, contestant: str, molecule: str, seed: int, budget: float, rates: tuple[float, ...] = ()
-    ) -> list[Row]:
-        """All rates of seed 0, or those given; the best rate of other seeds."""
-        rates = rates or RATES[contestant]
-        if seed != SEEDS[0]:
-            rate = self.best_rate(contestant, molecule, budget)
-            if rate is None:
-                self.parts(contestant, molecule, SEEDS[0], budget)
-                rate = self.best_rate(contestant, molecule, budget)
-            assert rate is not None
-            rates = (rate,)
-        return [self.do(Part(contestant, molecule, seed, budget, rate)) for rate in rates]
-
-    def rows(self) -> list[Row]:
-        """Every part that was done."""
-        found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.folder.glob("*s.json"))]
-        return [{key: value for key, value in row.items() if key != "history"} for row in found]
+    if not frames.exists():
+        output_of(
+            "molecules_frames.py", str(options.peers), part.molecule, str(frames), "--frames", str(FRAMES)
+        )
+    rate = best_rate(part, options.keep) if part.rate == BEST else float(part.rate)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "predictions.npz"
+        words = [part.contestant, str(frames), str(out), "--seed", str(part.seed), "--rate", str(rate)]
+        words += ["--budget", str(part.budget), *(["--quick"] if part.budget == QUICK else [])]
+        told = json.loads(output_of("molecules_training.py", python, *words).strip().splitlines()[-1])
+        del told["history"]
+        return told | errors(frames, out) | vars(part) | {"rate": rate}
 
 
 def errors(frames: Path, predictions: Path) -> Row:
@@ -199,40 +195,28 @@ def figures(rows: list[Row]) -> dict[str, float]:
     return out
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(arguments: list[str] | None = None) -> None:
+    """Do what is missing, each part in a process of its own; record if asked to."""
+    parser = parser_of_parts(__doc__)
     parser.add_argument("--peers", type=Path, help="Python that has schnetpack, mace and tblite")
-    parser.add_argument("--keep", type=Path, help="folder of what is done")
-    parser.add_argument("--only", nargs=4, metavar=("CONTESTANT", "MOLECULE", "SEED", "BUDGET"))
-    parser.add_argument("--rate", type=float, help="with --only and seed 0: this learning rate only")
-    parser.add_argument("--record", action="store_true", help="record what is there, train nothing")
-    parser.add_argument("--quick", action="store_true", help="seconds, forty frames; nothing is recorded")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(options.keep or Path(folder), peers=options.peers, quick=options.quick)
-        if options.only:
-            contestant, molecule, seed, budget = options.only
-            rates = () if options.rate is None else (options.rate,)
-            bench.parts(contestant, molecule, int(seed), float(budget), rates)
-            return
-        if not options.record:
-            contestants = RATES if options.peers else ("ours",)
-            molecules, budgets = (("ethanol",), (2.0,)) if options.quick else (MOLECULES, BUDGETS)
-            for budget in budgets:
-                for molecule in molecules:
-                    for seed in SEEDS[:1] if options.quick else SEEDS:
-                        for contestant in contestants:
-                            bench.parts(contestant, molecule, seed, budget)
-        rows = bench.rows()
+    parser.add_argument(
+        "--quick", action="store_true", help="seconds, forty frames, ours; for --keep with ethanol.npz"
+    )
+    options = parser.parse_args(arguments)
+    if options.quick and options.record:
+        parser.error("--quick measures nothing that is worth recording")
+    names = [part.name for part in parts(quick=options.quick)]
+    kept = measured(__file__, names, run, options, places=["peers", "quick"])
+    if kept is None:
+        return
+    rows = list(kept.values())
     found = figures(rows)
     for name, value in found.items():
         print(f"{name:48s} {value:.3g}")
-    if not options.quick:
+    if options.record:
         chosen = chosen_rows(rows)
-        details = {"runs": [row | {"chosen": row in chosen} for row in rows]}
-        print(record("molecules_accuracy", found, threads=1, details=details))
+        details = {"parts": {name: row | {"chosen": row in chosen} for name, row in kept.items()}}
+        print(record("molecules_accuracy", found, threads=1, details=details, parts=rows))
 
 
 if __name__ == "__main__":

@@ -86,6 +86,8 @@ def measured(
 
 
 def _words(name: str, value: object) -> list[str]:
+    if isinstance(value, bool):
+        return [f"--{name.replace('_', '-')}"] * value
     return [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
 
 

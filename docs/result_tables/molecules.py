@@ -70,7 +70,7 @@ def mean_cell(runs: list[Result], key: str) -> str:
 
 def molecules_accuracy(result: Result) -> str:
     """Errors of forces and energies by contestant, a table for each budget."""
-    runs = [run for run in result["details"]["runs"] if run["chosen"]]
+    runs = [run for run in result["details"]["parts"].values() if run["chosen"]]
     out = ""
     for budget in BUDGETS:
         rows = []

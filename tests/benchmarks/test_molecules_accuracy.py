@@ -134,16 +134,50 @@ def test_quick_run_trains_ours_and_remembers(
     script: Script, frames_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     accuracy = script("molecules_accuracy")
-    monkeypatch.setattr(sys, "argv", ["molecules_accuracy.py", "--quick", "--keep", str(frames_file.parent)])
-    accuracy.main()
+    arguments = ["--quick", "--keep", str(frames_file.parent)]
+    accuracy.main(arguments)
     assert "force_mae_ethanol" in capsys.readouterr().out
-    (row,) = [json.loads(path.read_text()) for path in frames_file.parent.glob("*s.json")]
+    row = json.loads((frames_file.parent / "2s-ethanol-ours-0-0.json").read_text())
     assert row["contestant"] == "ours"
     assert row["test_frames"] == 10
     assert math.isfinite(row["force_mae_mev"])
     assert row["validation"] * 1e3 == pytest.approx(row["force_mae_mev"], rel=2), "units differ"
-    monkeypatch.setattr(accuracy.Bench, "run", lambda *_: pytest.fail("what was done is done again"))
-    accuracy.main()
+    with monkeypatch.context() as patch:
+        patch.setattr("subprocess.run", lambda *_, **__: pytest.fail("what was done is done again"))
+        accuracy.main(arguments)
+    with pytest.raises(SystemExit):
+        accuracy.main([*arguments, "--record"])
+
+
+def test_parts_have_names_and_the_shorter_budget_comes_first(script: Script) -> None:
+    accuracy = script("molecules_accuracy")
+    parts = list(accuracy.parts())
+    names = [part.name for part in parts]
+    assert [accuracy.Part.of(name) for name in names] == parts
+    assert len(set(names)) == len(names) == 2 * (3 * 5 + 2 * 3 * 3) + 8
+    assert names[0] == "300s-ethanol-ours-0-0"
+    assert "1800s-aspirin-mace-best-2" in names
+    assert "1800s-ethanol-mace_muon-0.01-0" not in names
+    budgets = [part.budget for part in parts]
+    assert budgets == sorted(budgets)
+
+
+def test_other_seeds_take_the_rate_that_validation_chose(script: Script, tmp_path: Path) -> None:
+    accuracy = script("molecules_accuracy")
+    part = accuracy.Part.of("300s-ethanol-painn64-best-1")
+    for rate, validation in ((1e-3, 2.0), (2e-3, 1.0)):
+        with pytest.raises(SystemExit, match=r"300s-ethanol-painn64-0\.002-0: do these first"):
+            accuracy.best_rate(part, tmp_path)
+        row = {"rate": rate, "validation": validation}
+        (tmp_path / f"300s-ethanol-painn64-{rate:g}-0.json").write_text(json.dumps(row))
+    assert accuracy.best_rate(part, tmp_path) == 2e-3
+
+
+@pytest.mark.parametrize("name", ["300s-aspirin-mace-0.01-0", "300s-aspirin-ours-0-0"])
+def test_peers_and_frames_need_their_environment(script: Script, tmp_path: Path, name: str) -> None:
+    accuracy = script("molecules_accuracy")
+    with pytest.raises(SystemExit, match=f"{name} needs --peers PYTHON"):
+        accuracy.main(["--keep", str(tmp_path), "--part", name])
 
 
 def made_up_rows() -> list[dict[str, Any]]:
@@ -168,7 +202,7 @@ def test_rates_are_chosen_by_validation_not_by_the_test(script: Script) -> None:
 def test_what_is_missing_is_shown_as_missing(script: Script) -> None:
     rows = made_up_rows()
     chosen = script("molecules_accuracy").chosen_rows(rows)
-    details = {"runs": [row | {"chosen": row in chosen} for row in rows]}
+    details = {"parts": {str(k): row | {"chosen": row in chosen} for k, row in enumerate(rows)}}
     shown = script("result_tables.molecules").molecules_accuracy(MADE_UP | {"details": details})
     assert "| PaiNN, 64 features (SchNetPack) | 11 (2 of 3 seeds) | – | – | 1 (2 of 3 seeds) |" in shown
     assert shown.count("| MACE 64x0e | – | – | – | – | – | – | – |") == 2

@@ -19,6 +19,10 @@ EXPECTED = (LieSimError, OSError, ValueError, KeyboardInterrupt)
 _INPUT = (ConfigError, CheckpointError, DataError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
+_ALIKE = 0.7
+"""Share of letters that an option must have in common with the one that is suggested: a wrong one may do harm."""
+
+
 class UsageError(LieSimError):
     """The command line itself is wrong."""
 
@@ -71,7 +75,7 @@ def one_line(error: BaseException) -> str:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """``"; did you mean …?"`` with the nearest of the known words, or nothing.
+    """``"; did you mean …?"`` with the nearest of the known words, or nothing; options of training come first.
 
     Example:
         >>> suggestion("trian", ["train", "rollout"]), suggestion("--width", ["--model.width", "--seed"])
@@ -81,5 +85,6 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """
     names = list(known)
     nested = [name for name in names if name.endswith("." + word.lstrip("-"))]
-    nearest = nested[:1] or difflib.get_close_matches(word, names, n=1)
+    nested.sort(key=lambda name: not name.startswith("--training."))
+    nearest = nested or difflib.get_close_matches(word, names, cutoff=_ALIKE if word.startswith("--") else 0.6)
     return f"; did you mean {nearest[0]}?" if nearest else ""

@@ -19,9 +19,10 @@ from lie_sim.data.labelling import LabelConfig, LabelSummary, label_file
 from lie_sim.data.qm9 import NUM_MOLECULES, qm9
 from lie_sim.data.reference_calculators import reference_calculator
 from lie_sim.data.sampling import Sampling
-from lie_sim.data.structure_files import read_structures, to_atoms
+from lie_sim.data.structure_files import read_atoms, to_atoms
 from lie_sim.distributed import cluster
 from lie_sim.distributed import label as distributed_label
+from lie_sim.errors import LieSimError
 
 _SHOWN_FAILURES = 5
 
@@ -66,6 +67,8 @@ def label(argv: Sequence[str]) -> None:
         raise UsageError(
             f"labels are written as extended XYZ: name the file *.extxyz, not {options.out.name}"
         )
+    if options.structures is not None and options.out.resolve() == options.structures.resolve():
+        raise UsageError(f"{options.out} holds the structures: write the labels to another file")
     config = LabelConfig(options.calculator, options.geometries, options.largest_force, options.seed)
     starts = _starts(options)
     reference_calculator(config.calculator)  # before a bar is drawn, or Ray started
@@ -104,7 +107,7 @@ def _starts(options: LabelOptions) -> list[Any]:
     if (options.structures is None) == (options.qm9 == 0):
         raise UsageError("give structures to start from: --structures FILE or --qm9 NUMBER (one of them)")
     if options.structures is not None:
-        return to_atoms(read_structures(options.structures))
+        return read_atoms(options.structures)
     if options.qm9 > NUM_MOLECULES:
         raise UsageError(f"QM9 has {NUM_MOLECULES} molecules, --qm9 asks for {options.qm9}")
     order = np.random.default_rng(options.seed).permutation(NUM_MOLECULES)
@@ -127,3 +130,5 @@ def _summarise(found: LabelSummary, options: LabelOptions) -> None:
         print(f"  structure {number}: {error}")
     if len(found.failures) > _SHOWN_FAILURES:
         print(f"  … all in {options.out}.journal.jsonl")
+    if not found.frames:
+        raise LieSimError(f"nothing was labelled: {options.out} has no frames")

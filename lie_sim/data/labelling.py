@@ -36,13 +36,11 @@ from ase import Atoms
 from lie_sim.data.journal import Journal
 from lie_sim.data.reference_calculators import calculator_version, reference_calculator
 from lie_sim.data.sampling import Sampling, geometries
-from lie_sim.data.structure_files import PREFIX
+from lie_sim.data.structure_files import INPUTS, PREFIX
 from lie_sim.errors import ConfigError, DataError
 from lie_sim.plain import to_plain
 
 _INFO, _ARRAYS = ("energy", "dipole", "stress"), ("forces", "charges")
-INPUTS = ("initial_charges", "initial_magmoms", "masses")
-"""Arrays that calculators or the sampling of geometries read."""
 _OF_ONE_TOTAL = 1e-3
 """How far, in e or unpaired electrons, a sum over atoms may be from the number in ``info``: they have few digits."""
 _AHEAD = 4

@@ -46,6 +46,8 @@ _NPZ_NAMES = {
 }
 _ASYMMETRY = 1e-3
 """Of a stress, relative: codes print few digits."""
+INPUTS = ("initial_charges", "initial_magmoms", "masses")
+"""Arrays that calculators or the sampling of geometries read."""
 _FROM_RESULTS = ("energy", "forces", "stress", "dipole", "charges")
 
 
@@ -97,6 +99,22 @@ def read_structures(
         )
     check_values(molecules, source=str(path), suspicious=check)
     return molecules
+
+
+def read_atoms(path: str | Path) -> list[Atoms]:
+    """The structures of a file as ASE atoms, with the arrays of ``INPUTS`` where extended XYZ or a database has them.
+
+    Args:
+        path: as of :func:`read_structures`, which also says what is refused.
+    """
+    path = Path(path)
+    systems = to_atoms(read_structures(path))
+    if path.suffix not in (".npz", ".safetensors"):
+        for atoms, frame in zip(systems, _frames(path), strict=True):
+            for name in INPUTS:
+                if frame.has(name):
+                    atoms.set_array(name, frame.arrays[name])
+    return systems
 
 
 def write_structures(path: str | Path, systems: Sequence[Atoms]) -> None:

@@ -10,8 +10,10 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import molecule
 
 from lie_sim.cli import label as label_module
@@ -39,6 +41,33 @@ def test_labels_from_a_file_of_structures(tmp_path: Path, starts: Path, lie_sim:
     again = lie_sim(*words)  # with a bar, which goes to standard error
     assert (again.code, again.out) == (0, done.out)
     assert "3/3" in again.err
+
+
+def test_charges_and_moments_of_the_structures_reach_the_calculator(
+    tmp_path: Path, lie_sim: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    triplet, cation = molecule("O2"), Atoms("NH3", molecule("NH3").positions, charges=[1, 0, 0, 0])
+    for suffix in ("extxyz", "db"):
+        ase.io.write(tmp_path / f"two.{suffix}", [triplet, cation])
+        out = tmp_path / f"from_{suffix}.extxyz"
+        words = ["--structures", tmp_path / f"two.{suffix}", "--calculator", "emt", "--sampling", "none"]
+        assert lie_sim("label", out, *words, "--no-progress").code == 0
+        first, second = ase.io.read(out, ":")
+        assert (first.info["spin"], second.info["charge"]) == (2, 1)
+        assert first.get_initial_magnetic_moments().tolist() == [1, 1]
+
+
+def test_structures_are_not_overwritten_and_no_frames_is_a_failure(
+    tmp_path: Path, starts: Path, lie_sim: Run
+) -> None:
+    before = starts.read_bytes()
+    words = ["--structures", starts, "--calculator", "emt", "--sampling", "none", "--no-progress"]
+    done = lie_sim("label", starts, *words, "--overwrite")
+    assert (done.code, starts.read_bytes()) == (2, before)
+    assert "holds the structures: write the labels to another file" in done.err
+    done = lie_sim("label", tmp_path / "out.extxyz", *words, "--largest-force", 1e-9)
+    assert done.code == 1
+    assert "nothing was labelled" in done.err
 
 
 def test_on_a_cluster_the_file_is_the_same(

@@ -28,6 +28,9 @@ PER_ATOM = ("charges", BORN)
 def property_names(potentials: Sequence[AtomicPotential]) -> tuple[str, ...]:
     """What all of some models give; a head of the same name and another kind is another property.
 
+    Derivatives of the dipole are offered where there are energies: a model of properties alone, learned at equilibrium,
+    gives some, and they are wrong.
+
     Example:
         >>> property_names([AtomicPotential.default(elements=(1,))])
         ('energy', 'free_energy', 'energies', 'forces', 'stress', 'stresses')
@@ -35,7 +38,7 @@ def property_names(potentials: Sequence[AtomicPotential]) -> tuple[str, ...]:
     kinds = [{name: head.kind for name, head in each.config.heads.items()} for each in potentials]
     heads = [name for name, kind in kinds[0].items() if all(each.get(name) == kind for each in kinds)]
     energies = (*ALWAYS, "stress", "stresses") if all(each.has_energy for each in potentials) else ()
-    return (*energies, *heads, *([BORN] if "dipole" in heads else []))
+    return (*energies, *heads, *([BORN] if energies and "dipole" in heads else []))
 
 
 def meaningless(potential: AtomicPotential, atoms: Atoms, charge: float) -> Set[str]:

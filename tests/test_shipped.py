@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule
+from ase.calculators.calculator import PropertyNotImplementedError
 
 import lie_sim
 from lie_sim import load_model, save_model, shipped
@@ -110,6 +111,13 @@ def test_the_organic_potential_knows_its_elements_and_its_ethanol() -> None:
     assert calculator.potentials[0].config.elements == (1, 6, 7, 8, 9)
     ethanol = molecule("CH3CH2OH", calculator=calculator)
     assert np.abs(ethanol.get_forces()).max() < 2.0  # eV/Å; GFN2-xTB's own are 0.75, ours 0.70
+
+
+def test_a_model_without_energies_has_no_slopes_of_its_dipole() -> None:
+    calculator = LieTransformerCalculator("qm9-properties")
+    assert "dipole" in calculator.implemented_properties
+    with pytest.raises(PropertyNotImplementedError, match="born_effective_charges"):
+        calculator.get_property("born_effective_charges", molecule("H2O"))
 
 
 def test_the_card_says_what_was_measured() -> None:

@@ -86,5 +86,7 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     names = list(known)
     nested = [name for name in names if name.endswith("." + word.lstrip("-"))]
     nested.sort(key=lambda name: not name.startswith("--training."))
-    nearest = nested or difflib.get_close_matches(word, names, cutoff=_ALIKE if word.startswith("--") else 0.6)
+    nearest = nested or difflib.get_close_matches(
+        word, names, cutoff=_ALIKE if word.startswith("--") else 0.6
+    )
     return f"; did you mean {nearest[0]}?" if nearest else ""

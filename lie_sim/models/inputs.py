@@ -127,7 +127,7 @@ def encode_species(
                  [0., 0., 1.]]])
     """
     if can_be_read(species) and species.numel():
-        low, high = int(species.min()), int(species.max())
+        low, high = (int(end) for end in species.aminmax())
         if low < 0 or high >= count:
             raise ValueError(f"species run from {low} to {high}; the model knows 0 to {count - 1}")
         return _one_hot(species, count, dtype)

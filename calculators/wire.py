@@ -27,6 +27,7 @@ from ase import Atoms
 from ase.calculators.calculator import InputError
 from ase.data import chemical_symbols
 
+from lie_sim.data.totals import total_of
 from lie_sim.errors import WireError
 
 VERSION = 1
@@ -87,10 +88,10 @@ def encode_request(atoms: Atoms, properties: Sequence[str], *, inputs: Sequence[
     Args:
         atoms: the system.
         properties: what is wanted of it.
-        inputs: entries of ``atoms.info`` that the model reads.
+        inputs: global inputs that the model reads (:mod:`lie_sim.data.totals`).
 
     Raises:
-        InputError: one of the entries is no number.
+        InputError: one of them is no number, or the system says two charges.
     """
     return _encoded(
         properties=list(properties),
@@ -98,7 +99,7 @@ def encode_request(atoms: Atoms, properties: Sequence[str], *, inputs: Sequence[
         positions=_array(atoms.positions),
         cell=_array(np.asarray(atoms.cell)),
         pbc=atoms.pbc.tolist(),
-        info={name: _array(_number(atoms, name)) for name in inputs if name in atoms.info},
+        info={name: _array(_number(atoms, name)) for name in inputs if _total(atoms, name) is not None},
     )
 
 
@@ -270,10 +271,18 @@ def _require_finite(positions: np.ndarray, cell: np.ndarray, values: Mapping[str
 
 
 def _number(atoms: Atoms, name: str) -> float:
+    value = _total(atoms, name)
     try:
-        return float(atoms.info[name])
+        return float(value)
     except (TypeError, ValueError) as error:
-        raise InputError(f"atoms.info[{name!r}] must be a number, got {atoms.info[name]!r}") from error
+        raise InputError(f"atoms.info[{name!r}] must be a number, got {value!r}") from error
+
+
+def _total(atoms: Atoms, name: str) -> Any:
+    try:
+        return total_of(atoms, name)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def _string(found: Mapping[str, Any], name: str) -> str:

@@ -37,11 +37,11 @@ from lie_sim.data.journal import Journal
 from lie_sim.data.reference_calculators import calculator_version, reference_calculator
 from lie_sim.data.sampling import Sampling, geometries
 from lie_sim.data.structure_files import INPUTS, PREFIX
+from lie_sim.data.totals import ARRAYS, total_of
 from lie_sim.errors import ConfigError, DataError
 from lie_sim.plain import to_plain
 
 _INFO, _ARRAYS = ("energy", "dipole", "stress"), ("forces", "charges")
-_OF_ONE_TOTAL = 1e-3
 """How far, in e or unpaired electrons, a sum over atoms may be from the number in ``info``: they have few digits."""
 _AHEAD = 4
 """Jobs of a worker that wait for it."""
@@ -215,18 +215,12 @@ def with_total_charge(start: Atoms) -> Atoms:
     atoms.info = {name: start.info[name] for name in ("charge", "spin") if name in start.info}
     for name, array in input_arrays(start).items():
         atoms.set_array(name, array)
-    for name, place in (("charge", "initial_charges"), ("spin", "initial_magmoms")):
-        given = atoms.info.get(name)
-        if not atoms.has(place):
-            if given:
-                atoms.set_array(place, np.eye(1, len(atoms))[0] * float(given))
-        elif atoms.arrays[place].ndim == 1:  # moments of three components have no one spin
-            total = round(float(atoms.arrays[place].sum()), 6)
-            if given is not None and abs(total - float(given)) > _OF_ONE_TOTAL:
-                raise ValueError(
-                    f"info[{name!r}] is {given}, but {place} sum to {total:g}: leave one of the two away"
-                )
-            atoms.info.setdefault(name, total)
+    for name, place in ARRAYS.items():
+        total = total_of(atoms, name)
+        if total is not None:
+            atoms.info[name] = total
+        if total and not atoms.has(place):
+            atoms.set_array(place, np.eye(1, len(atoms))[0] * float(total))
     return atoms
 
 

@@ -14,8 +14,10 @@ Reference: Chmiela et al., Science Advances 3 (2017) e1603015 (MD17).
 from __future__ import annotations
 
 import itertools
+import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from ase import Atoms, units
 
 from lie_sim.data.molecules import PER_ATOM, PER_STRUCTURE, Molecules, joined
 from lie_sim.data.plausible import check_values
+from lie_sim.data.totals import ARRAYS, total_of
 from lie_sim.errors import DataError
 
 PREFIX = "REF_"
@@ -93,12 +96,24 @@ def read_structures(
         if energy_unit or length_unit:
             raise DataError(f"{path}: units are ASE's there, eV and Å; convert the file instead")
         molecules = from_atoms(_frames(path), prefix=prefix, source=str(path))
+        if "forces" not in molecules.values:
+            _warn_of_other_forces(next(_frames(path)), path, prefix)
     else:
         raise DataError(
             f"{path}: unknown kind of file {kind!r}; known are .extxyz, .xyz, .db, .npz, .safetensors"
         )
     check_values(molecules, source=str(path), suspicious=check)
     return molecules
+
+
+def _warn_of_other_forces(atoms: Atoms, path: Path, prefix: str) -> None:
+    others = [name for name in atoms.arrays if any(part in name.lower() for part in ("force", "grad"))]
+    if others:
+        warnings.warn(
+            f"{path}: no forces were read; its array {', '.join(others)} is none of {prefix}forces and forces: "
+            "rename it if it holds forces in eV/Å",
+            stacklevel=3,
+        )
 
 
 def read_atoms(path: str | Path) -> list[Atoms]:
@@ -152,9 +167,11 @@ def from_atoms(
 ) -> Molecules:
     """A set of structures from ASE atoms, with their reference values.
 
+    Where some have a charge or spin (:mod:`lie_sim.data.totals`), that of the others is 0.
+
     Raises:
         DataError: there is none, or a reference value has the wrong shape, or a structure has some values under the
-            prefix and others as results of a calculator.
+            prefix and others as results of a calculator, or says two charges.
         TypeError: it is one ``Atoms``.
     """
     if isinstance(systems, Atoms):
@@ -162,6 +179,8 @@ def from_atoms(
     parts = [_one(atoms, number, prefix, source) for number, atoms in enumerate(systems)]
     if not parts:
         raise DataError(f"{source} holds no structure")
+    zeros = {name: np.zeros(1) for name in ARRAYS if any(name in part.values for part in parts)}
+    parts = [replace(part, values={**zeros, **part.values}) for part in parts]
     return joined(parts, metadata={"source": source})
 
 
@@ -172,7 +191,10 @@ def _one(atoms: Atoms, number: int, prefix: str, source: str) -> Molecules:
     _refuse_two_sources(atoms, prefix, f"{source}: structure {number}")
     values: dict[str, np.ndarray] = {}
     for name, shape in (PER_STRUCTURE | PER_ATOM).items():
-        found = _value(atoms, name, prefix)
+        try:
+            found = _value(atoms, name, prefix)
+        except ValueError as error:
+            raise DataError(f"{source}: structure {number}: {error}") from error
         if found is None:
             continue
         expected = (count, *shape) if name in PER_ATOM else shape
@@ -211,7 +233,7 @@ def _value(atoms: Atoms, name: str, prefix: str) -> Any:
     if prefix + name in atoms.info:  # databases keep arrays among the data
         return atoms.info[prefix + name]
     if name in ("charge", "spin"):
-        return atoms.info.get(name)
+        return total_of(atoms, name)
     if name in _FROM_RESULTS and atoms.calc is not None:
         return atoms.calc.results.get(name)
     return None

@@ -107,6 +107,10 @@ class Experiment(ABC, Generic[C]):
     def evaluate(self, module: nn.Module, *, progress: bool = True) -> Evaluation:
         """Judge a module on the test data."""
 
+    def data_facts(self) -> dict[str, str]:
+        """What a run learns from, by name, for those who start one; nothing where the data are drawn, not read."""
+        return {}
+
     def unit_of(self, figure: str) -> str:
         """Unit of a figure of the evaluation; empty for a plain number."""
         return ""

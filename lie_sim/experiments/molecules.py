@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from lie_sim.data.molecules import Molecules
+from lie_sim.data.molecules import PER_ATOM, PER_STRUCTURE, Molecules
 from lie_sim.errors import ConfigError
 from lie_sim.experiments.base import Evaluation, Experiment, register_experiment
 from lie_sim.experiments.dynamics_options import DynamicsOptions
 from lie_sim.experiments.model_choice import ModelConfig
 from lie_sim.experiments.molecules_split import Split, drawn, kept
 from lie_sim.models import AtomicPotential, LieTransformerConfig, SE3TransformerConfig, model_class_of
-from lie_sim.models.atomic import DEFAULT_NETWORKS
+from lie_sim.models.atomic import DEFAULT_NETWORKS, GLOBAL_INPUTS
 from lie_sim.plain import to_plain
 from lie_sim.report import ReportData
 from lie_sim.training import (
@@ -99,6 +99,7 @@ class MoleculesConfig:
         force_weight: of the squared force errors in the loss.
         energy_weight: of the squared energy errors of an atom.
         stress_weight: of the squared stress errors.
+        huber_delta: eV/Å beyond which the error of a force counts by its size, no longer by its square; 0 never does.
         inputs: global inputs of the model, "charge" and "spin".
         properties: what is learned beside the energy: "dipole", "charges", "polarizability", or any number of a
             molecule as "NAME:intensive" or "NAME:extensive".
@@ -117,6 +118,7 @@ class MoleculesConfig:
     force_weight: float = 100.0
     energy_weight: float = 10.0
     stress_weight: float = 0.0
+    huber_delta: float = 0.0
     inputs: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()
     property_weight: float = 1.0
@@ -128,7 +130,7 @@ class MoleculesConfig:
         for name in ("num_train", "num_validation", "num_test"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("force_weight", "energy_weight", "stress_weight", "property_weight"):
+        for name in ("force_weight", "energy_weight", "stress_weight", "huber_delta", "property_weight"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} must be finite and not negative, got {getattr(self, name)}")
 
@@ -210,6 +212,7 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
             inputs=config.inputs,
             force_weight=config.force_weight,
             energy_weight=config.energy_weight,
+            huber_delta=config.huber_delta,
             stress_weight=config.stress_weight,
             targets=self.targets,
             property_weight=config.property_weight,
@@ -248,6 +251,21 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
             notes={"molecules": ARROWS} if "forces" in found else {},
         )
         return Evaluation(results=results | moved.results, report=report)
+
+    def data_facts(self) -> dict[str, str]:
+        """Structures of each part, elements, and the labels that were read."""
+        values = self.structures.values
+        read = [name for name in PER_STRUCTURE | PER_ATOM if name in values and name not in GLOBAL_INPUTS]
+        given = [
+            f"{name} (input)" if name in self.config.inputs else f"{name} (not used)"
+            for name in GLOBAL_INPUTS
+        ]
+        return {
+            "structures": f"{len(self.structures):,} of {self.config.data}: "
+            + ", ".join(f"{name} {len(part):,}" for name, part in self.splits.items()),
+            "elements": " ".join(_symbol(z) for z in self.structures.elements),
+            "read": ", ".join([*read, *(text for text in given if text.split()[0] in values)]),
+        }
 
     def unit_of(self, figure: str) -> str:
         """As in ``UNITS``."""

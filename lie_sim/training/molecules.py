@@ -1,10 +1,12 @@
 """Learning energies, forces and stresses of molecules and crystals.
 
-    L = w_F ⟨|F − F̂|²⟩/s² + w_E ⟨(E − Ê)²/N²⟩/s² + w_σ ⟨(V(σ − σ̂)/N)²⟩/s² + w_y ⟨|y_t − ŷ_t|/s_t⟩
+    L = w_F ⟨h(F − F̂)⟩/s² + w_E ⟨(E − Ê)²/N²⟩/s² + w_σ ⟨(V(σ − σ̂)/N)²⟩/s² + w_y ⟨|y_t − ŷ_t|/s_t⟩
 
 over targets t such as the dipole (:mod:`lie_sim.training.targets`), with s_t their spread and s² the variance of the
-training forces (or, without forces, of the energies of an atom), so that the weights are plain numbers. Batches are
-padded to their largest structure; neighbours are listed once.
+training forces (or, without forces, of the energies of an atom), so that the weights are plain numbers. h is the
+square or, with δ > 0, the pseudo-Huber loss 2δ²(√(1 + |x|²/δ²) − 1) of the vector of an atom, which is |x|² below δ and
+grows as 2δ|x| beyond: few large errors then count less, and the many small forces near minima more. Batches are padded
+to their largest structure; neighbours are listed once.
 
 Shape letters: S structures, B batch, N atoms (padded), K neighbours (padded), A atoms of all structures together.
 """
@@ -44,6 +46,7 @@ class MoleculesTask(PaddedTask):
         force_weight: w_F.
         energy_weight: w_E.
         stress_weight: w_σ.
+        huber_delta: δ in eV/Å; 0 takes squares.
         targets: properties that are learned too.
         property_weight: w_y.
 
@@ -61,6 +64,7 @@ class MoleculesTask(PaddedTask):
         force_weight: float = 100.0,
         energy_weight: float = 10.0,
         stress_weight: float = 0.0,
+        huber_delta: float = 0.0,
         targets: Sequence[Target] = (),
         property_weight: float = 1.0,
     ) -> None:
@@ -77,6 +81,7 @@ class MoleculesTask(PaddedTask):
             *(PaddedMolecules(x, cutoff=cutoff, inputs=inputs, targets=names) for x in (train, validation))
         )
         self.cutoff = cutoff
+        self.huber_delta = huber_delta
         self.weights = {"forces": force_weight, "energy": energy_weight, "stress": stress_weight}
         if targets:
             self.weights["properties"] = property_weight
@@ -102,7 +107,8 @@ class MoleculesTask(PaddedTask):
         sizes = batch["sizes"].double()
         total = self.weights["energy"] * ((found["energy"] - batch["energy"]) / sizes).square().mean()
         if self.has_forces:
-            error = (found["forces"] - batch["forces"]).square().sum() / (3 * batch["sizes"].sum())
+            squares = (found["forces"] - batch["forces"]).square()
+            error = self._robust(squares).sum() / (3 * batch["sizes"].sum())
             total = total + self.weights["forces"] * error
         if self.weights["stress"] and "stress" in batch and "virial" in found:
             total = total + self.weights["stress"] * _stress_error(found["virial"], batch)
@@ -110,6 +116,13 @@ class MoleculesTask(PaddedTask):
         if self.errors.targets:
             loss = loss + self.weights["properties"] * self.errors.loss(found, batch)
         return loss
+
+    def _robust(self, squares: Float[Tensor, "B N 3"]) -> Tensor:
+        """Values of h, to be summed over atoms, from squared components."""
+        if not self.huber_delta:
+            return squares
+        square = squares.sum(-1)
+        return 2 * square / (1 + (1 + square / self.huber_delta**2).sqrt())  # no difference of numbers near 1
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Mean absolute errors: energy in eV, energy of an atom in eV, force component in eV/Å; and the loss."""
@@ -146,7 +159,8 @@ class MoleculesTask(PaddedTask):
 
     def options(self) -> dict[str, Any]:
         """The options that change the loss."""
-        return {"task": type(self).__name__, "cutoff": self.cutoff, **self.weights}
+        robust = {"huber_delta": self.huber_delta} if self.huber_delta else {}
+        return {"task": type(self).__name__, "cutoff": self.cutoff, **self.weights, **robust}
 
 
 def _stress_error(virial: Tensor, batch: Mapping[str, Tensor]) -> Tensor:

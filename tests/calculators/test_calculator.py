@@ -248,6 +248,9 @@ def test_what_is_impossible_is_said(calculator, potential) -> None:
         calculator.set(colour="red")
     with pytest.raises(ValueError, match="dtype must be one of float32, float64"):
         LieTransformerCalculator(potential, dtype="float16")
+    with pytest.raises(ValueError, match="dtype must be one of float32, float64, got 'float16'"):
+        LieTransformerCalculator(potential, dtype=torch.float16)
+    assert LieTransformerCalculator(potential, dtype=torch.float32).parameters["dtype"] == "float32"
     for skin in (-1.0, float("nan"), "a"):
         with pytest.raises(ValueError, match="skin must be a length"):
             LieTransformerCalculator(potential, skin=skin)
@@ -257,8 +260,12 @@ def test_what_is_impossible_is_said(calculator, potential) -> None:
         ValueError, match=r"compute must be a list of names, got 'energy': write \['energy'\]"
     ):
         LieTransformerCalculator(potential, compute="energy")
-    with pytest.raises(ValueError, match=r"device must be one of PyTorch .* got 'gpu'"):
-        LieTransformerCalculator(potential, device="gpu")
+    missing = ["gpu", *(() if torch.cuda.is_available() else ("cuda", "cuda:7"))]
+    for device in missing:
+        with pytest.raises(ValueError, match=rf"device must be one that PyTorch has here, .* got '{device}'"):
+            LieTransformerCalculator(potential, device=device)
+    with pytest.raises(TypeError, match=r"a model is needed: .*organic-gfn2.* ase run lie_sim -p model="):
+        LieTransformerCalculator()
     with pytest.raises(TypeError, match=r"properties must be a list of names, got 'energy'"):
         calculator.evaluate(water, "energy")
     with pytest.raises(ValueError, match=r"vectors must have shape \(V, 3, 3\), got \(1, 2, 3\)"):

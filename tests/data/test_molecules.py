@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from pathlib import Path
 
 import ase.db
@@ -362,3 +363,19 @@ def test_a_file_without_frames_and_a_single_structure_are_refused(tmp_path: Path
         read_structures(tmp_path / "a.npz", energy_unit="eV")
     with pytest.raises(TypeError, match=r"got one Atoms|Type-check"):
         from_atoms(Atoms("H"))
+
+
+def test_forces_under_another_name_are_said(tmp_path: Path) -> None:
+    atoms = molecule("H2O")
+    atoms.info["REF_energy"] = -13.0
+    atoms.arrays["dft_forces"] = np.ones((3, 3))
+    write_structures(tmp_path / "a.extxyz", [atoms])
+    with pytest.warns(
+        UserWarning, match=r"no forces were read; its array dft_forces is none of REF_forces and"
+    ):
+        assert "forces" not in read_structures(tmp_path / "a.extxyz").values
+    atoms.arrays["REF_forces"] = atoms.arrays["dft_forces"]
+    write_structures(tmp_path / "a.extxyz", [atoms])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_structures(tmp_path / "a.extxyz")

@@ -104,6 +104,24 @@ def atoms_of(molecules):
         yield Atoms(one.numbers, one.positions)
 
 
+def test_a_run_says_what_it_reads(file, tmp_path) -> None:
+    facts = MoleculesExperiment(config(file, num_train=20)).data_facts()
+    assert facts == {
+        "structures": f"40 of {file}: train 20, validation 4, test 16",
+        "elements": "H C O",
+        "read": "energy, dipole, forces",
+    }
+    ion, neutral = molecule("H2O"), molecule("H2O")
+    ion.info |= {"charge": -1}
+    for atoms in (ion, neutral):
+        atoms.info["REF_energy"] = -13.0
+    path = tmp_path / "ions.extxyz"
+    write_structures(path, [ion, neutral] * 5)
+    for inputs, use in (((), "not used"), (("charge",), "input")):
+        told = MoleculesExperiment(MoleculesConfig(data=str(path), inputs=inputs)).data_facts()
+        assert told["read"] == f"energy, charge ({use})"
+
+
 def test_evaluation_tests_what_the_run_kept_for_it(file, tmp_path) -> None:
     experiment = MoleculesExperiment(config(file, num_train=10, num_validation=4, num_test=6))
     experiment.run(tmp_path, progress=False)

@@ -93,6 +93,33 @@ def test_loss_is_that_of_the_formula() -> None:
     assert loss == pytest.approx(expected, rel=1e-9)
 
 
+def test_huber_loss_is_that_of_the_formula_and_squares_in_the_limit() -> None:
+    data = labelled(crystals=True)
+    torch.manual_seed(0)
+    model = atomic_potential(data, network=SMALL).double()
+
+    def task(delta: float) -> MoleculesTask:
+        return MoleculesTask(
+            data, data, cutoff=model.cutoff, force_weight=3.0, energy_weight=0.0, huber_delta=delta
+        )
+
+    batch = task(0.0).batch(torch.tensor([0, 1, 4, 3]), torch.Generator())
+    found = predict(model, batch, cutoff=model.cutoff, forces=True)
+    lengths = np.concatenate(
+        [
+            np.linalg.norm((found["forces"] - batch["forces"])[row, :size].numpy(), axis=1)
+            for row, size in enumerate(batch["sizes"].tolist())
+        ]
+    )
+    each = 2 * 0.3**2 * (np.sqrt(1 + lengths**2 / 0.3**2) - 1)
+    expected = 3 * each.mean() / 3 / np.mean(np.square(data.values["forces"]))
+    assert float(task(0.3).loss(model, batch)) == pytest.approx(expected, rel=1e-9)
+    squares = float(task(0.0).loss(model, batch))
+    assert float(task(1e6).loss(model, batch)) == pytest.approx(squares, rel=1e-9)
+    assert float(task(0.3).loss(model, batch)) < 0.9 * squares
+    assert task(0.3).options() == task(0.0).options() | {"huber_delta": 0.3}
+
+
 def test_references_explain_compositions_and_survive_a_single_molecule() -> None:
     data = labelled()
     numbers = dict(zip((1, 6, 8), (-13.0, -1028.0, -2041.0), strict=True))

@@ -5,6 +5,7 @@ Shape letters: M structures, N atoms, D features.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 USUAL = 0.99
 """Share of the held-out structures that are not uncertain."""
 ATOMS_AT_ONCE = 512
+ANOTHER_ZERO, ALIKE = 0.1, 3.0
+"""eV/atom, and multiple of the spread, from which a common error of all energies is said."""
 
 
 def fitted(
@@ -126,6 +129,7 @@ def _compared(bare: LieTransformerCalculator, data: Molecules) -> Calibration:
     found = bare.predict_many(atoms_of(data), properties=names, max_atoms=ATOMS_AT_ONCE)
     errors = data.values["energy"] - np.array([each["energy"] for each in found])
     sigma = np.array([each["energy_std"] for each in found])
+    _warn_of_another_zero(errors / data.sizes)
     changes: dict[str, Any] = {
         "energy_scale": _scale(errors, sigma),
         "energy_quantile": _finite(conformal_quantile(_ratio(errors, sigma), calibration.coverage)),
@@ -134,6 +138,17 @@ def _compared(bare: LieTransformerCalculator, data: Molecules) -> Calibration:
     if calibration.has_forces:
         changes |= _of_forces(found, data, calibration.coverage)
     return replace(calibration, **changes)
+
+
+def _warn_of_another_zero(errors: np.ndarray) -> None:
+    """Errors of energies of an atom that are large and all alike are no errors of the model."""
+    mean, spread = float(errors.mean()), float(errors.std())
+    if abs(mean) > max(ANOTHER_ZERO, ALIKE * spread):
+        warnings.warn(
+            f"the reference energies are {mean:+.3g} eV/atom off those of the model, with a spread of {spread:.2g}: "
+            "are they of another level of theory, or counted from another zero, than the data of its training?",
+            stacklevel=5,
+        )
 
 
 def _of_forces(found: Sequence[dict[str, Any]], data: Molecules, coverage: float) -> dict[str, float]:

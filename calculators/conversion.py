@@ -20,12 +20,12 @@ from ase.calculators.calculator import InputError
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from lie_sim.data.totals import total_of
 from lie_sim.models import AtomicPotential
 from lie_sim.models.inputs import WHY_OPEN_SPACE
 from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.pairs import ALL_PAIRS_UP_TO, Pairs, SkinnedPairs, find_pairs, neighbour_matrix_of
 from lie_sim.state import Particles
+from lie_sim.totals import total_of
 
 CLOSEST = 1e-3
 """Å; atoms nearer than this are taken for a mistake."""
@@ -171,7 +171,7 @@ def _symbols(numbers: Sequence[int]) -> str:
 
 
 def global_inputs(atoms: Atoms, potential: AtomicPotential) -> list[float]:
-    """The global inputs of a system (:mod:`lie_sim.data.totals`); 0 where there is none.
+    """The global inputs of a system (:mod:`lie_sim.totals`); 0 where there is none.
 
     Raises:
         InputError: an entry is no number, or not finite, or the system says two charges.

@@ -27,8 +27,8 @@ from ase import Atoms
 from ase.calculators.calculator import InputError
 from ase.data import chemical_symbols
 
-from lie_sim.data.totals import total_of
 from lie_sim.errors import WireError
+from lie_sim.totals import total_of
 
 VERSION = 1
 STATUS = {
@@ -88,7 +88,7 @@ def encode_request(atoms: Atoms, properties: Sequence[str], *, inputs: Sequence[
     Args:
         atoms: the system.
         properties: what is wanted of it.
-        inputs: global inputs that the model reads (:mod:`lie_sim.data.totals`).
+        inputs: global inputs that the model reads (:mod:`lie_sim.totals`).
 
     Raises:
         InputError: one of them is no number, or the system says two charges.

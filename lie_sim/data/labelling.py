@@ -37,9 +37,9 @@ from lie_sim.data.journal import Journal
 from lie_sim.data.reference_calculators import calculator_version, reference_calculator
 from lie_sim.data.sampling import Sampling, geometries
 from lie_sim.data.structure_files import INPUTS, PREFIX
-from lie_sim.data.totals import ARRAYS, total_of
 from lie_sim.errors import ConfigError, DataError
 from lie_sim.plain import to_plain
+from lie_sim.totals import ARRAYS, total_of
 
 _INFO, _ARRAYS = ("energy", "dipole", "stress"), ("forces", "charges")
 """How far, in e or unpaired electrons, a sum over atoms may be from the number in ``info``: they have few digits."""

@@ -28,8 +28,8 @@ from ase import Atoms, units
 
 from lie_sim.data.molecules import PER_ATOM, PER_STRUCTURE, Molecules, joined
 from lie_sim.data.plausible import check_values
-from lie_sim.data.totals import ARRAYS, total_of
 from lie_sim.errors import DataError
+from lie_sim.totals import ARRAYS, total_of
 
 PREFIX = "REF_"
 ENERGY_UNITS = {
@@ -167,7 +167,7 @@ def from_atoms(
 ) -> Molecules:
     """A set of structures from ASE atoms, with their reference values.
 
-    Where some have a charge or spin (:mod:`lie_sim.data.totals`), that of the others is 0.
+    Where some have a charge or spin (:mod:`lie_sim.totals`), that of the others is 0.
 
     Raises:
         DataError: there is none, or a reference value has the wrong shape, or a structure has some values under the

@@ -227,6 +227,19 @@ def test_a_calibration_is_stored_beside_its_model(calculator, random_potential, 
         Calibration.load(tmp_path / "nothing")
 
 
+def test_energies_of_another_level_of_theory_are_said(calculator, known) -> None:
+    systems = labelled(ethanols(60, seed=1), calculator, seed=2, size=1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Calibration.fit(calculator, systems, known=known, forces=False)
+    for atoms in systems:
+        atoms.info["REF_energy"] -= 3.0 * len(atoms)
+    with pytest.warns(
+        UserWarning, match=r"are -3 eV/atom off those of the model, .* another level of theory"
+    ):
+        Calibration.fit(calculator, systems, known=known, forces=False)
+
+
 def test_what_cannot_be_calibrated_is_said(calculator, random_potential, known) -> None:
     with pytest.raises(ValueError, match="every held-out structure needs a reference energy"):
         Calibration.fit(calculator, ethanols(40))

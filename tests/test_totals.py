@@ -12,9 +12,9 @@ from lie_sim.calculators.conversion import global_input
 from lie_sim.calculators.wire import decode_request, encode_request
 from lie_sim.data.labelling import with_total_charge
 from lie_sim.data.structure_files import from_atoms
-from lie_sim.data.totals import total_of
 from lie_sim.errors import DataError
 from lie_sim.models import AtomicPotential
+from lie_sim.totals import total_of
 
 SAYS = [
     (None, None, None),

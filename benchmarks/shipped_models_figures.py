@@ -11,7 +11,6 @@ Units: eV, Å, fs, ps.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,15 +114,12 @@ def calibrate(model: Path, held_out: Molecules, train: Molecules) -> None:
     """Write the calibration beside the model; features of the training data say what the last layer knows.
 
     Energies are calibrated with one frame of every molecule, for frames of one molecule err alike; forces, whose
-    deviations cost many derivatives, with the first of these.
+    deviations cost many derivatives, with some of these.
     """
     calculator, random = LieTransformerCalculator(load_model(model)), np.random.default_rng(0)
     chosen = np.arange(0, len(held_out), FRAMES) + random.integers(FRAMES, size=len(held_out) // FRAMES)
     one_each = held_out[chosen]
-    energies = Calibration.fit(calculator, one_each, known=train, forces=False)
-    forces = Calibration.fit(calculator, one_each[:OF_FORCES], known=train)
-    both = {name: getattr(forces, name) for name in ("forces_scale", "forces_quantile", "forces_limit")}
-    replace(energies, **both).save(model)
+    Calibration.fit(calculator, one_each, known=train, most_with_forces=OF_FORCES).save(model)
 
 
 def coverage(model: Path, test: Molecules) -> dict[str, float]:

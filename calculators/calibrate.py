@@ -43,6 +43,7 @@ def fitted(
     coverage: float,
     known: Molecules | Sequence[Atoms] | None,
     forces: bool,
+    most_with_forces: int | None,
     ridge: float,
     seed: int,
 ) -> Calibration:
@@ -63,7 +64,11 @@ def fitted(
         )
     forces = forces and "forces" in data.values
     bare = _uncalibrated(calculator, source, factor, coverage=coverage, forces=forces, count=len(data))
-    return _compared(bare, data)
+    found = _compared(bare, data)
+    if not forces:
+        return found
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(data))[:most_with_forces])
+    return replace(found, **_of_forces(bare, data[chosen], coverage))
 
 
 def _labelled(held_out: Molecules | Sequence[Atoms]) -> Molecules:
@@ -125,7 +130,7 @@ def _uncalibrated(
 def _compared(bare: LieTransformerCalculator, data: Molecules) -> Calibration:
     calibration = bare.calibration
     assert calibration is not None
-    names = ["energy", "energy_std"] + (["forces", "forces_std"] if calibration.has_forces else [])
+    names = ["energy", "energy_std"]
     found = bare.predict_many(atoms_of(data), properties=names, max_atoms=ATOMS_AT_ONCE)
     errors = data.values["energy"] - np.array([each["energy"] for each in found])
     sigma = np.array([each["energy_std"] for each in found])
@@ -135,8 +140,6 @@ def _compared(bare: LieTransformerCalculator, data: Molecules) -> Calibration:
         "energy_quantile": _finite(conformal_quantile(_ratio(errors, sigma), calibration.coverage)),
         "energy_limit": _usual(sigma / data.sizes),
     }
-    if calibration.has_forces:
-        changes |= _of_forces(found, data, calibration.coverage)
     return replace(calibration, **changes)
 
 
@@ -151,7 +154,9 @@ def _warn_of_another_zero(errors: np.ndarray) -> None:
         )
 
 
-def _of_forces(found: Sequence[dict[str, Any]], data: Molecules, coverage: float) -> dict[str, float]:
+def _of_forces(bare: LieTransformerCalculator, data: Molecules, coverage: float) -> dict[str, Any]:
+    names = ["forces", "forces_std"]
+    found = bare.predict_many(atoms_of(data), properties=names, max_atoms=ATOMS_AT_ONCE)
     errors = [
         data.values["forces"][data.offsets[k] : data.offsets[k + 1]] - each["forces"]
         for k, each in enumerate(found)

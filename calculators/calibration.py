@@ -79,6 +79,7 @@ class Calibration:
         coverage: float = 0.9,
         known: Molecules | Sequence[Atoms] | None = None,
         forces: bool = True,
+        most_with_forces: int | None = None,
         ridge: float = 1e-6,
         seed: int = 0,
     ) -> Calibration:
@@ -91,8 +92,10 @@ class Calibration:
             known: structures whose features say what the last layer knows, best those of the training; None takes a
                 random half of ``held_out``, and the other half alone is calibrated with. Not for an ensemble.
             forces: calibrate those too, where the structures have them.
+            most_with_forces: structures that forces are calibrated with, drawn by the seed, for deviations of forces
+                take a reverse pass for every feature of the last layer; None for all.
             ridge: of the last layer, λ in :func:`~lie_sim.calculators.linear_posterior.posterior_factor`.
-            seed: of the halves.
+            seed: of what is drawn.
 
         Raises:
             ValueError: energies are missing, there are too few structures, or the model has no linear last layer.
@@ -113,7 +116,14 @@ class Calibration:
         from lie_sim.calculators.calibrate import fitted
 
         return fitted(
-            calculator, held_out, coverage=coverage, known=known, forces=forces, ridge=ridge, seed=seed
+            calculator,
+            held_out,
+            coverage=coverage,
+            known=known,
+            forces=forces,
+            most_with_forces=most_with_forces,
+            ridge=ridge,
+            seed=seed,
         )
 
     def save(self, path: str | Path) -> Path:

@@ -22,6 +22,7 @@ COMMANDS = {
     "train": ("train", "train an experiment, evaluate it and write its report"),
     "tune": ("tune", "search for good options of an experiment, on Ray"),
     "learn": ("learn", "train a potential, label what it is least certain of, and again"),
+    "calibrate": ("calibrate", "calibrate the uncertainty of a potential of atoms"),
     "evaluate": ("evaluate", "evaluate the model of a run again"),
     "report": ("evaluate", "write the report of a run again, without evaluating, or of a simulation"),
     "data": ("data", "read, check and keep a data set: qm9"),

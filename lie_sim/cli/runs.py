@@ -20,6 +20,7 @@ _MAY_CHANGE = {"training.checkpoint_every"}
 _OF_A_RUN = (
     "experiment.toml",
     "split.json",
+    "start",
     "training.toml",
     "metrics.jsonl",
     "checkpoints",

@@ -4,6 +4,7 @@ A run directory holds
 
     experiment.toml      name and options
     split.json           which structures are for training and test, where data come from a file
+    start/               the model that a run of molecules goes on from
     training.toml, metrics.jsonl, checkpoints/, model/        from the training loop
     results.json         the figures of the evaluation, null where one is not finite
     report_data.json     what the report shows

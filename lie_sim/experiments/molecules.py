@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,11 +21,11 @@ from lie_sim.data.molecules import PER_ATOM, PER_STRUCTURE, Molecules
 from lie_sim.errors import ConfigError
 from lie_sim.experiments.base import Evaluation, Experiment, register_experiment
 from lie_sim.experiments.dynamics_options import DynamicsOptions
-from lie_sim.experiments.model_choice import ModelConfig
+from lie_sim.experiments.model_choice import ModelConfig, network_options
 from lie_sim.experiments.molecules_split import Split, drawn, kept
+from lie_sim.experiments.molecules_start import keep_start, kept_start, start_model
 from lie_sim.models import AtomicPotential, LieTransformerConfig, SE3TransformerConfig, model_class_of
 from lie_sim.models.atomic import DEFAULT_NETWORKS, GLOBAL_INPUTS
-from lie_sim.plain import to_plain
 from lie_sim.report import ReportData
 from lie_sim.training import (
     MoleculesTask,
@@ -36,11 +36,9 @@ from lie_sim.training import (
     named_target,
     property_heads,
 )
-from lie_sim.training.molecules import predict
-from lie_sim.training.padded import PaddedMolecules
+from lie_sim.training.fine_tuning import fine_tuned
+from lie_sim.training.molecules import errors
 
-_ATOMS_AT_ONCE = 2000
-_FROM_THE_DATA = ("keep_moments", "num_species", "num_attributes", "attribute_mean", "attribute_std")
 ARROWS = "The arrows are force errors, predicted minus reference."
 METRICS = {"force_mae": "force MAE (eV/Å)", "energy_atom_mae": "energy MAE (eV/atom)"}
 """Measured at every validation, for the learning curve of the report."""
@@ -104,6 +102,8 @@ class MoleculesConfig:
         properties: what is learned beside the energy: "dipole", "charges", "polarizability", or any number of a
             molecule as "NAME:intensive" or "NAME:extensive".
         property_weight: of the mean absolute errors of the properties in units of their spread.
+        start_from: run directory, model folder or name of a shipped model whose network the training begins with;
+            "" for a new one. Reference energies are fitted to the data.
         dynamics: molecular dynamics with the trained potential, for the report.
         model: the network.
         training: the training run.
@@ -122,6 +122,7 @@ class MoleculesConfig:
     inputs: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()
     property_weight: float = 1.0
+    start_from: str = ""
     dynamics: DynamicsOptions = field(default_factory=DynamicsOptions)
     model: ModelConfig = field(default_factory=molecules_model)
     training: TrainingConfig = field(default_factory=molecules_training)
@@ -147,6 +148,7 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
     )
 
     _saved: Split | None = None
+    _saved_start: AtomicPotential | None = None
 
     @cached_property
     def structures(self) -> Molecules:
@@ -178,12 +180,15 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
         return {name: self.structures[places] for name, places in self.split.places().items()}
 
     def keep(self, folder: Path) -> None:
-        """Write the split."""
+        """Write the split, and the model that the run goes on from."""
         self.split.save(folder)
+        if self.start is not None:
+            keep_start(self.start, folder)
 
     def reuse(self, folder: Path) -> None:
-        """Read the split, if the run has kept one."""
-        self._saved = Split.load(folder)
+        """Read the split and the model that the run goes on from, if the run has kept them."""
+        self._saved, self._saved_start = Split.load(folder), kept_start(folder)
+        self.__dict__.pop("start", None)
         self.__dict__.pop("splits", None)
 
     @property
@@ -191,9 +196,34 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
         """The properties that are learned."""
         return tuple(named_target(text) for text in self.config.properties)
 
+    @cached_property
+    def start(self) -> AtomicPotential | None:
+        """The model that the run goes on from."""
+        name, model = self.config.start_from, self.config.model
+        if self._saved_start is not None or not name:
+            return self._saved_start
+        found = start_model(name, model, self.models[model_class_of(model).name]())
+        if self.config.inputs not in ((), found.config.inputs):
+            raise ConfigError(
+                f"start_from: the inputs of {name} are {list(found.config.inputs)}: leave --inputs away"
+            )
+        return found
+
+    @property
+    def cutoff(self) -> float:
+        """Of the model, in Å."""
+        return self.config.model.cutoff if self.start is None else self.start.cutoff
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Global inputs of the model."""
+        return self.config.inputs if self.start is None else self.start.config.inputs
+
     def build(self) -> AtomicPotential:
-        """An untrained potential for the elements and energies of the training data."""
+        """An untrained potential for the elements and energies of the training data, or that of ``start_from``."""
         torch.manual_seed(self.training.seed)
+        if self.start is not None:
+            return self._fine_tuned(self.start)
         architecture, network = model_class_of(self.config.model).name, network_options(self.config.model)
         if self.config.model.energy_scale == 1.0:
             del network["energy_scale"]  # that of the data
@@ -202,14 +232,21 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
         options = {"architecture": architecture, "network": network, "inputs": self.config.inputs}
         return atomic_potential(train, heads=found, **options)
 
+    def _fine_tuned(self, start: AtomicPotential) -> AtomicPotential:
+        train = self.splits["train"]
+        try:
+            return fine_tuned(start, train, heads=property_heads(train, self.targets)).train()
+        except ValueError as error:
+            raise ConfigError(f"start_from: {error}") from error
+
     def task(self) -> MoleculesTask:
         """Energies, forces and stresses."""
         config = self.config
         return MoleculesTask(
             self.splits["train"],
             self.splits["validation"],
-            cutoff=config.model.cutoff,
-            inputs=config.inputs,
+            cutoff=self.cutoff,
+            inputs=self.inputs,
             force_weight=config.force_weight,
             energy_weight=config.energy_weight,
             huber_delta=config.huber_delta,
@@ -222,9 +259,8 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
         """Mean absolute errors of the properties on the test structures, in the units of the data."""
         if not self.targets:
             return {}
-        model, inputs = self.config.model, self.config.inputs
         parts = self.splits["train"], self.splits["validation"]
-        task = PropertyTask(*parts, targets=self.targets, cutoff=model.cutoff, inputs=inputs)
+        task = PropertyTask(*parts, targets=self.targets, cutoff=self.cutoff, inputs=self.inputs)
         return task.errors_on(module, self.splits["test"])
 
     def evaluate(self, module: nn.Module, *, progress: bool = True) -> Evaluation:
@@ -233,7 +269,7 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
         from lie_sim.experiments.molecules_report import breakdown, parity, views
 
         test, places = self.splits["test"], self.split.places()["test"]
-        found = errors(module, test, cutoff=self.config.model.cutoff, inputs=self.config.inputs)
+        found = errors(module, test, cutoff=self.cutoff, inputs=self.inputs)
         results = summary(found, test)
         told = self.property_errors(module)
         results |= {f"{name}_mae": mae for name, mae in told.items()}
@@ -256,10 +292,7 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
         """Structures of each part, elements, and the labels that were read."""
         values = self.structures.values
         read = [name for name in PER_STRUCTURE | PER_ATOM if name in values and name not in GLOBAL_INPUTS]
-        given = [
-            f"{name} (input)" if name in self.config.inputs else f"{name} (not used)"
-            for name in GLOBAL_INPUTS
-        ]
+        given = [f"{name} (input)" if name in self.inputs else f"{name} (not used)" for name in GLOBAL_INPUTS]
         return {
             "structures": f"{len(self.structures):,} of {self.config.data}: "
             + ", ".join(f"{name} {len(part):,}" for name, part in self.splits.items()),
@@ -283,33 +316,6 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
         if "nve_drift" in results:
             facts["energy drift"] = f"{results['nve_drift']:.2g} meV/atom/ps"
         return facts
-
-
-def network_options(model: ModelConfig) -> dict[str, Any]:
-    """Options of the network of a potential, without those that follow from the data."""
-    return {key: value for key, value in to_plain(model).items() if key not in _FROM_THE_DATA}
-
-
-def errors(
-    module: nn.Module, test: Molecules, *, cutoff: float, inputs: tuple[str, ...]
-) -> dict[str, np.ndarray]:
-    """Differences to the reference: energies (M,) in eV, and forces (A, 3) in eV/Å if there are any."""
-    parameter = next(module.parameters())
-    padded = PaddedMolecules(test, cutoff=cutoff, inputs=inputs)
-    padded = padded.to(dtype=parameter.dtype, device=parameter.device)
-    found = {"energy": np.zeros(len(test))}
-    with_forces = "forces" in test.values
-    if with_forces:
-        found["forces"] = np.zeros((len(test.numbers), 3))
-    for group in padded.groups(_ATOMS_AT_ONCE):
-        batch = padded.batch(group)
-        made = predict(module, batch, cutoff=cutoff, forces=with_forces)
-        found["energy"][group.numpy()] = (made["energy"] - batch["energy"]).cpu().numpy()
-        if with_forces:
-            off = (made["forces"] - batch["forces"]).double().cpu().numpy()
-            for row, k in enumerate(group.tolist()):
-                found["forces"][test.offsets[k] : test.offsets[k + 1]] = off[row, : test.sizes[k]]
-    return found
 
 
 def summary(found: dict[str, np.ndarray], test: Molecules) -> dict[str, float]:

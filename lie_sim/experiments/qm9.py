@@ -22,12 +22,11 @@ from lie_sim.data.molecules import Molecules
 from lie_sim.data.qm9 import QM9_TARGETS, qm9, qm9_splits
 from lie_sim.errors import ConfigError
 from lie_sim.experiments.base import Evaluation, Experiment, register_experiment
-from lie_sim.experiments.model_choice import ModelConfig
+from lie_sim.experiments.model_choice import ModelConfig, network_options
 from lie_sim.experiments.molecules import (
     molecules_model,
     molecules_se3_model,
     molecules_training,
-    network_options,
 )
 from lie_sim.models import AtomicPotential, model_class_of
 from lie_sim.report import ReportData, Table

@@ -3,6 +3,7 @@
 from lie_sim.training.classification import ClassificationTask, LabelledSets
 from lie_sim.training.config import TrainingConfig, load_config, save_config
 from lie_sim.training.dynamics import DerivativeTask, ForceTask, RolloutTask, dynamics_task
+from lie_sim.training.fine_tuning import fine_tuned
 from lie_sim.training.graphs import GraphTask, evaluate_graphs, sag_pool_training
 from lie_sim.training.loop import TrainingResult, train
 from lie_sim.training.metrics import read_metrics
@@ -29,6 +30,7 @@ __all__ = [
     "atomic_potential",
     "dynamics_task",
     "evaluate_graphs",
+    "fine_tuned",
     "fit_scales",
     "load_config",
     "named_target",

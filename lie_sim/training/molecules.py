@@ -196,3 +196,25 @@ def predict(
     made = evaluate(module, q, particles, neighbours, virials=virials, create_graph=create_graph)
     found = {**made.properties, "energy": made.energy, "forces": made.forces}
     return found if made.virials is None else found | {"virial": made.virials.sum(1)}
+
+
+def errors(
+    module: nn.Module, test: Molecules, *, cutoff: float, inputs: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+    """Differences to the reference: energies (M,) in eV, and forces (A, 3) in eV/Å if there are any."""
+    parameter = next(module.parameters())
+    padded = PaddedMolecules(test, cutoff=cutoff, inputs=inputs)
+    padded = padded.to(dtype=parameter.dtype, device=parameter.device)
+    found = {"energy": np.zeros(len(test))}
+    with_forces = "forces" in test.values
+    if with_forces:
+        found["forces"] = np.zeros((len(test.numbers), 3))
+    for group in padded.groups(_ATOMS_AT_ONCE):
+        batch = padded.batch(group)
+        made = predict(module, batch, cutoff=cutoff, forces=with_forces)
+        found["energy"][group.numpy()] = (made["energy"] - batch["energy"]).cpu().numpy()
+        if with_forces:
+            off = (made["forces"] - batch["forces"]).double().cpu().numpy()
+            for row, k in enumerate(group.tolist()):
+                found["forces"][test.offsets[k] : test.offsets[k + 1]] = off[row, : test.sizes[k]]
+    return found

@@ -147,6 +147,21 @@ def test_deviations_have_the_size_of_the_errors(calculator, known) -> None:
     assert fitted.energy_scale == pytest.approx(0.5 * np.sqrt(2), rel=0.15)  # Student's t of 4: variance 2
 
 
+def test_forces_can_be_calibrated_with_fewer_structures_than_energies(calculator, known) -> None:
+    held_out = labelled(ethanols(40, seed=1), calculator, seed=2, size=0.5)
+    every = Calibration.fit(calculator, held_out, known=known)
+    some = Calibration.fit(calculator, held_out, known=known, most_with_forces=12)
+    again = Calibration.fit(calculator, held_out, known=known, most_with_forces=12)
+    assert (some.energy_scale, some.energy_quantile, some.num_structures) == (
+        every.energy_scale,
+        every.energy_quantile,
+        40,
+    )
+    assert some.forces_scale != every.forces_scale
+    assert some.forces_scale == again.forces_scale
+    assert 0.5 < some.forces_scale / every.forces_scale < 2
+
+
 def test_the_last_layer_is_unsure_of_what_it_has_not_seen(calculator, known) -> None:
     fitted = Calibration.fit(
         calculator, labelled(ethanols(100, seed=1), calculator, seed=2, size=1.0), known=known, forces=False

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
+import ase.io
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import molecule
 from ase.calculators.emt import EMT
 
 from lie_sim import load_model
 from lie_sim.calculators import LieTransformerCalculator
 from lie_sim.data.structure_files import write_structures
-from lie_sim.errors import ConfigError
+from lie_sim.errors import CheckpointError, ConfigError
 from lie_sim.experiments import MoleculesConfig, MoleculesExperiment, open_run, read_results
 from lie_sim.experiments.dynamics_options import DynamicsOptions
-from lie_sim.experiments.molecules import errors, molecules_model, molecules_training, summary
+from lie_sim.experiments.molecules import (
+    errors,
+    molecules_model,
+    molecules_se3_model,
+    molecules_training,
+    summary,
+)
 from lie_sim.experiments.molecules_split import Split
 from lie_sim.models import evaluate
 from lie_sim.state import Particles
@@ -146,3 +155,65 @@ def test_what_is_impossible_is_said(file) -> None:
         MoleculesConfig(num_train=-1)
     with pytest.raises(ConfigError, match="force_weight must be finite"):
         MoleculesConfig(force_weight=float("nan"))
+
+
+def test_a_run_goes_on_from_the_network_of_another_with_energies_of_its_own_zero(file, tmp_path) -> None:
+    first = MoleculesExperiment(config(file))
+    first.run(tmp_path / "first", progress=False)
+    elsewhere = tmp_path / "elsewhere.extxyz"
+    systems = ase.io.read(file, ":")
+    for atoms in systems:
+        atoms.info["REF_energy"] += 7.0 * len(atoms) + 100.0 * (atoms.numbers == 8).sum()
+    write_structures(elsewhere, systems)
+    options = config(elsewhere, start_from=str(tmp_path / "first"))
+    second = MoleculesExperiment(options)
+    begun, test = second.build(), second.splits["test"]
+    old = load_model(tmp_path / "first" / "model")
+    same = errors(old, first.splits["test"], cutoff=old.cutoff, inputs=())
+    now = errors(begun, test, cutoff=begun.cutoff, inputs=())
+    np.testing.assert_allclose(now["forces"], same["forces"], atol=1e-6)
+    assert np.abs(now["energy"]).mean() < 1.5 * np.abs(same["energy"]).mean() < 3.0
+    second.run(tmp_path / "second", progress=False)
+    figures = read_results(tmp_path / "second")
+    assert figures["force_mae"] < np.abs(same["forces"]).mean()
+
+    shutil.rmtree(tmp_path / "first")  # the run keeps what it began with
+    again = open_run(tmp_path / "second")
+    again.reuse(tmp_path / "second")
+    assert again.build().config == begun.config
+    again.run(tmp_path / "second", progress=False)
+    assert read_results(tmp_path / "second")["force_mae"] == figures["force_mae"]
+
+
+def test_a_model_to_start_from_that_does_not_fit_is_refused(file, tmp_path) -> None:
+    with pytest.raises(CheckpointError, match="neither a folder nor a shipped model"):
+        MoleculesExperiment(config(file, start_from=str(tmp_path / "nothing"))).build()
+    plain = MoleculesConfig(data=str(file))
+    for options, message in (
+        (config(file, start_from="organic-gfn2"), "leave the options of the model away"),
+        (replace(plain, start_from="qm9-properties"), "has no energy"),
+        (replace(plain, start_from="organic-gfn2", inputs=("charge",)), "leave --inputs away"),
+        (
+            replace(plain, start_from="organic-gfn2", model=molecules_se3_model()),
+            "add --model lie_transformer",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            MoleculesExperiment(options).build()
+    silicon = tmp_path / "silicon.extxyz"
+    write_structures(silicon, [Atoms("Si2", [[0, 0, 0], [0, 0, 2.3]], info={"REF_energy": -1.0})] * 20)
+    with pytest.raises(ConfigError, match=r"does not know the elements \[14\]"):
+        MoleculesExperiment(replace(plain, data=str(silicon), start_from="organic-gfn2")).build()
+
+
+def test_a_shipped_model_is_fine_tuned_with_a_new_dipole(file) -> None:
+    options = replace(MoleculesConfig(data=str(file)), start_from="organic-gfn2", properties=("dipole",))
+    experiment = MoleculesExperiment(options)
+    built, shipped = experiment.build(), load_model("organic-gfn2")
+    assert built.properties == ("dipole",)
+    assert experiment.task().cutoff == shipped.cutoff
+    test = experiment.splits["test"]
+    now, before = (
+        errors(model.double(), test, cutoff=shipped.cutoff, inputs=())["forces"] for model in (built, shipped)
+    )
+    np.testing.assert_allclose(now, before, atol=1e-9)

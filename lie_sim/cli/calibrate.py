@@ -1,0 +1,67 @@
+"""``lie-sim calibrate``: how far a potential of atoms can be trusted, kept beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from lie_sim.cli.errors import UsageError
+from lie_sim.cli.parsing import parse
+from lie_sim.cli.runs import is_run, model_folder, show
+from lie_sim.shipped import shipped_models
+
+
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """Calibrate the uncertainty of a potential of atoms with structures that it was not trained on.
+
+    A run of molecules has such structures: its validation structures calibrate, its test structures tell whether the
+    intervals hold. The calibration is written beside the model, where the calculator finds it.
+
+    Args:
+        model: run directory or folder of a model.
+        data: file of labelled structures, instead of those of the run; half of them say what the model knows.
+        coverage: share of new structures whose energies shall lie in the intervals.
+        forces: calibrate the deviations of forces too.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_MODEL")]
+    data: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    coverage: float = 0.9
+    forces: bool = True
+
+
+def calibrate(argv: Sequence[str]) -> None:
+    """Calibrate and print what came of it."""
+    options = parse(CalibrateOptions, argv, prog="lie-sim calibrate")
+    folder = model_folder(options.model)
+    if str(options.model) in shipped_models() and not options.model.exists():
+        raise UsageError(
+            f"{options.model} comes calibrated, and stays as it is: copy {folder} to calibrate the copy"
+        )
+    if options.data is None and not is_run(options.model):
+        raise UsageError(f"{options.model} is no run, which has structures of its own: give --data FILE")
+    from lie_sim.calculators.calibration import FILE_NAME  # ASE takes its time
+    from lie_sim.experiments.molecules_calibration import calibrate_model, calibrate_run
+
+    coverage, forces = options.coverage, options.forces
+    tested: dict[str, float] = {}
+    if options.data is None:
+        found, tested = calibrate_run(options.model, coverage=coverage, forces=forces)
+    else:
+        from lie_sim.data.structure_files import read_structures
+
+        found = calibrate_model(folder, read_structures(options.data), coverage=coverage, forces=forces)
+    rows = {
+        "calibrated": "energies and forces" if found.has_forces else "energies",
+        "structures": f"{found.num_structures:,}",
+    }
+    if tested:
+        rows["intervals"] = f"{100 * coverage:g} %, ± {1000 * tested['interval']:.3g} meV (median)"
+        inside, count = 100 * tested["coverage"], tested["structures"]
+        rows["energies inside"] = f"{inside:.3g} % of {count:.0f} test structures"
+    show([*rows.items(), ("kept", folder / FILE_NAME)])

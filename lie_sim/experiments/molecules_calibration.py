@@ -1,0 +1,92 @@
+"""Calibrated uncertainty of a potential: of a run with its own split, of any model with structures of one's own.
+
+    coverage   share of the structures whose energy lies in its interval
+    interval   median half width of the intervals, in eV
+
+A run is calibrated with its validation structures; what its last layer knows are the training structures, and the test
+structures, which nothing was fitted to, tell whether the intervals hold.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lie_sim.calculators import Calibration, LieTransformerCalculator
+from lie_sim.calculators.from_data import atoms_of
+from lie_sim.checkpoint import load_model
+from lie_sim.data.molecules import Molecules
+from lie_sim.errors import ConfigError
+from lie_sim.experiments.base import open_run
+from lie_sim.experiments.molecules import MoleculesExperiment
+from lie_sim.models import AtomicPotential
+
+MOST_WITH_FORCES = 200
+"""Structures that forces are calibrated with: a deviation of forces takes a reverse pass for every feature."""
+
+
+def calibrate_model(
+    model: Path,
+    held_out: Molecules,
+    *,
+    known: Molecules | None = None,
+    coverage: float = 0.9,
+    forces: bool = True,
+) -> Calibration:
+    """Calibrate a model and write ``calibration.safetensors`` beside it, where the calculator finds it.
+
+    Args:
+        model: its folder.
+        held_out: structures with reference values that it was not trained on.
+        known: structures it was trained on; None sets half of ``held_out`` aside for them.
+        coverage: of the intervals.
+        forces: calibrate them too, where the structures have them.
+
+    Raises:
+        ConfigError: it is no potential with an energy.
+        ValueError: there are too few structures for the coverage, or some have no energy.
+    """
+    potential = load_model(model)
+    if not isinstance(potential, AtomicPotential) or not potential.has_energy:
+        raise ConfigError(f"{model} is no potential of atoms with an energy: only those are calibrated")
+    calculator = LieTransformerCalculator(potential)
+    found = Calibration.fit(
+        calculator,
+        held_out,
+        known=known,
+        coverage=coverage,
+        forces=forces,
+        most_with_forces=MOST_WITH_FORCES,
+    )
+    found.save(model)
+    return found
+
+
+def calibrate_run(
+    folder: Path, *, coverage: float = 0.9, forces: bool = True
+) -> tuple[Calibration, dict[str, float]]:
+    """Calibrate the model of a run of molecules, and try the intervals on its test structures (:func:`tested`).
+
+    Raises:
+        ConfigError: the run is of another experiment.
+    """
+    experiment = open_run(folder)
+    if not isinstance(experiment, MoleculesExperiment):
+        raise ConfigError(f"{folder} is a run of {experiment.name!r}: only runs of molecules are calibrated")
+    experiment.reuse(folder)
+    splits = experiment.splits
+    found = calibrate_model(
+        folder / "model", splits["validation"], known=splits["train"], coverage=coverage, forces=forces
+    )
+    return found, tested(folder / "model", splits["test"])
+
+
+def tested(model: Path, test: Molecules) -> dict[str, float]:
+    """Coverage and median half width in eV of the intervals of a calibrated model, and the number of structures."""
+    calculator = LieTransformerCalculator(model, on_uncertain="ignore")
+    found = calculator.predict_many(atoms_of(test), properties=("energy", "energy_interval"))
+    intervals = np.array([each["energy_interval"] for each in found])
+    inside = (intervals[:, 0] <= test.values["energy"]) & (test.values["energy"] <= intervals[:, 1])
+    width = float(np.median(np.diff(intervals, axis=1) / 2))
+    return {"coverage": float(inside.mean()), "interval": width, "structures": float(len(test))}

@@ -1,0 +1,107 @@
+"""``lie-sim calibrate`` with a run, with a file, and what it refuses."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import ase.io
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.calculators.emt import EMT
+
+from lie_sim.calculators import Calibration, LieTransformerCalculator
+from lie_sim.data.structure_files import write_structures
+from lie_sim.shipped import resolve_model
+
+SMALL = [
+    *("--model.width=16", "--model.num-heads=8", "--model.num-moments=4", "--model.kernel-hidden=16"),
+    *("--training.max-steps=30", "--training.max-cpu-seconds=0", "--training.warmup-steps=5"),
+    *("--dynamics.picoseconds=0", "--no-progress"),
+]
+
+
+def waters(count: int, *, seed: int):
+    random, systems = np.random.default_rng(seed), []
+    for _ in range(count):
+        atoms = molecule("H2O")
+        atoms.positions += 0.08 * random.standard_normal(atoms.positions.shape)
+        atoms.calc = EMT()
+        atoms.info["REF_energy"] = atoms.get_potential_energy()
+        atoms.arrays["REF_forces"] = atoms.get_forces()
+        systems.append(atoms)
+    return systems
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "waters.extxyz"
+    write_structures(path, waters(140, seed=0))
+    return path
+
+
+@pytest.fixture
+def run(data, lie_sim, tmp_path):
+    folder = tmp_path / "run"
+    options = ["--data", data, "--num-train", 40, "--num-validation", 50, "--num-test", 50, *SMALL]
+    assert lie_sim("train", "molecules", folder, *options).code == 0
+    return folder
+
+
+def test_a_run_calibrates_itself_and_says_whether_it_holds(run, data, lie_sim) -> None:
+    done = lie_sim("calibrate", run)
+    assert done.code == 0, done.err
+    assert "energies and forces" in done.out
+    covered = re.search(r"energies inside +([\d.]+) % of 50 test structures", done.out)
+    assert covered, done.out
+    assert 70 < float(covered[1]) <= 100
+    calibration = Calibration.load(run / "model")
+    assert (calibration.num_structures, calibration.coverage, calibration.has_forces) == (50, 0.9, True)
+
+    calculator = LieTransformerCalculator(run / "model", on_uncertain="ignore")
+    atoms = waters(1, seed=5)[0]
+    low, high = calculator.evaluate(atoms, ["energy_interval"])["energy_interval"]
+    wide = float(re.search(r"± ([\d.e+]+) meV", done.out)[1]) / 1000  # the median
+    assert 0.2 * wide < (high - low) / 2 < 5 * wide
+
+    once_more = lie_sim("calibrate", run, "--coverage", 0.5, "--no-forces")
+    assert once_more.code == 0
+    assert "50 %" in once_more.out
+    assert not Calibration.load(run / "model").has_forces
+
+
+def test_structures_of_ones_own_calibrate_any_model(data, lie_sim, tmp_path) -> None:
+    copy = tmp_path / "mine"
+    shutil.copytree(resolve_model("organic-gfn2"), copy)
+    before = Calibration.load(copy)
+    own = tmp_path / "own.extxyz"
+    teacher, systems = LieTransformerCalculator("organic-gfn2", on_uncertain="ignore"), waters(60, seed=1)
+    for seed, atoms in enumerate(systems):
+        atoms.info["REF_energy"] = teacher.evaluate(atoms)["energy"] + 0.01 * (-1) ** seed
+    write_structures(own, systems)
+    assert ase.io.read(own, ":")[0].info["REF_energy"] < -100
+    done = lie_sim("calibrate", copy, "--data", own)
+    assert done.code == 0, done.err
+    after = Calibration.load(copy)
+    assert (after.num_structures, after.models) == (30, before.models), "half says what is known"
+
+
+def test_what_cannot_be_calibrated_is_refused(run, data, lie_sim, tmp_path) -> None:
+    for words, message in (
+        (["organic-gfn2", "--data", data], "copy"),
+        ([run / "model"], "give --data FILE"),
+        ([tmp_path / "nothing"], "does not exist"),
+        ([run, "--coverage", 1.5], "coverage must lie between 0 and 1"),
+        ([run, "--coverage", 0.999], "needs at least 999 held-out structures"),
+    ):
+        done = lie_sim("calibrate", *words)
+        assert done.code != 0
+        assert message in done.err, done.err
+    assert not (run / "model" / "calibration.safetensors").exists()
+
+
+def test_a_run_of_something_else_is_refused(lie_sim, springs_run) -> None:
+    done = lie_sim("calibrate", springs_run)
+    assert done.code == 2
+    assert "only runs of molecules are calibrated" in done.err

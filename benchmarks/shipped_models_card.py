@@ -19,9 +19,9 @@ E(3) exact. A nucleus that comes nearer to another than any in the data is repel
 {molecules:,} molecules of QM9 (up to nine of C, N, O, F; of those up to six, all that are not held out), {frames:,}
 frames: the B3LYP geometry, and displacements along the modes of a model Hessian as at 100 to 1200 K, of many also as at
 10 to 300 K with soft modes taken softer; for those with up to five heavy atoms also Langevin dynamics at 300 to 700 K.
-Likewise {g2} closed-shell molecules of ASE's g2 (CO2, N2O, CF4, …). Labels by GFN2-xTB (tblite 0.8, accuracy 0.1). Split
-by molecule; frames with forces above 15 eV/Å are left out. The cold frames and those of g2 came in when a fifth of the
-training were done, and twice as many features in its last third.
+Likewise {g2} closed-shell molecules of ASE's g2 (CO2, N2O, CF4, …). Labels by GFN2-xTB (tblite 0.8, accuracy 0.1).
+Split by molecule; frames with forces above 15 eV/Å are left out. The cold frames and those of g2 came in after a fifth
+of the training, and twice as many features for its last third.
 
 ## Errors
 

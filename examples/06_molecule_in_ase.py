@@ -36,7 +36,7 @@ def labelled(count: int) -> list[Atoms]:
     random, made = np.random.default_rng(0), []
     for _ in range(count):
         atoms = molecule("H2O", calculator=EMT())
-        atoms.positions = 1.13 * atoms.positions + random.normal(0, random.uniform(0.02, 0.15), (3, 3))
+        atoms.positions = 1.13 * atoms.positions + random.normal(0, random.uniform(0.01, 0.08), (3, 3))
         atoms.info |= {"REF_energy": atoms.get_potential_energy(), "REF_dipole": CHARGES @ atoms.positions}
         atoms.arrays["REF_forces"] = atoms.get_forces()
         made.append(atoms)
@@ -49,7 +49,7 @@ def trained() -> LieTransformerCalculator:
     torch.manual_seed(0)
     model = atomic_potential(data, network=NETWORK, heads=property_heads(data[:350], targets))
     task = MoleculesTask(data[:350], data[350:], cutoff=model.cutoff, targets=targets)
-    train(model, task, replace(molecules_training(), max_steps=500, max_cpu_seconds=0.0), progress=False)
+    train(model, task, replace(molecules_training(), max_steps=1500, max_cpu_seconds=0.0), progress=False)
     return LieTransformerCalculator(model, dtype="float64")
 
 

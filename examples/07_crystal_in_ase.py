@@ -58,7 +58,7 @@ def trained() -> LieTransformerCalculator:
     torch.manual_seed(0)
     model = atomic_potential(data, network=NETWORK)
     task = MoleculesTask(data[:200], data[200:], cutoff=model.cutoff, stress_weight=1.0)
-    train(model, task, replace(molecules_training(), max_steps=400, max_cpu_seconds=0.0), progress=False)
+    train(model, task, replace(molecules_training(), max_steps=700, max_cpu_seconds=0.0), progress=False)
     return LieTransformerCalculator(model, dtype="float64")
 
 

@@ -51,7 +51,9 @@ UNITS = {
     "nve_drift": "meV/atom/ps",
     "nve_fluctuation": "meV/atom",
 }
-"""Of the figures of an evaluation; errors of properties are in the units of the data."""
+"""Of the figures of an evaluation."""
+UNITS_OF_KINDS = {"dipole": "e Å", "charges": "e", "polarizability": "Å³", "spatial_extent": "Å²"}
+"""Of properties; those of other kinds are in the units of the data, whatever these are."""
 
 
 def molecules_model() -> LieTransformerConfig:
@@ -255,24 +257,31 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
             property_weight=config.property_weight,
         )
 
-    def property_errors(self, module: nn.Module) -> dict[str, float]:
-        """Mean absolute errors of the properties on the test structures, in the units of the data."""
+    def property_predictions(self, module: nn.Module) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Predicted and reference values of the properties on the test structures, in the units of the data."""
         if not self.targets:
             return {}
         parts = self.splits["train"], self.splits["validation"]
         task = PropertyTask(*parts, targets=self.targets, cutoff=self.cutoff, inputs=self.inputs)
-        return task.errors_on(module, self.splits["test"])
+        return task.predictions_on(module, self.splits["test"])
 
     def evaluate(self, module: nn.Module, *, progress: bool = True) -> Evaluation:
         """Errors on the test structures."""
         from lie_sim.experiments.molecules_dynamics import dynamics  # ASE again
-        from lie_sim.experiments.molecules_report import breakdown, parity, views
+        from lie_sim.experiments.molecules_report import (
+            breakdown,
+            mean_errors,
+            parity,
+            property_parity,
+            views,
+        )
 
         test, places = self.splits["test"], self.split.places()["test"]
         found = errors(module, test, cutoff=self.cutoff, inputs=self.inputs)
         results = summary(found, test)
-        told = self.property_errors(module)
-        results |= {f"{name}_mae": mae for name, mae in told.items()}
+        told = self.property_predictions(module)
+        results |= {f"{name}_mae": mae for name, mae in mean_errors(told).items()}
+        units = {target.name: (UNITS_OF_KINDS.get(target.kind, ""), 1.0) for target in self.targets}
         assert isinstance(module, AtomicPotential)
         moved = dynamics(module, test, self.config.dynamics)
         report = ReportData(
@@ -280,7 +289,7 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
             subtitle=f"Energies and forces of {self.config.data}",
             summary=self._facts(results | moved.results),
             metrics={name: text for name, text in METRICS.items() if name in results},
-            parity=parity(module, found, test),
+            parity=parity(module, found, test) + property_parity(told, units),
             breakdown=breakdown(found, test, places),
             molecules=views(found, test, places),
             plots=moved.plots,
@@ -301,8 +310,9 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
         }
 
     def unit_of(self, figure: str) -> str:
-        """As in ``UNITS``."""
-        return UNITS.get(figure, "")
+        """As in ``UNITS`` and ``UNITS_OF_KINDS``."""
+        kinds = {f"{target.name}_mae": target.kind for target in self.targets}
+        return UNITS.get(figure, UNITS_OF_KINDS.get(kinds.get(figure, ""), ""))
 
     def _facts(self, results: dict[str, float]) -> dict[str, str]:
         facts = {
@@ -312,7 +322,9 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
         }
         if "force_mae" in results:
             facts["force MAE"] = f"{1000 * results['force_mae']:.3g} meV/Å"
-        facts |= {f"{target.name} MAE": f"{results[f'{target.name}_mae']:.4g}" for target in self.targets}
+        for target in self.targets:
+            name = f"{target.name}_mae"
+            facts[f"{target.name} MAE"] = f"{results[name]:.4g} {self.unit_of(name)}".rstrip()
         if "nve_drift" in results:
             facts["energy drift"] = f"{results['nve_drift']:.2g} meV/atom/ps"
         return facts

@@ -27,6 +27,7 @@ WORST, BEST = 8, 4
 BOND_STRETCH = 1.25
 """Atoms are joined up to this multiple of the sum of their covalent radii: bonds of hot molecules are long."""
 _MILLI = 1000.0
+Predictions = Mapping[str, tuple[np.ndarray, np.ndarray]]
 Errors = Mapping[str, np.ndarray]
 """Predicted minus reference: ``energy`` (M,) in eV, and ``forces`` (A, 3) in eV/Å where there are any."""
 
@@ -52,6 +53,50 @@ def parity(module: nn.Module, found: Errors, test: Molecules) -> list[Parity]:
             Parity.measure(name, forces, predicted, unit="eV/Å", error_unit="meV/Å", error_scale=_MILLI)
         )
     return made
+
+
+def property_parity(
+    predictions: Predictions,
+    units: Mapping[str, tuple[str, float]],
+    explained: Mapping[str, np.ndarray] | None = None,
+) -> list[Parity]:
+    """Predicted against reference values of every property; energies in eV, their errors in meV.
+
+    Args:
+        predictions: by name, predicted and reference values, flat.
+        units: by name, that in which errors are told, and the unit of the data in it.
+        explained: by name, what the composition explains, in the unit of the data: it would hide what is learned, and
+            is left out.
+    """
+    made = []
+    for name, (predicted, true) in predictions.items():
+        if not true.size:
+            continue
+        unit, factor = units[name]
+        known, note = (explained or {}).get(name), "Without what the composition explains."
+        shift = np.zeros(len(true)) if known is None else known
+        scale = _MILLI if unit == "meV" else 1.0
+        x, y = ((each - shift) * factor / scale for each in (true, predicted))
+        made.append(
+            Parity.measure(
+                name,
+                x,
+                y,
+                unit="eV" if unit == "meV" else unit,
+                error_unit=unit,
+                error_scale=scale,
+                note="" if known is None else note,
+            )
+        )
+    return made
+
+
+def mean_errors(predictions: Predictions) -> dict[str, float]:
+    """Mean absolute error of every property, in the unit of the data."""
+    return {
+        name: float(np.abs(predicted - true).mean()) if true.size else 0.0
+        for name, (predicted, true) in predictions.items()
+    }
 
 
 def references(module: nn.Module, test: Molecules) -> np.ndarray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -86,11 +87,24 @@ class PropertyTask(PaddedTask):
         found = self._errors(module, self._validation)
         return found.named() | {"relative_mae": found.relative()}
 
-    def errors_on(self, module: nn.Module, molecules: Molecules) -> dict[str, float]:
-        """Mean absolute error of every target on other structures, in the unit of the data."""
+    def predictions_on(
+        self, module: nn.Module, molecules: Molecules
+    ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """What the model says of other structures, and what they say themselves, for every target.
+
+        Flat, without values that the structures do not have, in the unit of the data.
+        """
         parameter = next(module.parameters())
-        padded = self._padded(molecules).to(dtype=parameter.dtype, device=parameter.device)
-        return self._errors(module, padded).mean()
+        structures = self._padded(molecules).to(dtype=parameter.dtype, device=parameter.device)
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in self.errors.names}
+        for group in structures.groups(_ATOMS_AT_ONCE):
+            batch = structures.batch(group)
+            found = predict(module, batch, cutoff=self.cutoff, forces=False)
+            for target in self.errors.targets:
+                both = torch.stack(self.errors.values(target, found, batch)) / target.factor
+                parts[target.name].append(both.double().cpu().numpy())
+        joined = {name: np.concatenate(each, axis=1) for name, each in parts.items()}
+        return {name: (predicted, true) for name, (predicted, true) in joined.items()}
 
     def _padded(self, molecules: Molecules) -> PaddedMolecules:
         return PaddedMolecules(

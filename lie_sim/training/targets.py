@@ -222,14 +222,20 @@ class TargetErrors:
             raise ValueError(f"a target is named twice: {', '.join(self.names)}")
         self.scales = {target.name: explain(train, target).scale for target in targets}
 
-    def of(self, target: Target, found: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-        """Differences of the values that are known, flat, in the unit of the model."""
-        value = target.read(found[target.head])
-        error = value - batch[target.name] * target.factor
-        known = error.isfinite()
+    def values(
+        self, target: Target, found: Mapping[str, Tensor], batch: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """What the model says and what the data say where they know it, flat, in the unit of the model."""
+        value, true = target.read(found[target.head]), batch[target.name] * target.factor
+        known = (value - true).isfinite()
         if target.per_atom and "mask" in batch:
             known = known & batch["mask"]
-        return error[known]
+        return value[known], true[known]
+
+    def of(self, target: Target, found: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+        """Differences of these."""
+        value, true = self.values(target, found, batch)
+        return value - true
 
     def loss(self, found: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
         """Mean over the targets of the mean absolute error in units of the spread."""

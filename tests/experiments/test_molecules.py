@@ -101,6 +101,11 @@ def test_a_dipole_is_learned_beside_energy_and_forces(file, tmp_path) -> None:
         )
     mae = np.abs(torch.cat(told).numpy() - test.values["dipole"]).mean()
     assert found.results["dipole_mae"] == pytest.approx(mae, rel=1e-3)
+    shown = found.report.parity[-1]
+    assert (shown.label, shown.unit, shown.figures["count"]) == ("dipole", "e Å", 3 * len(test))
+    assert shown.figures["mae"] == pytest.approx(found.results["dipole_mae"])
+    assert (experiment.unit_of("dipole_mae"), experiment.unit_of("force_mae")) == ("e Å", "eV/Å")
+    assert found.report.summary["dipole MAE"].endswith(" e Å")
     with pytest.raises(ValueError, match="the data have no 'gap'"):
         MoleculesExperiment(config(file, properties=("gap:intensive",))).build()
 

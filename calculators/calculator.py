@@ -26,7 +26,7 @@ import lie_sim.calculators.ase_plugin  # noqa: F401 - registers the name with AS
 from lie_sim.calculators.calibration import Calibration
 from lie_sim.calculators.conversion import Structures, structures
 from lie_sim.calculators.engine import Engine
-from lie_sim.calculators.entries import are_as_kept, entries_of
+from lie_sim.calculators.entries import are_as_kept, changes_between, entries_of
 from lie_sim.calculators.hessian import SecondDerivatives
 from lie_sim.calculators.many import predict_many, require_volumes
 from lie_sim.calculators.options import DTYPES, Source, calibration_of, checked_options, potential_of
@@ -163,7 +163,7 @@ class LieTransformerCalculator(Calculator):
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation, the entries named by ``info_keys`` included."""
-        changes: list[str] = super().check_state(atoms, tol=tol)
+        changes = changes_between(self.atoms, atoms, tol=tol)
         if self.atoms is not None and not are_as_kept(self._entries, atoms):
             changes.append("info")
         return changes

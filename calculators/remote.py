@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from ase import Atoms
 from ase.calculators.calculator import Calculator, InputError, PropertyNotImplementedError, all_changes
 
-from lie_sim.calculators.entries import are_as_kept, entries_of
+from lie_sim.calculators.entries import are_as_kept, changes_between, entries_of
 from lie_sim.calculators.wire import (
     Facts,
     decode_answer,
@@ -92,7 +92,7 @@ class RemoteCalculator(Calculator):
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation, the global inputs of the model included."""
-        changes: list[str] = super().check_state(atoms, tol=tol)
+        changes = changes_between(self.atoms, atoms, tol=tol)
         if self.atoms is not None and not are_as_kept(self._entries, atoms):
             changes.append("info")
         return changes

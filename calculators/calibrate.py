@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import chemical_symbols
 from torch import Tensor
 
 from lie_sim.calculators.calibration import Calibration
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
 USUAL = 0.99
 """Share of the held-out structures that are not uncertain."""
 ATOMS_AT_ONCE = 512
-ANOTHER_ZERO, ALIKE = 0.1, 3.0
-"""eV/atom, and multiple of the spread, from which a common error of all energies is said."""
+ANOTHER_ZERO, ALIKE, FEWEST_TO_FIT = 0.1, 3.0, 2
+"""eV/atom, and multiple of what is left, from which errors that follow the composition are said; and structures for
+each element from which they are looked for."""
 
 
 def fitted(
@@ -48,6 +50,10 @@ def fitted(
     seed: int,
 ) -> Calibration:
     """See :meth:`Calibration.fit`."""
+    if most_with_forces is not None and most_with_forces < 1:
+        raise ValueError(
+            f"most_with_forces must be 1 or more, got {most_with_forces}; forces=False leaves them out"
+        )
     data = _labelled(held_out)
     source, factor = "ensemble", None
     if len(calculator.models) == 1:
@@ -134,7 +140,7 @@ def _compared(bare: LieTransformerCalculator, data: Molecules) -> Calibration:
     found = bare.predict_many(atoms_of(data), properties=names, max_atoms=ATOMS_AT_ONCE)
     errors = data.values["energy"] - np.array([each["energy"] for each in found])
     sigma = np.array([each["energy_std"] for each in found])
-    _warn_of_another_zero(errors / data.sizes)
+    _warn_of_another_zero(errors, data)
     changes: dict[str, Any] = {
         "energy_scale": _scale(errors, sigma),
         "energy_quantile": _finite(conformal_quantile(_ratio(errors, sigma), calibration.coverage)),
@@ -143,13 +149,21 @@ def _compared(bare: LieTransformerCalculator, data: Molecules) -> Calibration:
     return replace(calibration, **changes)
 
 
-def _warn_of_another_zero(errors: np.ndarray) -> None:
-    """Errors of energies of an atom that are large and all alike are no errors of the model."""
-    mean, spread = float(errors.mean()), float(errors.std())
-    if abs(mean) > max(ANOTHER_ZERO, ALIKE * spread):
+def _warn_of_another_zero(errors: np.ndarray, data: Molecules) -> None:
+    """Large errors that are all sums over the elements are no errors of the model."""
+    counts = data.composition(data.elements).astype(float)
+    if len(data) < FEWEST_TO_FIT * counts.shape[1]:
+        return
+    shifts, *_ = np.linalg.lstsq(counts, errors, rcond=None)
+    rest = np.abs(errors - counts @ shifts) / data.sizes
+    if np.abs(errors / data.sizes).mean() > max(ANOTHER_ZERO, ALIKE * rest.mean()):
+        told = ", ".join(
+            f"{chemical_symbols[z]} {x:+.3g}" for z, x in zip(data.elements, shifts, strict=True)
+        )
         warnings.warn(
-            f"the reference energies are {mean:+.3g} eV/atom off those of the model, with a spread of {spread:.2g}: "
-            "are they of another level of theory, or counted from another zero, than the data of its training?",
+            f"most of the errors of the energies is a number for every element ({told} eV), with "
+            f"{rest.mean():.2g} eV/atom left: are the reference energies of another level of theory, or counted from "
+            "another zero, than the data of its training? lie_sim.training.fine_tuned fits them",
             stacklevel=5,
         )
 

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import tyro
 
+import lie_sim.shipped
 from lie_sim.cli.errors import UsageError
 from lie_sim.cli.parsing import parse
 from lie_sim.cli.runs import is_run, model_folder, show
-from lie_sim.shipped import shipped_models
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,14 @@ class CalibrateOptions:
     Args:
         model: run directory or folder of a model.
         data: file of labelled structures, instead of those of the run; half of them say what the model knows.
+        energy_unit: of an npz file that does not say it, such as "kcal/mol".
         coverage: share of new structures whose energies shall lie in the intervals.
         forces: calibrate the deviations of forces too.
     """
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_MODEL")]
     data: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    energy_unit: str = ""
     coverage: float = 0.9
     forces: bool = True
 
@@ -39,9 +41,9 @@ def calibrate(argv: Sequence[str]) -> None:
     """Calibrate and print what came of it."""
     options = parse(CalibrateOptions, argv, prog="lie-sim calibrate")
     folder = model_folder(options.model)
-    if str(options.model) in shipped_models() and not options.model.exists():
+    if folder.resolve().parent == Path(lie_sim.shipped.__file__).parent:
         raise UsageError(
-            f"{options.model} comes calibrated, and stays as it is: copy {folder} to calibrate the copy"
+            f"{options.model} comes with lie_sim and stays as it is: copy {folder} to calibrate the copy"
         )
     if options.data is None and not is_run(options.model):
         raise UsageError(f"{options.model} is no run, which has structures of its own: give --data FILE")
@@ -55,7 +57,8 @@ def calibrate(argv: Sequence[str]) -> None:
     else:
         from lie_sim.data.structure_files import read_structures
 
-        found = calibrate_model(folder, read_structures(options.data), coverage=coverage, forces=forces)
+        held_out = read_structures(options.data, energy_unit=options.energy_unit or None)
+        found = calibrate_model(folder, held_out, coverage=coverage, forces=forces)
     rows = {
         "calibrated": "energies and forces" if found.has_forces else "energies",
         "structures": f"{found.num_structures:,}",

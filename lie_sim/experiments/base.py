@@ -82,6 +82,11 @@ class Experiment(ABC, Generic[C]):
         assert isinstance(training, TrainingConfig)
         return training
 
+    @property
+    def config_in_use(self) -> C:
+        """The options, with what the run takes from elsewhere."""
+        return self.config
+
     @classmethod
     def with_model(cls, config: C, name: str) -> C:
         """Options with another model, of which the experiment's defaults are taken.
@@ -191,7 +196,7 @@ class Experiment(ABC, Generic[C]):
             report,
             summary=summary,
             learning_curve=learning_curve(rows, report.metrics),
-            configuration=to_plain(self.config),
+            configuration=to_plain(self.config_in_use),
         )
 
 

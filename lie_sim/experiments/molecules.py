@@ -8,7 +8,7 @@ Units: eV, Å, and meV where it says so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -184,12 +184,12 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
     def keep(self, folder: Path) -> None:
         """Write the split, and the model that the run goes on from."""
         self.split.save(folder)
-        if self.start is not None:
-            keep_start(self.start, folder)
+        keep_start(self.start, folder)
 
     def reuse(self, folder: Path) -> None:
         """Read the split and the model that the run goes on from, if the run has kept them."""
-        self._saved, self._saved_start = Split.load(folder), kept_start(folder)
+        self._saved = Split.load(folder)
+        self._saved_start = kept_start(folder) if self.config.start_from else None
         self.__dict__.pop("start", None)
         self.__dict__.pop("splits", None)
 
@@ -221,9 +221,16 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
         """Global inputs of the model."""
         return self.config.inputs if self.start is None else self.start.config.inputs
 
+    @property
+    def config_in_use(self) -> MoleculesConfig:
+        """The options, with the network of the model that the run goes on from."""
+        network = None if self.start is None else self.start.network.config
+        return replace(self.config, model=network) if isinstance(network, ModelConfig) else self.config
+
     def build(self) -> AtomicPotential:
         """An untrained potential for the elements and energies of the training data, or that of ``start_from``."""
         torch.manual_seed(self.training.seed)
+        self._refuse_new_elements()
         if self.start is not None:
             return self._fine_tuned(self.start)
         architecture, network = model_class_of(self.config.model).name, network_options(self.config.model)
@@ -234,10 +241,20 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
         options = {"architecture": architecture, "network": network, "inputs": self.config.inputs}
         return atomic_potential(train, heads=found, **options)
 
+    def _refuse_new_elements(self) -> None:
+        known = set(self.splits["train"].elements)
+        for name, part in self.splits.items():
+            if unknown := sorted(set(part.elements) - known):
+                raise ConfigError(
+                    f"{name} structures have {', '.join(map(_symbol, unknown))}, of which no training structure says "
+                    "anything: take more training structures, another data_seed, or those structures out of the file"
+                )
+
     def _fine_tuned(self, start: AtomicPotential) -> AtomicPotential:
         train = self.splits["train"]
+        found = property_heads(train, self.targets)
         try:
-            return fine_tuned(start, train, heads=property_heads(train, self.targets)).train()
+            return fine_tuned(start, train, heads=found).train()
         except ValueError as error:
             raise ConfigError(f"start_from: {error}") from error
 

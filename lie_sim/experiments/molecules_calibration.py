@@ -9,9 +9,11 @@ structures, which nothing was fitted to, tell whether the intervals hold.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from lie_sim.calculators import Calibration, LieTransformerCalculator
 from lie_sim.calculators.from_data import atoms_of
@@ -23,7 +25,8 @@ from lie_sim.experiments.molecules import MoleculesExperiment
 from lie_sim.models import AtomicPotential
 
 MOST_WITH_FORCES = 200
-"""Structures that forces are calibrated with: a deviation of forces takes a reverse pass for every feature."""
+"""Structures that forces are calibrated with, or more for a coverage near 1: their deviations take a reverse pass for
+every feature."""
 
 
 def calibrate_model(
@@ -44,12 +47,19 @@ def calibrate_model(
         forces: calibrate them too, where the structures have them.
 
     Raises:
-        ConfigError: it is no potential with an energy.
+        ConfigError: it is no potential with an energy, or does not know an element; or the coverage is impossible.
         ValueError: there are too few structures for the coverage, or some have no energy.
     """
     potential = load_model(model)
     if not isinstance(potential, AtomicPotential) or not potential.has_energy:
         raise ConfigError(f"{model} is no potential of atoms with an energy: only those are calibrated")
+    unknown = sorted(set(held_out.elements) - set(potential.config.elements))
+    if unknown:
+        raise ConfigError(
+            f"{model} does not know {', '.join(chemical_symbols[z] for z in unknown)} of the structures"
+        )
+    if not 0 < coverage < 1:
+        raise ConfigError(f"coverage must lie between 0 and 1, got {coverage}")
     calculator = LieTransformerCalculator(potential)
     found = Calibration.fit(
         calculator,
@@ -57,7 +67,7 @@ def calibrate_model(
         known=known,
         coverage=coverage,
         forces=forces,
-        most_with_forces=MOST_WITH_FORCES,
+        most_with_forces=max(MOST_WITH_FORCES, math.ceil(2 / (1 - coverage))),
     )
     found.save(model)
     return found

@@ -94,7 +94,7 @@ def property_parity(
 def mean_errors(predictions: Predictions) -> dict[str, float]:
     """Mean absolute error of every property, in the unit of the data."""
     return {
-        name: float(np.abs(predicted - true).mean()) if true.size else 0.0
+        name: float(np.abs(predicted - true).mean()) if true.size else float("nan")
         for name, (predicted, true) in predictions.items()
     }
 

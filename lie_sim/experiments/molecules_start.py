@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,12 @@ def _without_scale(options: Any) -> dict[str, Any]:
     return network_options(options) | {"energy_scale": None}
 
 
-def keep_start(potential: AtomicPotential, folder: Path) -> None:
-    """Write the model into a run directory."""
-    save_model(potential, folder / START)
+def keep_start(potential: AtomicPotential | None, folder: Path) -> None:
+    """Write the model into a run directory, or remove what an earlier run has left there."""
+    if potential is None:
+        shutil.rmtree(folder / START, ignore_errors=True)
+    else:
+        save_model(potential, folder / START)
 
 
 def kept_start(folder: Path) -> AtomicPotential | None:

@@ -21,8 +21,8 @@ from lie_sim.models import AtomicPotential
 from lie_sim.models.atomic_config import REFERENCES_PER_ELEMENT, HeadConfig
 from lie_sim.training.molecules import errors
 
-MOST_STRUCTURES = 2000
-"""Structures that the differences of the atoms are fitted to."""
+MOST_STRUCTURES, OF_AN_ELEMENT = 2000, 100
+"""Structures that the differences of the atoms are fitted to, and such with a rare element besides."""
 _DIGITS = 6
 
 
@@ -31,7 +31,8 @@ def fine_tuned(
 ) -> AtomicPotential:
     """A copy of a potential with reference energies that suit other data, to be trained on them.
 
-    Elements that the data lack keep their reference energies. A head that the potential has keeps its weights.
+    Elements that the data lack keep their reference energies. A head that the potential has keeps its weights and
+    its constants: only energies are fitted to the zero of the data. Dtype and device are those of the potential.
 
     Args:
         potential: the model to begin with; it stays as it is.
@@ -39,7 +40,8 @@ def fine_tuned(
         heads: properties that the new potential tells; None for those of the old one.
 
     Raises:
-        ValueError: the potential has no energy, or does not know an element.
+        ValueError: the potential has no energy, does not know an element or reads what the data lack, or the data
+            have no energies.
 
     Example:
         >>> from lie_sim import load_model
@@ -55,6 +57,11 @@ def fine_tuned(
         raise ValueError(
             f"the model to start from has no energy: it was taught {', '.join(potential.properties)}"
         )
+    lacking = [name for name in old.inputs if name not in molecules.values]
+    if lacking:
+        raise ValueError(
+            f"the model to start from reads {', '.join(lacking)}, which the structures do not say"
+        )
     unknown = sorted(set(molecules.elements) - set(old.elements))
     if unknown:
         raise ValueError(
@@ -66,6 +73,7 @@ def fine_tuned(
         name: _head(old.heads.get(name), head, molecules, old.elements) for name, head in wanted.items()
     }
     made = AtomicPotential(replace(old, reference_energies=_references(potential, molecules), heads=chosen))
+    made = made.to(next(potential.parameters()))
     _copy_weights(potential, made)
     return made
 
@@ -73,8 +81,7 @@ def fine_tuned(
 def _references(potential: AtomicPotential, molecules: Molecules) -> tuple[float, ...]:
     """Reference energies of all elements of the potential, in eV."""
     old = potential.config
-    some = molecules[np.arange(min(len(molecules), MOST_STRUCTURES))]
-    known = some[np.flatnonzero(np.isfinite(some.values["energy"]))]
+    known = _sample(molecules)
     off = errors(potential, known, cutoff=potential.cutoff, inputs=old.inputs)["energy"]
     counts = known.composition(known.elements).astype(float)
     shift, *_ = np.linalg.lstsq(counts, -off, rcond=None)
@@ -82,6 +89,17 @@ def _references(potential: AtomicPotential, molecules: Molecules) -> tuple[float
     for element, each in zip(known.elements, shift.tolist(), strict=True):
         found[element] = round(found[element] + each, _DIGITS)
     return tuple(found.values())
+
+
+def _sample(molecules: Molecules) -> Molecules:
+    """Structures with an energy, some of every element and not too many."""
+    energies = molecules.values.get("energy", np.full(len(molecules), np.nan))
+    known = np.random.default_rng(0).permutation(np.flatnonzero(np.isfinite(energies)))
+    if not len(known):
+        raise ValueError("no structure has an energy: the reference energies cannot be fitted")
+    has = molecules.composition(molecules.elements)[known] > 0
+    of_elements = [known[has[:, column]][:OF_AN_ELEMENT] for column in range(has.shape[1])]
+    return molecules[np.unique(np.concatenate([known[:MOST_STRUCTURES], *of_elements]))]
 
 
 def _head(
@@ -107,4 +125,5 @@ def _copy_weights(old: AtomicPotential, new: AtomicPotential) -> None:
     with torch.no_grad():
         for name, weight in weights.items():
             if name in theirs and weight.shape[1:] == theirs[name].shape[1:]:
-                weight[: len(theirs[name])] = theirs[name]
+                rows = min(len(weight), len(theirs[name]))
+                weight[:rows] = theirs[name][:rows]

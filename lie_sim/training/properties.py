@@ -92,19 +92,27 @@ class PropertyTask(PaddedTask):
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """What the model says of other structures, and what they say themselves, for every target.
 
-        Flat, without values that the structures do not have, in the unit of the data.
+        Flat, in the order of the structures, without values that they do not have, in the unit of the data.
         """
         parameter = next(module.parameters())
         structures = self._padded(molecules).to(dtype=parameter.dtype, device=parameter.device)
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in self.errors.names}
+        parts: dict[str, list[Tensor]] = {name: [] for name in self.errors.names}
         for group in structures.groups(_ATOMS_AT_ONCE):
             batch = structures.batch(group)
             found = predict(module, batch, cutoff=self.cutoff, forces=False)
             for target in self.errors.targets:
-                both = torch.stack(self.errors.values(target, found, batch)) / target.factor
-                parts[target.name].append(both.double().cpu().numpy())
-        joined = {name: np.concatenate(each, axis=1) for name, each in parts.items()}
-        return {name: (predicted, true) for name, (predicted, true) in joined.items()}
+                value, true, known = self.errors.values(target, found, batch)
+                whose = group.to(value.device).view(-1, *(1,) * (value.dim() - 1)).expand_as(value)
+                columns = [
+                    each[known].double() for each in (whose, value / target.factor, true / target.factor)
+                ]
+                parts[target.name].append(torch.stack(columns).cpu())
+        told = {}
+        for name, each in parts.items():
+            whose, predicted, true = torch.cat(each, dim=1).numpy()
+            order = np.argsort(whose, kind="stable")
+            told[name] = predicted[order], true[order]
+        return told
 
     def _padded(self, molecules: Molecules) -> PaddedMolecules:
         return PaddedMolecules(

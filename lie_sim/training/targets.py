@@ -224,18 +224,18 @@ class TargetErrors:
 
     def values(
         self, target: Target, found: Mapping[str, Tensor], batch: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """What the model says and what the data say where they know it, flat, in the unit of the model."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the model says and what the data say in the unit of the model, and where the data know it."""
         value, true = target.read(found[target.head]), batch[target.name] * target.factor
         known = (value - true).isfinite()
         if target.per_atom and "mask" in batch:
             known = known & batch["mask"]
-        return value[known], true[known]
+        return value, true, known
 
     def of(self, target: Target, found: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-        """Differences of these."""
-        value, true = self.values(target, found, batch)
-        return value - true
+        """Differences of the values that are known, flat, in the unit of the model."""
+        value, true, known = self.values(target, found, batch)
+        return (value - true)[known]
 
     def loss(self, found: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
         """Mean over the targets of the mean absolute error in units of the spread."""

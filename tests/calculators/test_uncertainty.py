@@ -250,9 +250,20 @@ def test_energies_of_another_level_of_theory_are_said(calculator, known) -> None
     for atoms in systems:
         atoms.info["REF_energy"] -= 3.0 * len(atoms)
     with pytest.warns(
-        UserWarning, match=r"are -3 eV/atom off those of the model, .* another level of theory"
+        UserWarning,
+        match=r"a number for every element \(.*\), with .* eV/atom left: .* another level of theory",
     ):
         Calibration.fit(calculator, systems, known=known, forces=False)
+
+
+def test_another_level_of_theory_is_said_of_molecules_of_several_compositions() -> None:
+    organic = LieTransformerCalculator("organic-gfn2", on_uncertain="ignore")
+    systems = [molecule(name) for name in ("H2O", "CH4", "CO2", "CH3OH", "HCN", "C2H6") for _ in range(8)]
+    for seed, atoms in enumerate(systems):
+        atoms.rattle(0.05, seed=seed)
+        atoms.info["REF_energy"] = organic.evaluate(atoms)["energy"] - 400.0 * np.sqrt(atoms.numbers).sum()
+    with pytest.warns(UserWarning, match="another level of theory"):
+        Calibration.fit(organic, systems, known=systems, forces=False)
 
 
 def test_what_cannot_be_calibrated_is_said(calculator, random_potential, known) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 
 import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import molecule
 from ase.calculators.emt import EMT
 
@@ -88,8 +90,12 @@ def test_structures_of_ones_own_calibrate_any_model(data, lie_sim, tmp_path) -> 
 
 
 def test_what_cannot_be_calibrated_is_refused(run, data, lie_sim, tmp_path) -> None:
+    silicon = tmp_path / "silicon.extxyz"
+    write_structures(silicon, [Atoms("Si2", [[0, 0, 0], [0, 0, 2.3]], info={"REF_energy": -1.0})] * 30)
     for words, message in (
         (["organic-gfn2", "--data", data], "copy"),
+        ([resolve_model("organic-gfn2"), "--data", data], "copy"),
+        ([run, "--data", silicon], "does not know Si"),
         ([run / "model"], "give --data FILE"),
         ([tmp_path / "nothing"], "does not exist"),
         ([run, "--coverage", 1.5], "coverage must lie between 0 and 1"),
@@ -99,6 +105,29 @@ def test_what_cannot_be_calibrated_is_refused(run, data, lie_sim, tmp_path) -> N
         assert done.code != 0
         assert message in done.err, done.err
     assert not (run / "model" / "calibration.safetensors").exists()
+
+
+def test_a_fine_tuned_run_goes_on_without_the_model_it_began_with(data, lie_sim, tmp_path) -> None:
+    shutil.copytree(resolve_model("organic-gfn2"), tmp_path / "mine")
+    words = ["train", "molecules", tmp_path / "run", "--data", data, "--start-from", tmp_path / "mine"]
+    options = [
+        "--training.max-steps=4",
+        "--training.max-cpu-seconds=0",
+        "--dynamics.picoseconds=0",
+        "--no-progress",
+    ]
+    done = lie_sim(*words, *options)
+    assert done.code == 0, done.err
+    shutil.rmtree(tmp_path / "mine")
+    for again in (
+        [*words, *options],
+        ["train", "--resume", tmp_path / "run"],
+        ["evaluate", tmp_path / "run"],
+    ):
+        done = lie_sim(*again)
+        assert done.code == 0, done.err
+    written = json.loads((tmp_path / "run" / "report_data.json").read_text())
+    assert written["configuration"]["model"]["cutoff"] == 5.0, "that of the model, not the usual one"
 
 
 def test_a_run_of_something_else_is_refused(lie_sim, springs_run) -> None:

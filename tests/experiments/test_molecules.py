@@ -15,7 +15,7 @@ from ase.calculators.emt import EMT
 
 from lie_sim import load_model
 from lie_sim.calculators import LieTransformerCalculator
-from lie_sim.data.structure_files import write_structures
+from lie_sim.data.structure_files import from_atoms, write_structures
 from lie_sim.errors import CheckpointError, ConfigError
 from lie_sim.experiments import MoleculesConfig, MoleculesExperiment, open_run, read_results
 from lie_sim.experiments.dynamics_options import DynamicsOptions
@@ -27,8 +27,9 @@ from lie_sim.experiments.molecules import (
     summary,
 )
 from lie_sim.experiments.molecules_split import Split
-from lie_sim.models import evaluate
+from lie_sim.models import AtomicPotential, evaluate, heads
 from lie_sim.state import Particles
+from lie_sim.training import fine_tuned, fine_tuning
 
 
 @pytest.fixture(scope="module")
@@ -182,12 +183,61 @@ def test_a_run_goes_on_from_the_network_of_another_with_energies_of_its_own_zero
     figures = read_results(tmp_path / "second")
     assert figures["force_mae"] < np.abs(same["forces"]).mean()
 
+    assert open_run(tmp_path / "second").config.start_from == str(tmp_path / "first")
     shutil.rmtree(tmp_path / "first")  # the run keeps what it began with
     again = open_run(tmp_path / "second")
     again.reuse(tmp_path / "second")
     assert again.build().config == begun.config
     again.run(tmp_path / "second", progress=False)
     assert read_results(tmp_path / "second")["force_mae"] == figures["force_mae"]
+
+
+def test_predictions_stand_in_the_order_of_the_structures(file) -> None:
+    experiment = MoleculesExperiment(config(file, properties=("dipole",)))
+    told = experiment.property_predictions(experiment.build())
+    np.testing.assert_allclose(
+        told["dipole"][1], experiment.splits["test"].values["dipole"].ravel(), atol=1e-6
+    )
+
+
+def test_heads_of_the_model_to_start_from_can_be_dropped_and_kept(file) -> None:
+    experiment = MoleculesExperiment(config(file, properties=("dipole", "charges")))
+    train = experiment.splits["train"]
+    options = AtomicPotential.default(
+        elements=(1, 6, 8), network={"width": 16, "num_heads": 8}, heads=heads("dipole", "charges")
+    ).double()
+    without = fine_tuned(options, train, heads={})
+    assert not without.properties
+    assert next(without.parameters()).dtype == torch.float64
+    test = experiment.splits["test"]
+    before, after = (errors(each, test, cutoff=options.cutoff, inputs=()) for each in (options, without))
+    np.testing.assert_allclose(before["forces"], after["forces"], atol=1e-12)
+    same = fine_tuned(options, train).heads.state_dict()
+    assert all(torch.equal(value, same[name]) for name, value in options.heads.state_dict().items())
+
+
+def test_a_rare_element_gets_its_reference_energy_too(monkeypatch) -> None:
+    monkeypatch.setattr(fine_tuning, "MOST_STRUCTURES", 20)
+    common = [molecule("CH4", info={"REF_energy": -1000.0}) for _ in range(50)]
+    rare = [molecule("CH3OH", info={"REF_energy": -3000.0}) for _ in range(3)]
+    data = from_atoms([*common, *rare])
+    tuned = fine_tuned(load_model("organic-gfn2"), data)
+    off = errors(tuned, data, cutoff=tuned.cutoff, inputs=())["energy"]
+    assert np.abs(off).max() < 1e-3
+
+
+def test_an_element_that_no_training_structure_has_is_refused_before_training(tmp_path) -> None:
+    systems = [molecule("H2O", info={"REF_energy": -1.0}) for _ in range(19)]
+    path = tmp_path / "mixed.extxyz"
+    for place in range(20):  # wherever the one is drawn to, but to train
+        write_structures(
+            path, [*systems[:place], molecule("NH3", info={"REF_energy": -1.0}), *systems[place:]]
+        )
+        experiment = MoleculesExperiment(MoleculesConfig(data=str(path)))
+        if 7 not in experiment.splits["train"].elements:
+            break
+    with pytest.raises(ConfigError, match=r"structures have N, of which no training structure"):
+        experiment.build()
 
 
 def test_a_model_to_start_from_that_does_not_fit_is_refused(file, tmp_path) -> None:

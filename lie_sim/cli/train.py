@@ -105,7 +105,7 @@ def _run(
     where: Placement,
 ) -> None:
     with resumable(folder, words, where=where.words()):
-        experiment.reuse(folder)  # before the data are read
+        experiment.goes_on(folder)  # then its data are those it kept
         show(experiment.data_facts().items())
         result = train_anywhere(experiment, run=folder, progress=progress, **where.options())
     _summarise(experiment, result, folder)

@@ -127,6 +127,13 @@ class Experiment(ABC, Generic[C]):
     def reuse(self, folder: Path) -> None:
         """Read what :meth:`keep` wrote, before the data are used."""
 
+    def goes_on(self, folder: Path) -> bool:
+        """Whether a run has begun there; then what it kept is read, and else nothing that may lie there."""
+        begun = bool(checkpoints(folder / "checkpoints"))
+        if begun:
+            self.reuse(folder)
+        return begun
+
     def run(self, directory: str | Path, *, progress: bool = True, fit: Fit = train) -> TrainingResult:
         """Train in a run directory, continuing what is there, then evaluate and write the report.
 
@@ -137,9 +144,7 @@ class Experiment(ABC, Generic[C]):
         """
         folder = Path(directory)
         self._check_name(folder)
-        begun = bool(checkpoints(folder / "checkpoints"))
-        if begun:
-            self.reuse(folder)
+        begun = self.goes_on(folder)
         module, task = self.build(), self.task()
         if not begun:
             self._try(module, task)

@@ -47,10 +47,10 @@ def _without_scale(options: Any) -> dict[str, Any]:
 
 def keep_start(potential: AtomicPotential | None, folder: Path) -> None:
     """Write the model into a run directory, or remove what an earlier run has left there."""
-    if potential is None:
-        shutil.rmtree(folder / START, ignore_errors=True)
-    else:
+    if potential is not None:
         save_model(potential, folder / START)
+    elif (folder / START / "model.json").is_file():
+        shutil.rmtree(folder / START)
 
 
 def kept_start(folder: Path) -> AtomicPotential | None:

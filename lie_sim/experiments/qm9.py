@@ -201,9 +201,7 @@ class Qm9Experiment(Experiment[Qm9Config]):
         sums = [
             target for target in self.targets if target.kind == "extensive" and target.name not in REPORTED
         ]
-        return {
-            each.name: told[each.name][1] + composition_errors(train, test, each) for each in sums
-        }  # in one order
+        return {each.name: told[each.name][1] + composition_errors(train, test, each) for each in sums}
 
     def composition_error(self, target: Target) -> float:
         """Mean absolute error of a fit to the composition, in the unit of the data."""

@@ -192,6 +192,18 @@ def test_a_run_goes_on_from_the_network_of_another_with_energies_of_its_own_zero
     assert read_results(tmp_path / "second")["force_mae"] == figures["force_mae"]
 
 
+def test_what_lies_in_a_directory_without_a_run_is_neither_used_nor_lost(file, tmp_path) -> None:
+    folder = tmp_path / "run"
+    (folder / "start").mkdir(parents=True)
+    (folder / "start" / "mine.txt").write_text("mine")
+    MoleculesExperiment(config(file)).keep(folder)
+    other = MoleculesExperiment(config(file, data_seed=1))
+    assert not other.goes_on(folder)
+    assert other.split.seed == 1, "not the split that was left there"
+    other.keep(folder)
+    assert (folder / "start" / "mine.txt").read_text() == "mine"
+
+
 def test_predictions_stand_in_the_order_of_the_structures(file) -> None:
     experiment = MoleculesExperiment(config(file, properties=("dipole",)))
     told = experiment.property_predictions(experiment.build())

@@ -6,6 +6,8 @@
     extxyz    a file for every trajectory, with energies and momenta                   ASE
     traj      the same as ASE's own trajectory
 
+Of the last two, a target with their ending is the file of one trajectory.
+
 The libraries are optional and imported when they are asked for.
 
 Shape letters: n trajectories, T frames, N particles, d space dimension.
@@ -21,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lie_sim.distributed.export_atoms import to_ase, to_h5md
+from lie_sim.distributed.export_atoms import to_ase, to_ase_file, to_h5md
 from lie_sim.distributed.export_tables import to_parquet, to_zarr
 from lie_sim.distributed.run import Run
 from lie_sim.errors import MissingPackageError
@@ -37,8 +39,9 @@ FORMATS: dict[str, tuple[Write, tuple[str, ...]]] = {
 """Name to what writes it, and the packages that needs."""
 
 
-ENDINGS = {".zarr": "zarr", ".h5": "h5md", ".hdf5": "h5md", ".h5md": "h5md"}
-"""What the name of a target says about its format; other formats are folders of files."""
+ONE_TRAJECTORY = {".extxyz": "extxyz", ".xyz": "extxyz", ".traj": "traj"}
+ENDINGS = {".zarr": "zarr", ".h5": "h5md", ".hdf5": "h5md", ".h5md": "h5md", **ONE_TRAJECTORY}
+"""What the name of a target says about its format: of one trajectory, or of all; parquet is a folder of files."""
 
 
 def export(
@@ -52,15 +55,17 @@ def export(
 
     Args:
         run: the run; frames that are there without a gap are written.
-        target: file (h5md) or folder (all others), which must not be there yet.
-        format: one of :data:`FORMATS`; None for what the ending of ``target`` says, ``.zarr`` or ``.h5``.
+        target: file (h5md; one trajectory as ``.extxyz`` or ``.traj``) or folder (all others), not yet there.
+        format: one of :data:`FORMATS`; None for what the ending of ``target`` says: ``.zarr``, ``.h5``, ``.extxyz`` or
+            ``.traj``.
         trajectories: their numbers; None means all.
 
     Returns:
         ``target``.
 
     Raises:
-        ValueError: there is no such format, or none is given and the ending says none, or another one.
+        ValueError: there is no such format, or none is given and the ending says none, or another one; or a file of
+            one trajectory cannot hold those asked for.
         FileExistsError: the target is there.
         MissingPackageError: the format needs a package that is not installed.
         IndexError: there is no such trajectory.
@@ -87,8 +92,17 @@ def export(
     for number in chosen:
         if not 0 <= number < total:
             raise IndexError(f"the run has the trajectories 0 to {total - 1}, not {number}")
+    one = path.suffix in ONE_TRAJECTORY
+    if one and len(chosen) != 1:
+        raise ValueError(
+            f"{path} is the file of one trajectory, not of {len(chosen)}: choose one, or give a folder and the format "
+            f"{format}, for a file each"
+        )
     with _whole(path) as temporary:
-        write(run, temporary, chosen)
+        if one:
+            to_ase_file(run, temporary, chosen[0], format)
+        else:
+            write(run, temporary, chosen)
     return path
 
 

@@ -31,6 +31,15 @@ def to_ase(run: Run, path: Path, trajectories: Sequence[int], format: str) -> No
             ase.io.write(path / f"{number:06d}.{format}", frames, format=format)
 
 
+def to_ase_file(run: Run, path: Path, number: int, format: str) -> None:
+    """The file of one trajectory."""
+    ((_, start, row),) = _places(run, [number])
+    frames = list(atoms_of(run, number, start, row))
+    if not frames:
+        raise ValueError(f"trajectory {number} has no frames yet")
+    ase.io.write(path, frames, format=format)
+
+
 def atoms_of(run: Run, number: int, start: ChunkStart, row: int) -> Iterator[Atoms]:
     """The frames of a trajectory as atoms with momenta, charge and spin, and with the model's potential energy."""
     found, what = run.trajectory(number), _described(start, row)

@@ -48,7 +48,7 @@ def worst_table(run: Run, ends: Ends) -> Table:
     badness = np.where(ends.reason > 0, np.inf, np.nan_to_num(ends.drift, nan=-1.0))
     order = np.argsort(-badness, kind="stable")[:WORST]
     each = run.manifest.save_every * run.manifest.dt
-    time, unit = _times(run, np.array([each]))
+    time, unit = times_and_unit(run, np.array([each]))
     rows: list[list[str | int | float | None]] = [
         [
             f"{ends.numbers[k]}",
@@ -87,7 +87,7 @@ def _view(run: Run, ends: Ends, k: int) -> TrajectoryView | None:
     if particles.mask is not None:
         there = there[particles.mask[row].numpy()]
     there, kept = there[:MAX_PARTICLES], slice(0, count, -(-count // MAX_FRAMES))
-    times, unit = _times(run, trajectory.times[kept])
+    times, unit = times_and_unit(run, trajectory.times[kept])
     q, masses = trajectory.q[kept][:, there], particles.masses[row].double().numpy()[there]
     if particles.pbc is None or not bool(particles.pbc[row].any()):
         q = in_sight(q, masses)
@@ -123,6 +123,6 @@ def in_sight(q: np.ndarray, masses: np.ndarray) -> np.ndarray:
     return q - centre if float(np.ptp(centre, axis=0).max()) > float(np.ptp(q - centre, axis=1).max()) else q
 
 
-def _times(run: Run, times: np.ndarray) -> tuple[np.ndarray, str]:
+def times_and_unit(run: Run, times: np.ndarray) -> tuple[np.ndarray, str]:
     """Times and their unit: atoms in femtoseconds, others in the unit of their system, which has no name."""
     return (times / units.fs, "fs") if run.manifest.model["kind"] == "atoms" else (times, "")

@@ -76,6 +76,8 @@ def molecules_accuracy(result: Result) -> str:
         rows = []
         for contestant in ACCURACY:
             mine = [run for run in runs if (run["contestant"], run["budget"]) == (contestant, budget)]
+            if not mine:
+                continue
             cells = [
                 mean_cell([run for run in mine if run["molecule"] == molecule], key)
                 for key in ("force_mae_mev", "energy_mae_mev")
@@ -91,9 +93,16 @@ def molecules_accuracy(result: Result) -> str:
         ]
         out += f"Mean absolute errors after {budget:,.0f} CPU seconds of training, forces and energies:\n\n"
         out += table(header, rows) + "\n"
-    rates = sorted({(run["contestant"], run["rate"]) for run in runs if run["rate"]})
-    chosen = ", ".join(f"{CONTESTANTS[contestant]} {rate:g}" for contestant, rate in rates)
-    return out + (f"Learning rates in use: {chosen}.\n" if chosen else "") + source(result)
+    rates = {
+        contestant: sorted({run["rate"] for run in runs if run["contestant"] == contestant and run["rate"]})
+        for contestant in ACCURACY
+    }
+    chosen = "; ".join(
+        f"{CONTESTANTS[contestant]} {' or '.join(f'{rate:g}' for rate in found)}"
+        for contestant, found in rates.items()
+        if found
+    )
+    return out + (f"Learning rates chosen: {chosen}.\n" if chosen else "") + source(result)
 
 
 def speed_cell(value: float | None, what: str) -> str:

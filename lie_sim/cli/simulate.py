@@ -29,6 +29,7 @@ from lie_sim.distributed.atoms import thermal_momenta
 from lie_sim.distributed.cluster import check_place
 from lie_sim.distributed.models import Moving, as_moving, dtype_of
 from lie_sim.distributed.object_store import open_store
+from lie_sim.distributed.run_samples import times_and_unit
 from lie_sim.experiments import open_run
 from lie_sim.integrators import Method, get_method, is_method, methods
 from lie_sim.integrators.stepper import check_step_counts
@@ -141,11 +142,12 @@ def resume(argv: Sequence[str]) -> None:
 def describe(run: Run) -> dict[str, Any]:
     """How far a run is, for people."""
     status, manifest = run.status(), run.manifest
+    step, unit = times_and_unit(run, np.array(manifest.dt))
     done = status.segments / status.total_segments
     return {
         "run": run.store.location,
         "trajectories": status.trajectories,
-        "steps": f"{manifest.steps:,} of {manifest.dt:g} with {manifest.method}",
+        "steps": f"{manifest.steps:,} of {step:g}{unit and ' ' + unit} with {manifest.method}",
         "segments": f"{status.segments:,} of {status.total_segments:,} ({done:.1%})",
         "frames": status.frames,
         "largest drift / mean kinetic energy": f"{status.drift:.1e}",

@@ -94,8 +94,9 @@ class ExportOptions:
 
     Args:
         run: folder of the run, or its URL on object storage.
-        to: file (h5md) or folder to write; it is there when all of it is written.
-        format: zarr, parquet, h5md, extxyz or traj (of ASE); by default what the ending of TARGET says, .zarr or .h5.
+        to: file (h5md; .extxyz or .traj of one trajectory) or folder to write; it is there when all of it is written.
+        format: zarr, parquet, h5md, extxyz or traj (of ASE); by default what the ending of TARGET says, .zarr or .h5,
+            or, for one trajectory, .extxyz or .traj.
         trajectories: numbers of the trajectories to write; by default all.
     """
 

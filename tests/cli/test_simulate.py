@@ -81,7 +81,7 @@ def test_atoms_from_a_file_at_a_temperature(lie_sim: Command, tmp_path: Path) ->
     words = ["--structures", tmp_path / "h.xyz", "--num-systems", 5, "--temperature", 300, "--seed", 2]
     words += ["--method", "langevin_middle", "--friction", 0.01, "--steps", 4, "--segment", 2]
     made = lie_sim("simulate", tmp_path / "model", *words, "--out", tmp_path / "run", "--no-progress")
-    assert (made.code, made.err) == (0, "")
+    assert (made.code, made.err, "4 of 0.5 fs with langevin_middle" in made.out) == (0, "", True)
     run = Run(tmp_path / "run")
     assert [run.trajectory(k).q.shape[1] for k in range(5)] == [3, 2, 3, 2, 3]
     assert run.manifest.dt == pytest.approx(0.5 * units.fs)

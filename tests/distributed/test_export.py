@@ -83,11 +83,26 @@ def test_the_ending_says_the_format(run: Run, ending: str, format: str, tmp_path
     assert target.is_dir() == (format == "zarr")
 
 
+@pytest.mark.parametrize("name", ["out.extxyz", "out.xyz", "out.traj"])
+def test_the_file_of_one_trajectory(molecules: Run, name: str, tmp_path: Path) -> None:
+    target = export(molecules, tmp_path / name, trajectories=[1])
+    frames = ase.io.read(target, index=":")
+    assert [each.info["trajectory"] for each in frames] == [1] * len(molecules.trajectory(1).times)
+    assert (
+        np.abs(np.stack([each.positions for each in frames]) - molecules.trajectory(1).q[:]).max()
+        < EXTXYZ_DIGITS
+    )
+    with pytest.raises(
+        ValueError, match=r"more.* is the file of one trajectory, not of 2: choose one, or give a folder"
+    ):
+        export(molecules, tmp_path / f"more{target.suffix}")
+
+
 def test_an_ending_that_says_nothing_is_refused(run: Run, tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"out.xyz does not say .* give the format, one of zarr, parquet, h5md, extxyz, traj"
+        ValueError, match=r"out.pdb does not say .* give the format, one of zarr, parquet, h5md, extxyz, traj"
     ):
-        export(run, tmp_path / "out.xyz")
+        export(run, tmp_path / "out.pdb")
 
 
 def test_export_of_some_trajectories_in_two_dimensions(run: Run, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from ase import Atoms
 from ase.collections import g2
 from record import record
 from shipped_models_card import card
+from shipped_models_growth import widened
 from tqdm import tqdm
 
 import lie_sim
@@ -43,8 +44,15 @@ from lie_sim.data.qm9 import NUM_MOLECULES, qm9
 from lie_sim.data.sampling import Sampling
 from lie_sim.data.structure_files import read_structures, to_atoms
 from lie_sim.experiments.molecules import molecules_training
-from lie_sim.models import parameter_count
-from lie_sim.training import MoleculesTask, TrainingConfig, train
+from lie_sim.models import AtomicPotential, parameter_count
+from lie_sim.training import (
+    MoleculesTask,
+    TrainingConfig,
+    fine_tuned,
+    named_target,
+    property_heads,
+    train,
+)
 from lie_sim.training.references import atomic_potential
 
 ELEMENTS = (1, 6, 7, 8, 9)
@@ -54,7 +62,7 @@ TRAIN, FLUORINE, SMALL, MOVING, SOFT = 26_000, 800, 6, 5, 16_000
 """Training molecules drawn from all, further ones with fluorine; heavy atoms up to which all are taken, and all run
 dynamics; training molecules with cold frames."""
 MODES = Sampling(sampling="modes", frames=3, temperature=(100.0, 1200.0), hessian="model")
-NETWORK = {"cutoff": 5.0, "width": 64, "num_layers": 2, "num_heads": 32, "num_moments": 16}
+NETWORK = {"cutoff": 5.0, "num_layers": 2, "num_heads": 32, "num_moments": 16}
 RADII = (0.3, 0.45, 0.45, 0.45, 0.45)
 """Å, of H, C, N, O, F: nearer pairs than any in the data repel each other as bare nuclei do."""
 BATCH = 16
@@ -72,6 +80,8 @@ class Stage:
         rate_left: share of the rate at its end.
         energy_weight: of the squared errors of an atom's energy.
         parts: of the data.
+        width: of the network, which may grow from one stage to the next.
+        heads: properties that it is taught besides energy and forces.
     """
 
     steps: int
@@ -79,6 +89,8 @@ class Stage:
     rate_left: float = 0.0
     energy_weight: float = 5e3
     parts: tuple[str, ...] = ("train", "dynamics", "g2", "soft")
+    width: int = 64
+    heads: tuple[str, ...] = ()
 
 
 FIRST = ("train", "dynamics")
@@ -86,6 +98,9 @@ STAGES = (
     Stage(6400, 0.01, rate_left=1.0, energy_weight=1e3, parts=FIRST),
     Stage(16_000, 0.01, parts=FIRST),
     Stage(50_000, 0.008),
+    Stage(26_000, 0.006, width=128),
+    Stage(55_000, 0.008, width=128),
+    Stage(8000, 0.002, width=128, heads=("dipole", "charges")),
 )
 DYNAMICS = Sampling(
     sampling="md", frames=5, temperature=(300.0, 700.0), start=False, equilibration=120, stride=30
@@ -184,22 +199,36 @@ def training(stage: Stage) -> TrainingConfig:
     )
 
 
+def begun(model: AtomicPotential, stage: Stage, data: Molecules) -> AtomicPotential:
+    """The model with which a stage begins: that of the stage before, with more features or heads if need be."""
+    if stage.width > model.config.network["width"]:
+        model = widened(model, stage.width, seed=1)
+    if set(stage.heads) > set(model.config.heads):
+        targets = [named_target(name) for name in stage.heads]
+        model = fine_tuned(model, data, heads=property_heads(data, targets))
+    return model.train()
+
+
 def train_organic(keep: Path) -> None:
     """Train into DIR/stage1, stage2, …, each from the weights of the one before; a run that is there goes on."""
     held = frames(keep, "validation")
     torch.manual_seed(0)
     first = joined([frames(keep, part) for part in FIRST])
-    model = atomic_potential(first, network=NETWORK, repulsion_radii=RADII)
+    network = NETWORK | {"width": STAGES[0].width}
+    model = atomic_potential(first, network=network, repulsion_radii=RADII)
     for number, stage in enumerate(STAGES, 1):
         folder = keep / f"stage{number}"
         if not (folder / "model" / "model.json").is_file():
             data = joined([frames(keep, part) for part in stage.parts])
-            task = MoleculesTask(data, held, cutoff=model.cutoff, energy_weight=stage.energy_weight)
-            result = train(model, task, training(stage), folder)
+            targets = [named_target(name) for name in stage.heads]
+            task = MoleculesTask(
+                data, held, cutoff=model.cutoff, energy_weight=stage.energy_weight, targets=targets
+            )
+            result = train(begun(model, stage, data), task, training(stage), folder)
             print(
                 f"stage {number}: {result.steps} steps, {result.cpu_seconds:.0f} CPU s, {result.validation}"
             )
-        model = load_model(folder / "model").train()
+        model = load_model(folder / "model")
 
 
 def finished(keep: Path) -> list[Path]:
@@ -226,6 +255,7 @@ def evaluate(keep: Path) -> dict[str, Any]:
     starts = to_atoms(molecules[selection(molecules)["test"][:RELAXED]])
     parts: dict[str, Callable[[], dict[str, float]]] = {
         "accuracy": lambda: measure.accuracy(model, test),
+        "properties": lambda: measure.properties(model, test),
         "coverage": lambda: calibrated_coverage(keep, model, test),
         "relaxations": lambda: measure.relaxations(model, starts),
         "conservation": lambda: measure.conservation(model),

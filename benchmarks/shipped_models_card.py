@@ -10,9 +10,10 @@ CARD = """\
     from lie_sim.calculators import LieTransformerCalculator
     atoms.calc = LieTransformerCalculator("organic-gfn2")
 
-Energies (eV) and forces (eV/Å) of neutral closed-shell molecules in the gas phase, as GFN2-xTB gives them, with 90 %
-conformal intervals of the energy. A LieTransformer with moment attention, {parameters:,} weights, cutoff {cutoff:g} Å;
-E(3) exact. A nucleus that comes nearer to another than any in the data is repelled as a bare nucleus.
+Energies (eV), forces (eV/Å), dipole moments (e Å) and charges (e) of neutral closed-shell molecules in the gas phase,
+as GFN2-xTB gives them, with 90 % conformal intervals of the energy. A LieTransformer with moment attention,
+{parameters:,} weights, cutoff {cutoff:g} Å; E(3) exact. A nucleus that comes nearer to another than any in the data is
+repelled as a bare nucleus.
 
 ## Data
 
@@ -32,6 +33,8 @@ On {tested:,} frames of 1,000 molecules that were in no part of the training:
 | energy of a molecule, mean absolute error | {organic_energy_mae_mev:.1f} meV |
 | the same by atom | {organic_energy_atom_mae_mev:.2f} meV |
 | force component, mean absolute error | {organic_force_mae:.1f} meV/Å |
+| dipole component, mean absolute error | {dipole:.3f} e Å |
+| charge of an atom, mean absolute error | {charges:.4f} e |
 | energies within their 90 % interval | {coverage:.1f} % |
 | half width of the interval, median | {interval_mev:.0f} meV |
 | relaxed geometry, distance from GFN2-xTB's: mean | {relax_rmsd:.3f} Å |
@@ -57,6 +60,8 @@ def card(facts: Mapping[str, float | int | str]) -> str:
     """The card with its figures."""
     shares = {
         "coverage": 100 * float(facts["coverage90"]),
+        "dipole": float(facts["organic_dipole_mae"]),
+        "charges": float(facts["organic_charges_mae"]),
         "within": 100 * float(facts["relax_share_within_0.05"]),
     }
     return CARD.format(**facts, **shares)

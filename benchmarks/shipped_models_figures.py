@@ -23,7 +23,10 @@ from lie_sim.calculators import Calibration, LieTransformerCalculator
 from lie_sim.checkpoint import load_model
 from lie_sim.data.molecules import Molecules
 from lie_sim.data.reference_calculators import reference_calculator
-from lie_sim.experiments.molecules import errors, summary
+from lie_sim.experiments.molecules import summary
+from lie_sim.experiments.molecules_report import mean_errors
+from lie_sim.training import PropertyTask, named_target
+from lie_sim.training.molecules import errors
 
 FORCE_TOLERANCE, MOST_STEPS = 0.01, 300
 """eV/Å and steps of a relaxation."""
@@ -44,6 +47,14 @@ def accuracy(model: Path, test: Molecules) -> dict[str, float]:
         "organic_force_mae": 1000 * results["force_mae"],
         "organic_force_rmse": 1000 * results["force_rmse"],
     }
+
+
+def properties(model: Path, test: Molecules) -> dict[str, float]:
+    """Mean absolute errors of what the heads tell, in the units of the data."""
+    potential = load_model(model)
+    targets = [named_target(name) for name in potential.config.heads]
+    told = PropertyTask(test, test, targets=targets, cutoff=potential.cutoff).predictions_on(potential, test)
+    return {f"organic_{name}_mae": mae for name, mae in mean_errors(told).items()}
 
 
 def total_energies(

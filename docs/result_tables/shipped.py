@@ -11,6 +11,8 @@ def shipped_models(result: Result) -> str:
     rows = [
         ["energy error (mean, absolute), meV a molecule", f"{found['organic_energy_mae_mev']:.1f}", "≤ 43"],
         ["force error (mean, absolute), meV/Å", f"{found['organic_force_mae']:.1f}", "≤ 60"],
+        ["dipole component, e Å", f"{found['organic_dipole_mae']:.3f}", ""],
+        ["charge of an atom, e", f"{found['organic_charges_mae']:.4f}", ""],
         ["energies within their 90 % interval", f"{100 * found['coverage90']:.1f} %", "87 to 93 %"],
         ["half width of that interval (median), meV", f"{found['interval_mev']:.0f}", ""],
         ["relaxed geometry, distance from GFN2-xTB's (mean), Å", f"{found['relax_rmsd']:.3f}", "≤ 0.05"],

@@ -9,7 +9,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+from contextvars import ContextVar
 
 from lie_sim.errors import CheckpointError, ConfigError, DataError, LieSimError, TrainingInterrupted
 
@@ -21,6 +23,13 @@ _INPUT = (ConfigError, CheckpointError, DataError, FileNotFoundError, IsADirecto
 
 _ALIKE = 0.7
 """Share of letters that an option must have in common with the one that is suggested: a wrong one may do harm."""
+
+
+OPTIONS: ContextVar[tuple[str, ...]] = ContextVar("options", default=())
+"""Options of the command that is running: a message calls them as the reader has to."""
+
+_NAME = re.compile(r"(?<![\w./\\'\"-])(?:[a-z]+\.)?[a-z]+(?:_[a-z]+)+(?![\w./\\'\"-])")
+"""A name such as max_steps or training.max_steps, where it is no part of a path or of a text in quotes."""
 
 
 class UsageError(LieSimError):
@@ -66,12 +75,32 @@ def one_line(error: BaseException) -> str:
         >>> one_line(FileNotFoundError(2, "No such file or directory", "a.toml"))
         'a.toml: No such file or directory'
     """
-    text = " ".join(str(error).split())
+    text = in_options(" ".join(str(error).split()), OPTIONS.get())
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         text = f"{error.filename}: {error.strerror}"
     if isinstance(error, KeyboardInterrupt):
         text = "stopped"
     return text.replace("resume='restart'", "--restart") or type(error).__name__
+
+
+def in_options(text: str, options: Iterable[str]) -> str:
+    """A text with the names of options as the command line has them; those of which there are two stay.
+
+    Example:
+        >>> in_options("max_steps must be positive; see 'max_steps'", ["--training.max-steps"])
+        "--training.max-steps must be positive; see 'max_steps'"
+    """
+    found: dict[str, list[str]] = {}
+    for option in options:
+        name = option.lstrip("-").replace("-", "_")
+        for each in {name, name.rpartition(".")[2]}:
+            found.setdefault(each, []).append(option)
+
+    def called(match: re.Match[str]) -> str:
+        names = found.get(match[0], [])
+        return names[0] if len(names) == 1 else match[0]
+
+    return _NAME.sub(called, text)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

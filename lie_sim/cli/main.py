@@ -14,7 +14,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import lie_sim
-from lie_sim.cli.errors import EXPECTED, UsageError, exit_code, is_out_of_memory, one_line, suggestion
+from lie_sim.cli.errors import (
+    EXPECTED,
+    OPTIONS,
+    UsageError,
+    exit_code,
+    is_out_of_memory,
+    one_line,
+    suggestion,
+)
 from lie_sim.memory import keep_freed_memory
 
 COMMANDS = {
@@ -63,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if argv is None else list(argv)
     command = words[0] if words and words[0] in COMMANDS else ""
+    OPTIONS.set(())
     try:
         with _plain_warnings():
             _dispatch(words)

@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
-from lie_sim.cli.errors import UsageError, suggestion
+from lie_sim.cli.errors import OPTIONS, UsageError, suggestion
 
 T = TypeVar("T")
 
@@ -59,6 +59,8 @@ def parse(cls: type[T], argv: Sequence[str], *, prog: str, default: T | None = N
         name = _canonical(word)
         if word.startswith("-") and not _NUMBER.match(word) and name not in known:
             raise UsageError(f"unknown option {word.partition('=')[0]}{suggestion(name, known)}")
+    in_a_file = "--config" in map(_canonical, argv)  # where they are called as in Python
+    OPTIONS.set(() if in_a_file else tuple(known))
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):

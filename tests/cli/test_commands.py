@@ -64,7 +64,7 @@ def test_other_options_are_refused_and_change_nothing(springs_run: Path, lie_sim
     before = (springs_run / "experiment.toml").read_bytes()
     failed = lie_sim("train", "springs", springs_run, "--num-train", 9)
     assert (failed.code, failed.err.count("\n")) == (2, 1)
-    assert "num_train was 8 and is 9" in failed.err
+    assert "--num-train was 8 and is 9" in failed.err
     assert "--restart" in failed.err
     assert (springs_run / "experiment.toml").read_bytes() == before
     other = lie_sim("train", "shapes", springs_run)

@@ -45,7 +45,7 @@ def test_springs_from_the_command_line_to_the_report(lie_sim: Run, tmp_path: Pat
     assert "architecture  se3_transformer" in shown.out
     assert "E(2), exact" in shown.out
     further = lie_sim("train", "springs", folder, *NAMED, *TINY, "--training.max-steps=9")
-    assert "max_steps was 3 and is 9" in further.err
+    assert "--training.max-steps was 3 and is 9" in further.err
     assert f"begin a new run with --start-from {folder}" in further.err
     other = lie_sim("train", "springs", folder, *TINY)
     assert other.code == 2

@@ -84,7 +84,7 @@ def test_rollout_mistakes(springs_run: Path, tmp_path: Path, lie_sim: Run) -> No
         ((springs_run, "--step-size", -0.1), "--step-size must be positive, got -0.1"),
         ((springs_run, "--step-size", "nan"), "--step-size: expected a finite number, got nan"),
         ((springs_run, "--step-size", "inf"), "--step-size: expected a finite number, got inf"),
-        ((springs_run, "--step-size", "1e300"), "step_size=1e+300 is beyond the range of torch.float32"),
+        ((springs_run, "--step-size", "1e300"), "--step-size=1e+300 is beyond the range of torch.float32"),
         (
             (springs_run, "--step-size", "1e30", "--steps", 2),
             "all 10 systems diverged before the first saved time",
@@ -95,7 +95,7 @@ def test_rollout_mistakes(springs_run: Path, tmp_path: Path, lie_sim: Run) -> No
         ((springs_run, "--substeps", HUGE), "--substeps: expected a whole number"),
         ((springs_run, "--save-every", 0), "--save-every"),
         ((springs_run, "--num-systems", HUGE), "--num-systems: expected a whole number"),
-        ((springs_run, "--num-systems", 0), "num_systems"),
+        ((springs_run, "--num-systems", 0), "--num-systems"),
         ((springs_run, "--system", "gravity", "--steps", 2), "attributes per particle"),
         ((springs_run / "model",), "does not say where to start"),
         ((tmp_path / "classifier",), "has no energy"),

@@ -193,7 +193,9 @@ def spectrum_plot(trace: Trace, atoms: Atoms, harmonic: np.ndarray) -> Plot:
         "of the relaxed structure."
     )
     if len(harmonic) and len(real) < len(harmonic):
-        note += f" {len(harmonic) - len(real)} of them are imaginary: the structure is no minimum of this potential."
+        count = len(harmonic) - len(real)
+        some = "One of them is" if count == 1 else f"{count} of them are"
+        note += f" {some} imaginary: the structure is no minimum of this potential."
     marks = {"harmonic": real} if len(real) else {}
     return Plot(
         "Vibrational spectrum",

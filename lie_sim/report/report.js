@@ -61,7 +61,8 @@ function showLearning() {
     charts.push({ keys: [["learning_rate", "learning rate"]], limits: limits.learning_rate, yName: "rate", height: 150 });
   }
   for (const [key, name] of Object.entries(report.learning.metrics)) {
-    if (has(key)) charts.push({ keys: [[key, name]], limits: limits[key], yName: "validation", height: 190 });
+    const measured = columns[key].filter((value) => value !== null).length;
+    if (measured > 1) charts.push({ keys: [[key, name]], limits: limits[key], yName: "validation", height: 190 });
   }
   const drawn = charts.map(({ keys, ...options }) => ({
     keys, chart: new LineChart(host.appendChild(element("div")), { ...options, ...axisOptions("step", keys) }),

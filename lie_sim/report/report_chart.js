@@ -304,7 +304,8 @@ class LineChart {
       group.append(path);
       const alone = this.pointsOf(series);
       if (!alone) return;
-      const dots = group.appendChild(svgElement("path", { class: "dots", d: alone }));
+      const only = alone.indexOf("M", 1) < 0;
+      const dots = group.appendChild(svgElement("path", { class: only ? "dots only" : "dots", d: alone }));
       dots.style.stroke = seriesColour(index);
     });
   }

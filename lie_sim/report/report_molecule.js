@@ -7,6 +7,7 @@ const BALL = 0.42;               // drawn radius of an atom, as a share of its c
 const STICK = 0.13;              // half width of a bond in Å
 const LONGEST_ARROW = 1.3;       // Å that the largest force error of a molecule is drawn
 const EYE = 4;                   // distance of the eye in units of the size of the molecule
+const EDGE = 0.6;                // Å around the outermost nuclei
 const WIDER = 1.35;              // the first view lays a molecule across: turned, it may be taller than the canvas
 const TURN = 0.01;               // radians a pixel
 // From the edge to the middle of a stick: share of its width, and what is laid over its colour.
@@ -45,7 +46,7 @@ class MoleculeViewer {
     const { symbols, positions, error, facts } = this.molecule;
     this.errors = (error || []).map((vector) => vector.some((part) => part === null) ? NaN : Math.hypot(...vector));
     this.largest = this.errors.filter(Number.isFinite).reduce((a, b) => Math.max(a, b), 0);
-    this.size = positions.reduce((most, place) => Math.max(most, Math.hypot(...place)), 0) + 0.6;
+    this.size = positions.reduce((most, place) => Math.max(most, Math.hypot(...place)), 0) + EDGE;
     for (const name of ["colour-field", "arrows-field"]) this.part[name].hidden = !error;
     this.part.facts.replaceChildren(...Object.entries(facts).map(([name, value]) => {
       const row = element("div");
@@ -162,7 +163,19 @@ class MoleculeViewer {
   resetView() {
     this.rotation = product(rotationX(0.35), product(rotationY(-0.5), flatten(this.molecule.positions)));
     this.zoom = 1;
+    this.measure();
     this.draw();
+  }
+
+  /* Half the width and height of the first view in Å, with the perspective; less than a round molecule would need. */
+  measure() {
+    [this.wide, this.tall] = [this.size, this.size / WIDER];
+    for (const place of this.molecule.positions) {
+      const [x, y, z] = apply(this.rotation, place);
+      const nearer = EYE * this.size / (EYE * this.size - z);
+      this.wide = Math.max(this.wide, nearer * (Math.abs(x) + EDGE));
+      this.tall = Math.max(this.tall, nearer * (Math.abs(y) + EDGE));
+    }
   }
 
   /* ---- drawing ---- */
@@ -178,7 +191,7 @@ class MoleculeViewer {
 
   /* From Å to the screen: {x, y, near, pixels}; `near` grows towards the reader. */
   makeProjection({ width, height }) {
-    const scale = this.zoom * Math.min(width / 2 - 16, (height / 2 - 16) * WIDER) / this.size;
+    const scale = this.zoom * Math.min((width / 2 - 16) / this.wide, (height / 2 - 16) / this.tall);
     return (place) => {
       const [x, y, z] = apply(this.rotation, place);
       const pixels = scale * EYE * this.size / (EYE * this.size - z);

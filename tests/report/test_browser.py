@@ -180,6 +180,18 @@ def test_empty_and_degenerate_reports_load(open_report: Any) -> None:
     assert report.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
+def test_a_single_validation_is_a_dot_and_has_no_chart_of_its_own(open_report: Any) -> None:
+    rows = [{"step": step, "train_loss": 1.0 / step} for step in (1, 2, 3)]
+    rows[-1] |= {"validation_loss": 0.5, "force_mae": 0.1}
+    data = ReportData(title="short", learning_curve=rows, metrics={"force_mae": "force MAE (eV/Å)"})
+    page = open_report(data).page
+    assert page.locator("[data-chart=learning] .plot").count() == 1
+    assert page.locator("[data-chart=learning] path.dots.only").count() == 1
+    rows[0] |= {"validation_loss": 0.7, "force_mae": 0.2}
+    page = open_report(data).page
+    assert page.locator("[data-chart=learning] .plot").count() == 2
+
+
 def test_a_value_between_gaps_is_a_dot_and_axes_far_from_zero_have_labels(open_report: Any) -> None:
     x = 1.7e9 + np.arange(5.0)
     plot = Plot("p", {"a": (x, np.array([1.0, np.nan, 2.0, np.nan, 3.0])), "b": (x, np.arange(5.0))})

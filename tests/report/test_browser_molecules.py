@@ -27,6 +27,15 @@ COUNT = """(canvas) => {
 }"""
 
 
+AT_THE_EDGE = """(canvas) => {
+  const { width, height } = canvas;
+  const context = canvas.getContext("2d");
+  const rows = [[0, 0, width, 2], [0, height - 2, width, 2], [0, 0, 2, height], [width - 2, 0, 2, height]];
+  const bytes = rows.flatMap((row) => [...context.getImageData(...row).data]);
+  return bytes.filter((value, index) => index % 4 === 3 && value > 0).length;
+}"""
+
+
 def first_atom(page: Any) -> np.ndarray:
     return np.array([float(page.locator(CANVAS).get_attribute(f"data-first-{axis}")) for axis in "xy"])
 
@@ -105,6 +114,15 @@ def test_molecules_without_forces_have_no_arrows(open_report: Any, sample_report
     report.page.select_option("#molecules [data-part=structure]", "2")
     assert report.page.locator(CANVAS).evaluate(COUNT) > 100, "the atom is drawn"
     assert report.complaints == []
+
+
+def test_a_round_molecule_is_seen_in_full(open_report: Any, sample_report: ReportData) -> None:
+    ball = np.random.default_rng(0).normal(size=(60, 3))
+    ball *= 4.0 / np.linalg.norm(ball, axis=1, keepdims=True)
+    round_one = MoleculeView("ball", "largest errors", ["C"] * 60, ball, np.zeros((0, 2)))
+    page = open_report(replace(sample_report, molecules=[round_one])).page
+    assert page.locator(CANVAS).evaluate(COUNT) > 100, "the atoms are drawn"
+    assert page.locator(CANVAS).evaluate(AT_THE_EDGE) == 0
 
 
 def test_dark_mode_reaches_the_canvas(open_report: Any, sample_report: ReportData) -> None:

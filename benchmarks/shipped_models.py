@@ -66,8 +66,8 @@ NETWORK = {"cutoff": 5.0, "num_layers": 2, "num_heads": 32, "num_moments": 16}
 RADII = (0.3, 0.45, 0.45, 0.45, 0.45)
 """Å, of H, C, N, O, F: nearer pairs than any in the data repel each other as bare nuclei do."""
 BATCH = 16
-KNOWN, RELAXED = 4000, 100
-"""Training frames that tell the last layer what it knows, and molecules that are relaxed."""
+KNOWN, RELAXED, VIBRATING = 4000, 100, 20
+"""Training frames that tell the last layer what it knows, molecules that are relaxed, and of these, that vibrate."""
 
 
 @dataclass(frozen=True)
@@ -258,6 +258,7 @@ def evaluate(keep: Path) -> dict[str, Any]:
         "properties": lambda: measure.properties(model, test),
         "coverage": lambda: calibrated_coverage(keep, model, test),
         "relaxations": lambda: measure.relaxations(model, starts),
+        "vibrations": lambda: measure.vibration_errors(model, starts[:VIBRATING]),
         "conservation": lambda: measure.conservation(model),
     }
     found: dict[str, dict[str, float]] = json.loads(file.read_text()) if file.is_file() else {}

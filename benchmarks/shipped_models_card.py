@@ -40,6 +40,7 @@ On {tested:,} frames of 1,000 molecules that were in no part of the training:
 | relaxed geometry, distance from GFN2-xTB's: mean | {relax_rmsd:.3f} Å |
 | relaxed geometry, distance from GFN2-xTB's: median | {relax_rmsd_median:.3f} Å |
 | relaxed geometries within 0.05 Å | {within:.0f} % |
+| harmonic wavenumbers, mean and median error | {wavenumber_mae_cm:.0f} and {wavenumber_median_cm:.0f} cm⁻¹ |
 | ethanol, NVE, 0.5 fs, 50 ps, float32 | drift {nve_drift_mev_atom_ps:.4f} meV/atom/ps |
 | fluctuation of the total energy, step halved | {nve_fluctuation_ratio:.2f} times smaller (4 is exact) |
 

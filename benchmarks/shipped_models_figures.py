@@ -2,6 +2,7 @@
 
     drift        slope of the line through H(t) of ethanol over 50 ps of 0.5 fs steps, over the number of atoms
     fluctuation  root mean square of H(t) about its mean, in float64, at two steps, over four runs of 1 ps
+    wavenumbers  of harmonic vibrations, sorted, each at the minimum of its own potential; GFN2-xTB's by differences
     rmsd         of all atoms after the best superposition, our relaxed geometry against that of GFN2-xTB itself
     coverage     share of test structures whose energy lies in the conformal interval
 
@@ -10,6 +11,7 @@ Units: eV, Å, fs, ps.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,8 +20,9 @@ from ase import Atoms, units
 from ase.build import minimize_rotation_and_translation, molecule
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
+from ase.vibrations import Vibrations, VibrationsData
 
-from lie_sim.calculators import Calibration, LieTransformerCalculator
+from lie_sim.calculators import Calibration, LieTransformerCalculator, vibrations
 from lie_sim.checkpoint import load_model
 from lie_sim.data.molecules import Molecules
 from lie_sim.data.reference_calculators import reference_calculator
@@ -28,8 +31,10 @@ from lie_sim.experiments.molecules_report import mean_errors
 from lie_sim.training import PropertyTask, named_target
 from lie_sim.training.molecules import errors
 
-FORCE_TOLERANCE, MOST_STEPS = 0.01, 300
-"""eV/Å and steps of a relaxation."""
+FORCE_TOLERANCE, TIGHT, MOST_STEPS = 0.01, 1e-3, 300
+"""eV/Å, for geometries and for vibrations, and steps of a relaxation."""
+DISPLACEMENT = 0.005
+"""Å, of the differences for GFN2-xTB."""
 TEMPERATURE = 300.0
 FRAMES, OF_FORCES = 4, 150
 """Frames of a held-out molecule, and structures with which forces are calibrated."""
@@ -93,12 +98,34 @@ def conservation(model: Path, *, picoseconds: float = 50.0) -> dict[str, float]:
     }
 
 
-def relaxed(start: Atoms, calculator: object) -> Atoms:
+def relaxed(start: Atoms, calculator: object, tolerance: float = FORCE_TOLERANCE) -> Atoms:
     """The nearest minimum."""
     atoms = Atoms(start.numbers, start.positions)
     atoms.calc = calculator
-    BFGS(atoms, logfile=None).run(fmax=FORCE_TOLERANCE, steps=MOST_STEPS)
+    BFGS(atoms, logfile=None).run(fmax=tolerance, steps=MOST_STEPS)
     return atoms
+
+
+def wavenumbers(found: VibrationsData) -> np.ndarray:
+    """Of all motions but those of a molecule as a whole in cm⁻¹, ascending; imaginary ones negative."""
+    frequencies = found.get_frequencies()
+    values = frequencies.real - frequencies.imag
+    return np.sort(np.delete(values, np.argsort(np.abs(values))[:6]))
+
+
+def vibration_errors(model: Path, starts: Sequence[Atoms]) -> dict[str, float]:
+    """Mean and median absolute difference of the wavenumbers."""
+    ours, found = LieTransformerCalculator(load_model(model), dtype="float64"), []
+    for start in starts:
+        mine = relaxed(start, ours, TIGHT)
+        theirs = relaxed(start, reference_calculator("gfn2"), TIGHT)
+        with tempfile.TemporaryDirectory() as folder:
+            displaced = Vibrations(theirs, name=f"{folder}/modes", delta=DISPLACEMENT)
+            displaced.run()
+            expected = wavenumbers(displaced.get_vibrations())
+        found.append(np.abs(wavenumbers(vibrations(ours, mine)) - expected))
+    errors = np.concatenate(found)
+    return {"wavenumber_mae_cm": float(errors.mean()), "wavenumber_median_cm": float(np.median(errors))}
 
 
 def relaxation_errors(model: Path, starts: Sequence[Atoms]) -> np.ndarray:

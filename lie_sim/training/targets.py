@@ -64,8 +64,11 @@ class Target:
             return value
         if self.reading == "mean":
             return value.diagonal(dim1=-2, dim2=-1).sum(-1) / 3
-        eigenvalues: Tensor = torch.linalg.eigvalsh(value)
-        return eigenvalues
+        whole = value.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
+        eigenvalues: Tensor = torch.linalg.eigvalsh(
+            torch.where(whole, value, 0.0)
+        )  # fails where there is a NaN
+        return torch.where(whole[..., 0], eigenvalues, torch.nan)
 
     def values(self, molecules: Molecules) -> np.ndarray:
         """Reference values in the unit of the model.
@@ -227,7 +230,7 @@ class TargetErrors:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What the model says and what the data say in the unit of the model, and where the data know it."""
         value, true = target.read(found[target.head]), batch[target.name] * target.factor
-        known = (value - true).isfinite()
+        known = true.isfinite().expand_as(value)
         if target.per_atom and "mask" in batch:
             known = known & batch["mask"]
         return value, true, known

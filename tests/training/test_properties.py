@@ -113,6 +113,17 @@ def test_a_fresh_model_tells_what_the_composition_explains() -> None:
     assert task.validate(model)["U0_mae"] == pytest.approx(mae, abs=SAME)
 
 
+def test_a_prediction_that_is_no_number_is_an_error_and_not_left_out() -> None:
+    data = labelled()
+    model = model_of(data)
+    task = PropertyTask(data, data, targets=TARGETS, cutoff=model.cutoff)
+    with torch.no_grad():
+        next(iter(model.parameters())).fill_(torch.nan)
+    batch = task.batch(torch.arange(4), torch.Generator())
+    assert torch.isnan(task.loss(model, batch))
+    assert all(np.isnan(value) for value in task.validate(model).values())
+
+
 def test_loss_is_that_of_the_formula_and_leaves_out_what_is_unknown() -> None:
     data = labelled()
     data.values["mu"][3] = np.nan

@@ -201,10 +201,10 @@ def training(stage: Stage) -> TrainingConfig:
 
 def begun(model: AtomicPotential, stage: Stage, data: Molecules) -> AtomicPotential:
     """The model with which a stage begins: that of the stage before, with more features or heads if need be."""
-    if stage.width > model.config.network["width"]:
+    if stage.width != model.config.network["width"]:
         model = widened(model, stage.width, seed=1)
-    if set(stage.heads) > set(model.config.heads):
-        targets = [named_target(name) for name in stage.heads]
+    if set(stage.heads) - set(model.config.heads):
+        targets = [named_target(name) for name in {**model.config.heads, **dict.fromkeys(stage.heads)}]
         model = fine_tuned(model, data, heads=property_heads(data, targets))
     return model.train()
 
@@ -275,21 +275,26 @@ def ship(keep: Path, figures: dict[str, Any]) -> None:
     runs = [model_metadata(model) for model in finished(keep)]
     model = finished(keep)[-1].with_name("organic-gfn2")
     home = Path(lie_sim.shipped.__file__).parent / "organic-gfn2"
-    record("shipped_models", figures, threads=1)
+    done = STAGES[: len(runs)]
     potential = load_model(model)
     facts = {
         "parameters": parameter_count(potential),
         "cutoff": potential.cutoff,
         "molecules": sum(1 for _ in (keep / "train.extxyz.journal.jsonl").open()) - 1,
         "g2": sum(1 for _ in (keep / "g2.extxyz.journal.jsonl").open()) - 1,
-        "frames": sum(len(frames(keep, part)) for part in STAGES[-1].parts),
+        "frames": sum(len(frames(keep, part)) for part in done[-1].parts),
         "tested": len(frames(keep, "test")),
         "cpu_minutes": sum(run["cpu_seconds"] for run in runs) / 60,
+        "early": 100
+        * sum(stage.steps for stage in done if stage.parts == FIRST)
+        / sum(stage.steps for stage in done),
         "version": lie_sim.__version__,
     }
+    text = card(figures | facts)
+    record("shipped_models", figures, threads=1)
     shutil.rmtree(home, ignore_errors=True)
     shutil.copytree(model, home)
-    (home / "card.md").write_text(card(figures | facts), encoding="utf-8")
+    (home / "card.md").write_text(text, encoding="utf-8")
     print(home)
 
 

@@ -21,8 +21,8 @@ repelled as a bare nucleus.
 frames: the B3LYP geometry, and displacements along the modes of a model Hessian as at 100 to 1200 K, of many also as at
 10 to 300 K with soft modes taken softer; for those with up to five heavy atoms also Langevin dynamics at 300 to 700 K.
 Likewise {g2} closed-shell molecules of ASE's g2 (CO2, N2O, CF4, …). Labels by GFN2-xTB (tblite 0.8, accuracy 0.1).
-Split by molecule; frames with forces above 15 eV/Å are left out. The cold frames and those of g2 came in after a third
-of the training.
+Split by molecule; frames with forces above 15 eV/Å are left out. The cold frames and those of g2 came in after
+{early:.0f} % of the steps.
 
 ## Errors
 

@@ -35,6 +35,10 @@ FORCE_TOLERANCE, TIGHT, MOST_STEPS = 0.01, 1e-3, 300
 """eV/Å, for geometries and for vibrations, and steps of a relaxation."""
 DISPLACEMENT = 0.005
 """Å, of the differences for GFN2-xTB."""
+RIGID = 1e-3
+"""Of the largest extent of a motion as a whole: less is none, as the turn of a linear molecule about its axis."""
+WAVENUMBER = 1e10 * units._hbar / np.sqrt(units._e * units._amu) / units.invcm
+"""cm⁻¹ of √(eV/Å²/u)."""
 TEMPERATURE = 300.0
 FRAMES, OF_FORCES = 4, 150
 """Frames of a held-out molecule, and structures with which forces are calibrated."""
@@ -58,6 +62,8 @@ def properties(model: Path, test: Molecules) -> dict[str, float]:
     """Mean absolute errors of what the heads tell, in the units of the data."""
     potential = load_model(model)
     targets = [named_target(name) for name in potential.config.heads]
+    if not targets:
+        return {}
     told = PropertyTask(test, test, targets=targets, cutoff=potential.cutoff).predictions_on(potential, test)
     return {f"organic_{name}_mae": mae for name, mae in mean_errors(told).items()}
 
@@ -102,15 +108,24 @@ def relaxed(start: Atoms, calculator: object, tolerance: float = FORCE_TOLERANCE
     """The nearest minimum."""
     atoms = Atoms(start.numbers, start.positions)
     atoms.calc = calculator
-    BFGS(atoms, logfile=None).run(fmax=tolerance, steps=MOST_STEPS)
+    if not BFGS(atoms, logfile=None).run(fmax=tolerance, steps=MOST_STEPS):
+        print(f"not relaxed in {MOST_STEPS} steps: {atoms.get_chemical_formula()}")
     return atoms
 
 
 def wavenumbers(found: VibrationsData) -> np.ndarray:
     """Of all motions but those of a molecule as a whole in cm⁻¹, ascending; imaginary ones negative."""
-    frequencies = found.get_frequencies()
-    values = frequencies.real - frequencies.imag
-    return np.sort(np.delete(values, np.argsort(np.abs(values))[:6]))
+    atoms = found.get_atoms()
+    weights = np.repeat(np.sqrt(atoms.get_masses()), 3)
+    around = atoms.positions - atoms.get_center_of_mass()
+    turns = [np.cross(axis, around).ravel() for axis in np.eye(3)]
+    shifts = [np.tile(axis, len(atoms)) for axis in np.eye(3)]
+    basis, sizes, _ = np.linalg.svd((np.array(shifts + turns) * weights).T, full_matrices=True)
+    inner = basis[:, int((sizes > RIGID * sizes.max()).sum()) :]
+    hessian = inner.T @ (found.get_hessian_2d() / np.outer(weights, weights)) @ inner
+    squares = np.linalg.eigvalsh(hessian)
+    values: np.ndarray = np.sign(squares) * np.sqrt(np.abs(squares)) * WAVENUMBER
+    return values
 
 
 def vibration_errors(model: Path, starts: Sequence[Atoms]) -> dict[str, float]:

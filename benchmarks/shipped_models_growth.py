@@ -25,7 +25,7 @@ def widened(potential: AtomicPotential, width: int, *, seed: int = 0) -> AtomicP
     """A potential with ``width`` features and the same energies.
 
     Args:
-        potential: a LieTransformer with moments.
+        potential: a LieTransformer with moments, whose normalisation takes no mean over features.
         width: W, at least C.
         seed: of the new weights.
     """
@@ -33,8 +33,17 @@ def widened(potential: AtomicPotential, width: int, *, seed: int = 0) -> AtomicP
     before = config.network["width"]
     if config.network.get("lifting") != "moments" or width < before:
         raise ValueError(f"a network with moments can get more than its {before} features, not {width}")
-    torch.manual_seed(seed)
-    made = AtomicPotential(replace(config, network=config.network | {"width": width}))
+    norm, heads = (
+        getattr(potential.network.config, "norm", None),
+        sorted({head.kind for head in config.heads.values()}),
+    )
+    if norm not in ("bounded", "none") or "intensive" in heads:
+        raise ValueError(
+            f"a mean over features would change: norm {norm!r}, heads {', '.join(heads) or 'none'}"
+        )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        made = AtomicPotential(replace(config, network=config.network | {"width": width}))
     weights = made.to(next(potential.parameters()).dtype).state_dict()
     with torch.no_grad():
         for name, old in potential.state_dict().items():

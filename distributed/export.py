@@ -88,11 +88,11 @@ def export(
     if path.exists():
         raise FileExistsError(f"{path} is there already: remove it, or give another target")
     total = run.manifest.num_trajectories
-    chosen = range(total) if trajectories is None else trajectories
+    chosen = range(total) if trajectories is None else [int(number) for number in trajectories]
     for number in chosen:
         if not 0 <= number < total:
             raise IndexError(f"the run has the trajectories 0 to {total - 1}, not {number}")
-    one = path.suffix in ONE_TRAJECTORY
+    one = path.suffix.lower() in ONE_TRAJECTORY
     if one and len(chosen) != 1:
         raise ValueError(
             f"{path} is the file of one trajectory, not of {len(chosen)}: choose one, or give a folder and the format "
@@ -108,7 +108,7 @@ def export(
 
 def _chosen(format: str | None, target: Path) -> str:
     """The format that is asked for, by its name or by the ending of the target."""
-    ending = ENDINGS.get(target.suffix)
+    ending = ENDINGS.get(target.suffix.lower())
     if format is None and ending is None:
         raise ValueError(
             f"the ending of {target} does not say in which format to write: {', '.join(ENDINGS)} do; otherwise give "

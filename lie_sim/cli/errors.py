@@ -27,9 +27,16 @@ _ALIKE = 0.7
 
 OPTIONS: ContextVar[tuple[str, ...]] = ContextVar("options", default=())
 """Options of the command that is running: a message calls them as the reader has to."""
+VALUES: ContextVar[str] = ContextVar("values", default="")
+"""What was given beside options: a folder may be called like one of them."""
 
-_NAME = re.compile(r"(?<![\w./\\'\"-])(?:[a-z]+\.)?[a-z]+(?:_[a-z]+)+(?![\w./\\'\"-])")
-"""A name such as max_steps or training.max_steps, where it is no part of a path or of a text in quotes."""
+_QUOTED = r"(?<!\w)(?:'[^']*'|\"[^\"]*\"|`[^`]*`|“[^”]*”)"
+_NAME = re.compile(
+    _QUOTED + r"|(?<![\w./\\?&@:~$=-])(?<!\w\()((?:[a-z]+\.)?[a-z]+(?:_[a-z]+)+)(=False)?(?![\w/\\(-]|\.\w)"
+)
+"""A name such as max_steps or training.max_steps, where it is no part of a path; or a text in quotes."""
+_OF_FILES = (".toml", "unknown key")
+"""Messages about files of options, where they have the names of Python."""
 
 
 class UsageError(LieSimError):
@@ -75,7 +82,9 @@ def one_line(error: BaseException) -> str:
         >>> one_line(FileNotFoundError(2, "No such file or directory", "a.toml"))
         'a.toml: No such file or directory'
     """
-    text = in_options(" ".join(str(error).split()), OPTIONS.get())
+    text = " ".join(str(error).split())
+    if not isinstance(error, StoppedError | TrainingInterrupted):  # these give a command to type
+        text = in_options(text, OPTIONS.get(), values=VALUES.get())
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         text = f"{error.filename}: {error.strerror}"
     if isinstance(error, KeyboardInterrupt):
@@ -83,22 +92,37 @@ def one_line(error: BaseException) -> str:
     return text.replace("resume='restart'", "--restart") or type(error).__name__
 
 
-def in_options(text: str, options: Iterable[str]) -> str:
-    """A text with the names of options as the command line has them; those of which there are two stay.
+def in_options(text: str, options: Iterable[str], *, values: str = "") -> str:
+    """A text with the names of options as the command line has them.
+
+    Of options with the same name that of training is meant, or none. A text about a file of options stays, and so do
+    names in quotes and those that are part of ``values``.
 
     Example:
         >>> in_options("max_steps must be positive; see 'max_steps'", ["--training.max-steps"])
         "--training.max-steps must be positive; see 'max_steps'"
+        >>> in_options("use use_masses=False", ["--model.use-masses", "--model.no-use-masses"])
+        'use --model.no-use-masses'
     """
-    found: dict[str, list[str]] = {}
-    for option in options:
+    if any(each in text for each in _OF_FILES):
+        return text
+    known, found = list(options), dict[str, list[str]]()
+    for option in known:
         name = option.lstrip("-").replace("-", "_")
         for each in {name, name.rpartition(".")[2]}:
             found.setdefault(each, []).append(option)
 
     def called(match: re.Match[str]) -> str:
-        names = found.get(match[0], [])
-        return names[0] if len(names) == 1 else match[0]
+        name, off = match[1], match[2] or ""
+        if name is None or name in values:
+            return match[0]
+        names = found.get(name, [])
+        names = [each for each in names if each.startswith("--training.")] or names
+        if len(names) != 1:
+            return match[0]
+        head, dot, last = names[0].removeprefix("--").rpartition(".")
+        without = f"--{head}{dot}no-{last}"
+        return without if off and without in known else names[0] + off
 
     return _NAME.sub(called, text)
 

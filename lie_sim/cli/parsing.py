@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
-from lie_sim.cli.errors import OPTIONS, UsageError, suggestion
+from lie_sim.cli.errors import OPTIONS, VALUES, UsageError, suggestion
 
 T = TypeVar("T")
 
@@ -61,6 +61,7 @@ def parse(cls: type[T], argv: Sequence[str], *, prog: str, default: T | None = N
             raise UsageError(f"unknown option {word.partition('=')[0]}{suggestion(name, known)}")
     in_a_file = "--config" in map(_canonical, argv)  # where they are called as in Python
     OPTIONS.set(() if in_a_file else tuple(known))
+    VALUES.set(" ".join(word.partition("=")[2] if word.startswith("--") else word for word in argv))
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from lie_sim.cli.errors import StoppedError, UsageError
+from lie_sim.cli.errors import OPTIONS, StoppedError, UsageError
 from lie_sim.cli.parsing import Inlined, parse
 from lie_sim.cli.runs import named_experiment, show
 from lie_sim.cli.train import experiment_settings
@@ -58,6 +58,7 @@ def tune(argv: Sequence[str]) -> None:
         return
     defaults = TuneOptions(Path("runs", f"tune-{cls.name}"), experiment_settings(cls, argv[1:]))
     options = parse(TuneOptions, argv[1:], prog=f"lie-sim tune {cls.name}", default=defaults)
+    OPTIONS.set(())  # a search names them as Python does
     try:
         trials = search(
             cls(options.settings),

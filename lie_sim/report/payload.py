@@ -102,7 +102,12 @@ def _learning(data: ReportData) -> dict[str, Any] | None:
     # Every row is kept up to MAX_POINTS; beyond, rows with a validation loss are kept before others.
     kept = _keep_rows(columns["validation_loss"])
     rounded = {key: round_significant(column[kept], digits=7) for key, column in columns.items()}
-    return {"columns": rounded, "limits": limits, "metrics": data.metrics}
+    broken = [
+        key
+        for key in ("learning_rate", *data.metrics)
+        if any(row.get(key) is not None and not math.isfinite(row[key]) for row in data.learning_curve)
+    ]
+    return {"columns": rounded, "limits": limits, "metrics": data.metrics, "broken": broken}
 
 
 def _keep_rows(validation: Float[np.ndarray, " rows"]) -> Int[np.ndarray, " kept"]:

@@ -57,12 +57,12 @@ function showLearning() {
     xName: axis === "step" ? "step" : "CPU time", xUnit: axis === "step" ? "" : "s",
   });
   const charts = [{ keys: losses, limits: limits.loss, yName: "loss", height: 300 }];
-  if (has("learning_rate")) {
+  const several = (key) => columns[key].filter((value) => value !== null).length > 1 || report.learning.broken.includes(key);
+  if (several("learning_rate")) {
     charts.push({ keys: [["learning_rate", "learning rate"]], limits: limits.learning_rate, yName: "rate", height: 150 });
   }
   for (const [key, name] of Object.entries(report.learning.metrics)) {
-    const measured = columns[key].filter((value) => value !== null).length;
-    if (measured > 1) charts.push({ keys: [[key, name]], limits: limits[key], yName: "validation", height: 190 });
+    if (several(key)) charts.push({ keys: [[key, name]], limits: limits[key], yName: "validation", height: 190 });
   }
   const drawn = charts.map(({ keys, ...options }) => ({
     keys, chart: new LineChart(host.appendChild(element("div")), { ...options, ...axisOptions("step", keys) }),

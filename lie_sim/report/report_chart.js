@@ -304,8 +304,8 @@ class LineChart {
       group.append(path);
       const alone = this.pointsOf(series);
       if (!alone) return;
-      const only = alone.indexOf("M", 1) < 0;
-      const dots = group.appendChild(svgElement("path", { class: only ? "dots only" : "dots", d: alone }));
+      const only = series.x.filter((value, at) => value !== null && this.usable(series.y[at])).length === 1;
+      const dots = (only ? svg : group).appendChild(svgElement("path", { class: only ? "dots only" : "dots", d: alone }));
       dots.style.stroke = seriesColour(index);
     });
   }

@@ -46,7 +46,8 @@ class MoleculeViewer {
     const { symbols, positions, error, facts } = this.molecule;
     this.errors = (error || []).map((vector) => vector.some((part) => part === null) ? NaN : Math.hypot(...vector));
     this.largest = this.errors.filter(Number.isFinite).reduce((a, b) => Math.max(a, b), 0);
-    this.size = positions.reduce((most, place) => Math.max(most, Math.hypot(...place)), 0) + EDGE;
+    this.reach = symbols.map((symbol) => Math.max(EDGE, BALL * this.molecule.radii[symbol]));
+    this.size = positions.reduce((most, place, atom) => Math.max(most, Math.hypot(...place) + this.reach[atom]), 0);
     for (const name of ["colour-field", "arrows-field"]) this.part[name].hidden = !error;
     this.part.facts.replaceChildren(...Object.entries(facts).map(([name, value]) => {
       const row = element("div");
@@ -170,12 +171,15 @@ class MoleculeViewer {
   /* Half the width and height of the first view in Å, with the perspective; less than a round molecule would need. */
   measure() {
     [this.wide, this.tall] = [this.size, this.size / WIDER];
-    for (const place of this.molecule.positions) {
+    const { positions, error } = this.molecule;
+    const tips = (error && this.largest > 0 ? positions : []).map((place, atom) =>
+      place.map((part, axis) => part + LONGEST_ARROW / this.largest * (Number.isFinite(this.errors[atom]) ? error[atom][axis] : 0)));
+    [...positions.map((place, atom) => [place, this.reach[atom]]), ...tips.map((tip) => [tip, 0])].forEach(([place, reach]) => {
       const [x, y, z] = apply(this.rotation, place);
       const nearer = EYE * this.size / (EYE * this.size - z);
-      this.wide = Math.max(this.wide, nearer * (Math.abs(x) + EDGE));
-      this.tall = Math.max(this.tall, nearer * (Math.abs(y) + EDGE));
-    }
+      this.wide = Math.max(this.wide, nearer * (Math.abs(x) + reach));
+      this.tall = Math.max(this.tall, nearer * (Math.abs(y) + reach));
+    });
   }
 
   /* ---- drawing ---- */

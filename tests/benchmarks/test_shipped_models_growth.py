@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule
+from ase.optimize import BFGS
 
+from lie_sim.calculators import LieTransformerCalculator, vibrations
 from lie_sim.data.structure_files import from_atoms
-from lie_sim.models import AtomicPotential, evaluate
+from lie_sim.models import AtomicPotential, evaluate, heads
 from lie_sim.state import Particles
 
 NETWORK = {"width": 8, "num_heads": 4, "num_moments": 4, "kernel_hidden": 8, "num_layers": 3}
@@ -61,6 +63,31 @@ def test_a_stage_begins_with_more_features_and_heads(script, potential, system) 
     assert (list(grown.config.heads), grown.config.network["width"]) == (["dipole", "charges"], 20)
     old, new = evaluate(potential, *system), evaluate(grown, *system)
     torch.testing.assert_close(new.forces, old.forces, rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="not 8"):
+        stages.begun(grown, stages.Stage(1, 0.1, width=8), data)
+
+
+@pytest.mark.parametrize(("name", "motions"), [("C2H2", 7), ("H2O", 3), ("N2", 1)])
+def test_wavenumbers_are_without_motions_as_a_whole(script, name: str, motions: int) -> None:
+    atoms = molecule(
+        name, calculator=LieTransformerCalculator("organic-gfn2", dtype="float64", on_uncertain="ignore")
+    )
+    BFGS(atoms, logfile=None).run(fmax=1e-4, steps=300)
+    found = vibrations(atoms.calc, atoms)
+    wavenumbers = script("shipped_models_figures").wavenumbers(found)
+    expected = found.get_frequencies().real[-motions:]
+    assert wavenumbers.shape == (motions,)
+    np.testing.assert_allclose(wavenumbers, expected, atol=0.1)
+
+
+def test_what_would_change_is_refused(script, potential) -> None:
+    network = potential.config.network | {"norm": "post"}
+    other = AtomicPotential.default(elements=(1, 8), network=network)
+    with pytest.raises(ValueError, match="a mean over features would change: norm 'post', heads none"):
+        script("shipped_models_growth").widened(other, 20)
+    gap = AtomicPotential.default(elements=(1, 8), network=NETWORK, heads=heads(gap="intensive"))
+    with pytest.raises(ValueError, match="heads intensive"):
+        script("shipped_models_growth").widened(gap, 20)
 
 
 def test_a_network_cannot_get_narrower(script, potential) -> None:

@@ -187,9 +187,11 @@ def test_a_single_validation_is_a_dot_and_has_no_chart_of_its_own(open_report: A
     page = open_report(data).page
     assert page.locator("[data-chart=learning] .plot").count() == 1
     assert page.locator("[data-chart=learning] path.dots.only").count() == 1
-    rows[0] |= {"validation_loss": 0.7, "force_mae": 0.2}
-    page = open_report(data).page
-    assert page.locator("[data-chart=learning] .plot").count() == 2
+    for other in (0.2, float("nan")):
+        rows[0] |= {"validation_loss": 0.7, "force_mae": other}
+        page = open_report(data).page
+        assert page.locator("[data-chart=learning] .plot").count() == 2
+        assert page.locator("[data-chart=learning] path.dots.only").count() == int(np.isnan(other))
 
 
 def test_a_value_between_gaps_is_a_dot_and_axes_far_from_zero_have_labels(open_report: Any) -> None:

@@ -119,10 +119,19 @@ def test_molecules_without_forces_have_no_arrows(open_report: Any, sample_report
 def test_a_round_molecule_is_seen_in_full(open_report: Any, sample_report: ReportData) -> None:
     ball = np.random.default_rng(0).normal(size=(60, 3))
     ball *= 4.0 / np.linalg.norm(ball, axis=1, keepdims=True)
-    round_one = MoleculeView("ball", "largest errors", ["C"] * 60, ball, np.zeros((0, 2)))
-    page = open_report(replace(sample_report, molecules=[round_one])).page
-    assert page.locator(CANVAS).evaluate(COUNT) > 100, "the atoms are drawn"
-    assert page.locator(CANVAS).evaluate(AT_THE_EDGE) == 0
+    none, large = np.zeros((0, 2)), {"Cs": 2.44}
+    views = [
+        MoleculeView("ball", "largest errors", ["C"] * 60, ball, none),
+        MoleculeView("arrows", "largest errors", ["C"] * 60, ball, none, force_error=ball),
+        MoleculeView("one", "largest errors", ["Cs"], np.zeros((1, 3)), none, radii=large),
+        MoleculeView("two", "largest errors", ["Cs", "Cs"], 2.3 * np.eye(3)[:2], none, radii=large),
+    ]
+    for viewport in (None, PHONE):
+        page = open_report(replace(sample_report, molecules=views), viewport=viewport).page
+        for number in range(len(views)):
+            page.select_option("#molecules [data-part=structure]", str(number))
+            assert page.locator(CANVAS).evaluate(COUNT) > 100, "the atoms are drawn"
+            assert page.locator(CANVAS).evaluate(AT_THE_EDGE) == 0, views[number].label
 
 
 def test_dark_mode_reaches_the_canvas(open_report: Any, sample_report: ReportData) -> None:

@@ -121,6 +121,25 @@ def neighbour_matrix(
     return NeighbourMatrix(index=index, mask=mask, shift=shift if periodic else None, cutoff=cutoff)
 
 
+def all_pairs(q: Float[Tensor, "B N d"], particles: Particles) -> NeighbourMatrix:
+    """Every particle as a neighbour of every other one, in open space; K = N with the particle itself as padding.
+
+    Args:
+        q: positions, shape (B, N, d).
+        particles: their mask says which exist.
+
+    Example:
+        >>> all_pairs(torch.zeros(1, 2, 3), Particles(masses=torch.ones(1, 2))).mask.tolist()
+        [[[False, True], [True, False]]]
+    """
+    batch, count, _ = q.shape
+    index = torch.arange(count, device=q.device).expand(batch, count, count)
+    mask = ~torch.eye(count, dtype=torch.bool, device=q.device).expand(batch, count, count)
+    if particles.mask is not None:
+        mask = mask & particles.mask[:, :, None] & particles.mask[:, None, :]
+    return NeighbourMatrix(index=index, mask=mask)
+
+
 def _distinct(count: int, shifts: Tensor) -> Tensor:
     """False only for a particle paired with its unshifted self, shape (B, N, N, S)."""
     same = torch.eye(count, dtype=torch.bool, device=shifts.device)[None, :, :, None]

@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import PropertyNotImplementedError
+from ase.mep import NEB
 
 import lie_sim
 from lie_sim import load_model, save_model, shipped
@@ -165,3 +167,21 @@ def test_the_wheel_holds_every_model(tmp_path: Path) -> None:
     assert len(expected) >= 3 * len(models)  # model.json, weights, card; a calibration
     assert expected <= inside
     assert {"lie_sim/calculators/calculator.py", "lie_sim/shipped/__init__.py"} <= inside
+
+
+def test_atoms_that_collide_are_repelled() -> None:
+    calculator = LieTransformerCalculator("organic-gfn2", on_uncertain="ignore")
+    for pair in ("HH", "OH", "CH", "NN", "CC", "NC", "OC", "FH", "CF", "OO"):
+        far, near, nearer = (
+            calculator.evaluate(Atoms(pair, [[0, 0, 0], [0, 0, distance]]), ["energy"])["energy"]
+            for distance in (1.2, 0.4, 0.1)
+        )
+        assert far < near < nearer, pair
+    ethane = molecule("C2H6", calculator=calculator)
+    hydrogens = [atom.index for atom in ethane if atom.symbol == "H" and atom.position[2] > 0]
+    turned = ethane.copy()
+    turned.positions[hydrogens] = ethane.positions[[*hydrogens[1:], hydrogens[0]]]
+    images = [ethane, *(ethane.copy() for _ in range(5)), turned]
+    NEB(images, method="improvedtangent").interpolate("linear")  # through each other
+    energies = [calculator.evaluate(image, ["energy"])["energy"] for image in images]
+    assert min(energies) > energies[0] - 1.0  # before, thousands of eV below

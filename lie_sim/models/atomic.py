@@ -25,9 +25,12 @@ from lie_sim.models.base import EnergyModel, build_model, model_class, register_
 from lie_sim.models.features import FeatureModel
 from lie_sim.models.inputs import can_be_read
 from lie_sim.models.property_heads import PropertyHeads
-from lie_sim.models.repulsion import zbl_energy
-from lie_sim.neighbors import NeighbourMatrix
+from lie_sim.models.repulsion import seen_distance, zbl_energy
+from lie_sim.neighbors import NeighbourMatrix, all_pairs
 from lie_sim.state import Particles
+
+_CLOSEST_SQUARE = 1e-12
+"""Å²; nearer atoms, which have no direction, are taken to be this far apart."""
 
 
 @register_model
@@ -147,7 +150,8 @@ class AtomicPotential(EnergyModel):
         if not self.has_energy:
             raise ValueError(f"this model has no energy: it was taught {', '.join(self.properties)}")
         numbers, inside = self._inside(particles)
-        return self._complete(self.network(q, inside, neighbours), q, numbers, particles, neighbours)
+        seen, repulsion = self._close_pairs(q, numbers, particles, neighbours)
+        return self._complete(self.network(q, inside, seen), repulsion, numbers, particles)
 
     def outputs(
         self, q: Float[Tensor, "B N d"], particles: Particles, neighbours: NeighbourMatrix | None = None
@@ -165,12 +169,13 @@ class AtomicPotential(EnergyModel):
         network = self.network
         assert isinstance(network, FeatureModel)
         numbers, inside = self._inside(particles)
-        features = network.features(q, inside, neighbours)
+        seen, repulsion = self._close_pairs(q, numbers, particles, neighbours)
+        features = network.features(q, inside, seen)
         properties = self.heads(features, q, numbers, inside)
         if not self.has_energy:
             return torch.full(numbers.shape, torch.nan, dtype=torch.float64, device=q.device), properties
         energies = network.read_energies(features, inside)
-        return self._complete(energies, q, numbers, particles, neighbours), properties
+        return self._complete(energies, repulsion, numbers, particles), properties
 
     def _inside(self, particles: Particles) -> tuple[Tensor, Particles]:
         """Atomic numbers, and the particles as the network wants them."""
@@ -180,15 +185,12 @@ class AtomicPotential(EnergyModel):
     def _complete(
         self,
         energies: Tensor,
-        q: Tensor,
+        repulsion: Tensor | None,
         numbers: Tensor,
         particles: Particles,
-        neighbours: NeighbourMatrix | None,
     ) -> Float[Tensor, "B N"]:
         """Energies of the network with repulsion and references."""
-        energies = energies.double()
-        if self.config.repulsion_radii:
-            energies = energies + self._repulsion(q.double(), numbers, particles, neighbours)
+        energies = energies.double() if repulsion is None else energies.double() + repulsion
         references = self.reference_table[numbers]
         return energies + (references if particles.mask is None else references * particles.mask)
 
@@ -214,20 +216,28 @@ class AtomicPotential(EnergyModel):
                 f"{list(self.config.elements)}: use another model, or train one on data with these elements"
             )
 
-    def _repulsion(
+    def _close_pairs(
         self, q: Tensor, numbers: Tensor, particles: Particles, neighbours: NeighbourMatrix | None
-    ) -> Float[Tensor, "B N"]:
-        index = None if neighbours is None else neighbours.index
-
-        def of_neighbours(values: Tensor) -> Tensor:
-            return values[:, None] if index is None else gather_points(values[..., None], index).squeeze(-1)
-
+    ) -> tuple[NeighbourMatrix | None, Float[Tensor, "B N"] | None]:
+        """Neighbours as the network sees them, and the repulsion of those that are nearer than any in the data."""
+        if not self.config.repulsion_radii:
+            return neighbours, None
+        near = neighbours if neighbours is not None else all_pairs(q, particles)
         radius, charge = self.radius_table[numbers], numbers.double()
-        r2 = pair_vectors(q, neighbours).square().sum(-1)
-        exists = pair_mask(q, particles, neighbours, include_self=False)
-        reach = radius[..., None] + of_neighbours(radius)
-        pairs = zbl_energy(r2, charge[..., None], of_neighbours(charge).expand_as(r2), reach)
-        return torch.where(exists > 0, pairs, 0.0).sum(-1) / 2
+        reach = radius[..., None] + gather_points(radius[..., None], near.index).squeeze(-1)
+        vectors = pair_vectors(q.double(), near)
+        r2 = vectors.square().sum(-1)
+        inside = (pair_mask(q, particles, near, include_self=False) > 0) & (r2 < reach.square())
+        if can_be_read(inside) and not bool(inside.any()):
+            return neighbours, None
+        r2 = torch.where(inside, r2.clamp(min=_CLOSEST_SQUARE), reach.square())
+        others = gather_points(charge[..., None], near.index).squeeze(-1)
+        pairs = zbl_energy(r2, charge[..., None], others, reach)
+        away = torch.where(
+            inside[..., None], (seen_distance(r2, reach) / r2.sqrt() - 1)[..., None] * vectors, 0.0
+        )
+        shift = away if near.shift is None else near.shift + away
+        return replace(near, shift=shift.to(q.dtype)), torch.where(inside, pairs, 0.0).sum(-1) / 2
 
 
 DEFAULT_NETWORKS: dict[str, dict[str, Any]] = {

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lie_sim import load_model, save_model
-from lie_sim.models import AtomicConfig, AtomicPotential
+from lie_sim.lifting.base import pair_vectors
+from lie_sim.models import AtomicConfig, AtomicPotential, evaluate
 from lie_sim.models.repulsion import zbl_energy
 from lie_sim.neighbors import neighbour_matrix
 from lie_sim.state import Particles
@@ -152,3 +153,74 @@ def test_what_is_wrong_is_named() -> None:
         AtomicPotential.default(elements=(1,), repulsion_radii=(4.0,))
     with pytest.raises(ValueError, match="inputs must be some of"):
         AtomicConfig(elements=(1,), inputs=("colour",))
+
+
+NEAR = {"repulsion_radii": (0.3, 0.45), "network": {"lifting": "moments"}}
+
+
+def squeezed(distance: Tensor) -> tuple[Tensor, Particles]:
+    """Water whose second hydrogen is so far from the oxygen."""
+    q, particles = water()
+    way = (q[0, 2] - q[0, 0]) / (q[0, 2] - q[0, 0]).norm()
+    moved = torch.stack([q[0, 0], q[0, 1], q[0, 0] + distance * way])
+    return moved[None], particles
+
+
+def test_the_network_sees_no_pair_nearer_than_those_of_the_data() -> None:
+    model = potential(**NEAR)
+    q, particles = squeezed(torch.tensor(0.3, dtype=torch.float64))
+    shortest = []
+    model.network.register_forward_pre_hook(
+        lambda _, given: shortest.append(pair_vectors(given[0], given[2]).norm(dim=-1)[given[2].mask].min())
+    )
+    model.energy(q, particles, neighbour_matrix(q, particles, cutoff=6.0))
+    model.energy(q, particles)
+    assert len(shortest) == 2
+    assert all(0.95 * 0.75 - 1e-12 <= float(found) < 0.75 for found in shortest)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_close_pairs_have_exact_forces_and_two_continuous_derivatives(given: bool) -> None:
+    model = potential(**NEAR)
+
+    def energy(distance: Tensor) -> Tensor:
+        q, particles = squeezed(distance)
+        return model.energy(q, particles, neighbour_matrix(q, particles, cutoff=6.0) if given else None)[0]
+
+    for at in (0.745, 0.7, 0.5, 0.2):
+        x = torch.tensor(at, dtype=torch.float64, requires_grad=True)
+        (slope,) = torch.autograd.grad(energy(x), x, create_graph=True)
+        (curvature,) = torch.autograd.grad(slope, x)
+        values = [energy(torch.tensor(at + step, dtype=torch.float64)) for step in (-1e-5, 0.0, 1e-5)]
+        assert float(slope) == pytest.approx(float(values[2] - values[0]) / 2e-5, rel=1e-6, abs=1e-6)
+        assert float(curvature) == pytest.approx(
+            float(values[0] - 2 * values[1] + values[2]) / 1e-10, rel=1e-3, abs=1e-2
+        )
+    for edge in (0.75, 0.675):  # where the repulsion begins, and where the network sees no change any more
+        sides = []
+        for at in (edge - 1e-7, edge + 1e-7):
+            x = torch.tensor(at, dtype=torch.float64, requires_grad=True)
+            (slope,) = torch.autograd.grad(energy(x), x, create_graph=True)
+            sides.append((energy(x), slope, torch.autograd.grad(slope, x)[0]))
+        for (left, right), bound in zip(zip(*sides, strict=True), (1e-4, 1e-3, 1e-2), strict=True):
+            assert abs(float(left - right)) < bound * (1 + abs(float(left)))
+
+
+def test_pairs_as_in_the_data_are_untouched() -> None:
+    q, particles = water()
+    neighbours = neighbour_matrix(q, particles, cutoff=6.0)
+    plain = potential(network=NEAR["network"]).energy(q, particles, neighbours)
+    assert torch.equal(potential(**NEAR).energy(q, particles, neighbours), plain)
+
+
+def test_the_stress_of_close_pairs_is_that_of_differences() -> None:
+    model, (q, particles) = potential(**NEAR), squeezed(torch.tensor(0.6, dtype=torch.float64))
+    neighbours = neighbour_matrix(q, particles, cutoff=6.0)
+    virials = evaluate(model, q, particles, neighbours, virials=True).virials
+    step, strain = 1e-5, torch.zeros(3, 3, dtype=torch.float64)
+    strain[1, 2] = strain[2, 1] = step / 2
+    ends = [
+        model.energy(q @ (torch.eye(3).double() + sign * strain), particles, neighbours) for sign in (1, -1)
+    ]
+    assert virials is not None
+    assert float((ends[0] - ends[1]) / (2 * step)) == pytest.approx(float(virials[0].sum(0)[1, 2]), rel=1e-6)

@@ -9,7 +9,7 @@ of learning that was best on the validation frames of seed 0.
 
     python benchmarks/fine_tuning.py [--seeds 5] [--seconds 60] [--record]
 
-Twice the rates and twice the seeds in minutes of one core.
+About a quarter of an hour of one core.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def structures(
         (torch.Size([2, 3, 3]), [[8, 1, 1], [1, 1, 0]])
     """
     for atoms in systems:
-        _check(atoms, potential)
+        check_atoms(atoms, potential)
     positions = [np.asarray(atoms.positions, dtype=float) for atoms in systems]
     largest = max(len(atoms) for atoms in systems)
     periodic = any(atoms.pbc.any() for atoms in systems)
@@ -114,7 +114,12 @@ def _pairs(atoms: Atoms, cutoff: float, skinned: SkinnedPairs | None) -> tuple[n
         raise InputError(str(error)) from error
 
 
-def _check(atoms: Atoms, potential: AtomicPotential) -> None:
+def check_atoms(atoms: Atoms, potential: AtomicPotential) -> None:
+    """Refuse atoms that the potential has no energy of, and warn of a charge that it does not read.
+
+    Raises:
+        InputError: a position or the cell is not finite, the cell is tiny, there is no atom, or an unknown element.
+    """
     if len(atoms) == 0:
         raise InputError("a system without atoms has no energy")
     bad = np.flatnonzero(~np.isfinite(atoms.positions).all(1))

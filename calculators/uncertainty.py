@@ -67,7 +67,7 @@ def complaint(results: Mapping[str, Any], calibration: Calibration, atoms: Atoms
     if not each <= limit:
         return (
             f"the energy of {name} is uncertain: its standard deviation is {_times(each, limit)} the "
-            f"{1000 * limit:.2g} meV an atom that 99 % of the structures of the calibration stay below"
+            f"limit, {1000 * limit:.2g} meV an atom, which 99 % of the calibration's structures stay below"
         )
     if "forces_std" not in results or not calibration.has_forces:
         return None
@@ -77,8 +77,8 @@ def complaint(results: Mapping[str, Any], calibration: Calibration, atoms: Atoms
         return None
     return (
         f"the force on atom {worst} ({atoms.symbols[worst]}) of {name} is uncertain: its standard deviation is "
-        f"{_times(sizes[worst], limit)} the {1000 * limit:.2g} meV/Å that 99 % of the structures of the "
-        "calibration stay below"
+        f"{_times(sizes[worst], limit)} the limit, {1000 * limit:.2g} meV/Å, which 99 % of the calibration's "
+        "structures stay below"
     )
 
 

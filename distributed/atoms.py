@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from ase.calculators.calculator import InputError
 from jaxtyping import Float
 from torch import Tensor
 
-from lie_sim.calculators.conversion import global_input, structures
+from lie_sim.calculators.conversion import check_atoms, global_input, structures
 from lie_sim.data import Molecules
 from lie_sim.distributed.start import ChunkStart
 from lie_sim.hamiltonian import Hamiltonian
@@ -123,7 +124,7 @@ def chunks_of_atoms(ensemble: Any, size: int, model: Any) -> Iterator[ChunkStart
     Raises:
         TypeError: the model is no potential of atoms.
         ValueError: a structure is constrained, or there is none.
-        InputError: a structure is impossible, or of elements that the model does not know.
+        InputError: a structure is impossible, or of elements that the model does not know; it says which.
     """
     potential = getattr(model, "potential", None)
     if not isinstance(potential, AtomicPotential):
@@ -135,6 +136,10 @@ def chunks_of_atoms(ensemble: Any, size: int, model: Any) -> Iterator[ChunkStart
     for number, atoms in enumerate(systems):
         if atoms.constraints:
             raise ValueError(f"structure {number} has constraints, which a run does not know: remove them")
+        try:
+            check_atoms(atoms, potential)
+        except InputError as error:
+            raise InputError(f"structure {number}, {atoms.get_chemical_formula()}: {error}") from error
         groups.setdefault((*atoms.numbers.tolist(), *atoms.pbc.tolist()), []).append(number)
     if not groups:
         raise ValueError("an ensemble needs at least one structure")

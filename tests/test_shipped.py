@@ -169,6 +169,14 @@ def test_the_wheel_holds_every_model(tmp_path: Path) -> None:
     assert {"lie_sim/calculators/calculator.py", "lie_sim/shipped/__init__.py"} <= inside
 
 
+def test_a_run_directory_stands_for_its_model(tmp_path: Path) -> None:
+    tiny(tmp_path / "run" / "model")
+    assert resolve_model(tmp_path / "run") == tmp_path / "run" / "model"
+    assert resolve_model(tmp_path / "run" / "model") == tmp_path / "run" / "model"
+    atoms = molecule("H2O", calculator=LieTransformerCalculator(tmp_path / "run"))
+    assert np.isfinite(atoms.get_potential_energy())
+
+
 def test_atoms_that_collide_are_repelled() -> None:
     calculator = LieTransformerCalculator("organic-gfn2", on_uncertain="ignore")
     for pair in ("HH", "OH", "CH", "NN", "CC", "NC", "OC", "FH", "CF", "OO"):

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import tyro
 from ase import Atoms, units
+from ase.calculators.calculator import InputError
 
 from lie_sim.cli.errors import StoppedError, UsageError, suggestion
 from lie_sim.cli.parsing import parse
@@ -52,7 +53,8 @@ class SimulateOptions:
         seed: of initial states, momenta and noise.
         step_size: length of a step; by default 0.01, for atoms 0.5 fs.
         method: integrator; leapfrog, pefrl, … at constant energy, langevin_middle, csvr, … at constant temperature.
-        temperature: of initial momenta of atoms and of a thermostat: K for atoms, otherwise an energy.
+        temperature: of initial momenta of atoms and of a thermostat: K for atoms, otherwise an energy. At constant
+            energy about half of it is left where the run begins at a minimum.
         friction: of a Langevin thermostat, per unit of time (fs for atoms).
         save_every: keep every so many-th state.
         chunk: systems that are advanced together.
@@ -115,21 +117,24 @@ def simulate(argv: Sequence[str]) -> None:
     moving, default = _moving(options.model)
     atoms = isinstance(getattr(moving, "potential", None), AtomicPotential)
     ensemble = _structures(options) if atoms else _states(options, default, moving)
-    run = begin(
-        moving,
-        ensemble,
-        steps=options.steps,
-        dt=_step(options, atoms),
-        store=options.out,
-        method=_method(options, atoms),
-        save_every=options.save_every,
-        chunk=options.chunk,
-        segment=int(options.segment) if options.segment.isdigit() else options.segment,
-        drift_bound=options.drift_bound,
-        device=options.device,
-        threads=torch.get_num_threads(),
-        wait=False,
-    )
+    try:
+        run = begin(
+            moving,
+            ensemble,
+            steps=options.steps,
+            dt=_step(options, atoms),
+            store=options.out,
+            method=_method(options, atoms),
+            save_every=options.save_every,
+            chunk=options.chunk,
+            segment=int(options.segment) if options.segment.isdigit() else options.segment,
+            drift_bound=options.drift_bound,
+            device=options.device,
+            threads=torch.get_num_threads(),
+            wait=False,
+        )
+    except InputError as error:
+        raise UsageError(str(error)) from error
     _finish(run, options)
 
 

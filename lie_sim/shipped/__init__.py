@@ -32,7 +32,7 @@ def _first_line(card: Path) -> str:
 
 
 def resolve_model(name_or_path: str | Path) -> Path:
-    """The folder of a model: a path if there is something, else a shipped model.
+    """The folder of a model: a path if there is something, of a run directory its model, else a shipped model.
 
     Raises:
         CheckpointError: it is neither; the message lists the shipped models.
@@ -44,7 +44,8 @@ def resolve_model(name_or_path: str | Path) -> Path:
     """
     path = Path(name_or_path)
     if path.exists():
-        return path
+        of_a_run = path / "model"
+        return of_a_run if not (path / _MANIFEST).exists() and (of_a_run / _MANIFEST).exists() else path
     known = shipped_models()
     if str(name_or_path) in known:
         return _HOME / str(name_or_path)

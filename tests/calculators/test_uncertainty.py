@@ -180,7 +180,9 @@ def test_a_strange_structure_warns_once_or_raises_and_usual_ones_do_not(calculat
     )
     strange, usual = molecule("C6H6"), ethanols(1, seed=11, shake=0.05)[0]
     trusted = LieTransformerCalculator(calculator.models[0], calibration=fitted)
-    with pytest.warns(UncertaintyWarning, match=r"C6H6 is uncertain: .* times the .* meV an atom that 99 %"):
+    with pytest.warns(
+        UncertaintyWarning, match=r"C6H6 is uncertain: .* times the limit, .* meV an atom, which 99 %"
+    ):
         trusted.evaluate(strange, ["energy"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")

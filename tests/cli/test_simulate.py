@@ -163,6 +163,14 @@ def test_charges_of_a_file_of_tensors_are_kept(lie_sim: Command, tmp_path: Path)
     assert attributes.tolist() == [[[1.0], [1.0]]]
 
 
+def test_an_element_that_the_model_does_not_know_is_one_line(lie_sim: Command, tmp_path: Path) -> None:
+    ase.io.write(tmp_path / "two.xyz", [Atoms("H2", np.eye(3)[:2]), Atoms("SH2", np.eye(3))])
+    words = ["--structures", tmp_path / "two.xyz", "--steps", 1, "--out", tmp_path / "run", "--no-progress"]
+    failed = lie_sim("simulate", "organic-gfn2", *words)
+    assert (failed.code, failed.err.count("\n")) == (2, 1), failed.err
+    assert "structure 1, H2S: this model does not know the element S" in failed.err
+
+
 def test_a_file_without_structures(lie_sim: Command, tmp_path: Path) -> None:
     (tmp_path / "none.extxyz").touch()
     failed = lie_sim("simulate", "organic-gfn2", "--structures", tmp_path / "none.extxyz", "--num-systems", 2)

@@ -100,7 +100,7 @@ STAGES = (
     Stage(50_000, 0.008),
     Stage(26_000, 0.006, width=128),
     Stage(55_000, 0.003, width=128),
-    Stage(5000, 0.002, width=128, heads=("dipole", "charges")),
+    Stage(5000, 0.001, width=128, heads=("dipole", "charges")),
 )
 DYNAMICS = Sampling(
     sampling="md", frames=5, temperature=(300.0, 700.0), start=False, equilibration=120, stride=30

@@ -69,7 +69,7 @@ def mean_cell(runs: list[Result], key: str) -> str:
 
 
 def molecules_accuracy(result: Result) -> str:
-    """Errors of forces and energies by contestant, a table for each budget."""
+    """Errors of forces and energies by contestant, a table for each budget; who did not run has no row."""
     runs = [run for run in result["details"]["parts"].values() if run["chosen"]]
     out = ""
     for budget in BUDGETS:
@@ -85,6 +85,8 @@ def molecules_accuracy(result: Result) -> str:
             ]
             steps = [run["steps"] for run in mine if run["molecule"] == "ethanol"]
             rows.append([CONTESTANTS[contestant], *cells, number(statistics.mean(steps)) if steps else NONE])
+        if not rows:
+            continue
         header = [
             "",
             *(f"{molecule}, meV/Å" for molecule in MOLECULES),

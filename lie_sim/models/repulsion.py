@@ -67,7 +67,7 @@ def seen_distance(r2: Float[Tensor, "B N K"], reach: Float[Tensor, "B N K"]) -> 
 
     Example:
         >>> one = torch.ones(3, dtype=torch.float64)
-        >>> seen_distance(torch.tensor([1.44, 1.0, 0.01]).double(), one).tolist()
+        >>> seen_distance(torch.tensor([1.44, 1.0, 0.01], dtype=torch.float64), one).tolist()
         [1.2, 1.0, 0.95]
     """
     r = torch.sqrt(r2)

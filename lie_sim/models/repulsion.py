@@ -67,8 +67,8 @@ def seen_distance(r2: Float[Tensor, "B N K"], reach: Float[Tensor, "B N K"]) -> 
 
     Example:
         >>> one = torch.ones(3, dtype=torch.float64)
-        >>> seen_distance(torch.tensor([1.44, 1.0, 0.01], dtype=torch.float64), one).tolist()
-        [1.2, 1.0, 0.95]
+        >>> seen_distance(torch.tensor([2.25, 1.0, 0.25], dtype=torch.float64), one).tolist()
+        [1.5, 1.0, 0.95]
     """
     r = torch.sqrt(r2)
     t = ((1 - r / reach) / _TAPER).clamp(0.0, 1.0)

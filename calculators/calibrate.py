@@ -5,7 +5,6 @@ Shape letters: M structures, N atoms, D features.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from lie_sim.data.molecules import Molecules
 from lie_sim.data.structure_files import from_atoms
 from lie_sim.descriptions import fingerprint
 from lie_sim.models.last_layer import LastLayer
+from lie_sim.warning import warn
 
 if TYPE_CHECKING:
     from lie_sim.calculators.calculator import LieTransformerCalculator
@@ -140,7 +140,7 @@ def _compared(bare: LieTransformerCalculator, data: Molecules) -> Calibration:
     found = bare.predict_many(atoms_of(data), properties=names, max_atoms=ATOMS_AT_ONCE)
     errors = data.values["energy"] - np.array([each["energy"] for each in found])
     sigma = np.array([each["energy_std"] for each in found])
-    _warn_of_another_zero(errors, data)
+    warn_of_another_zero(errors, data)
     changes: dict[str, Any] = {
         "energy_scale": _scale(errors, sigma),
         "energy_quantile": _finite(conformal_quantile(_ratio(errors, sigma), calibration.coverage)),
@@ -149,8 +149,13 @@ def _compared(bare: LieTransformerCalculator, data: Molecules) -> Calibration:
     return replace(calibration, **changes)
 
 
-def _warn_of_another_zero(errors: np.ndarray, data: Molecules) -> None:
-    """Large errors that are all sums over the elements are no errors of the model."""
+def warn_of_another_zero(errors: np.ndarray, data: Molecules) -> None:
+    """Large errors that are all sums over the elements are no errors of the model.
+
+    Args:
+        errors: reference minus predicted energies in eV, shape (M,).
+        data: the structures.
+    """
     counts = data.composition(data.elements).astype(float)
     if len(data) < FEWEST_TO_FIT * counts.shape[1]:
         return
@@ -160,11 +165,10 @@ def _warn_of_another_zero(errors: np.ndarray, data: Molecules) -> None:
         told = ", ".join(
             f"{chemical_symbols[z]} {x:+.3g}" for z, x in zip(data.elements, shifts, strict=True)
         )
-        warnings.warn(
+        warn(
             f"most of the errors of the energies is a number for every element ({told} eV), with "
             f"{rest.mean():.2g} eV/atom left: are the reference energies of another level of theory, or counted from "
-            "another zero, than the data of its training? lie_sim.training.fine_tuned fits them",
-            stacklevel=5,
+            "another zero, than the data of its training? lie_sim.training.fine_tuned fits them"
         )
 
 

@@ -12,7 +12,6 @@ Shape letters: B batch, N atoms (padded), K neighbours (padded).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -27,6 +26,7 @@ from lie_sim.calculators.padding import padded, unpadded
 from lie_sim.models import AtomicPotential, Evaluation
 from lie_sim.models.last_layer import LastLayer
 from lie_sim.neighbors import NeighbourMatrix
+from lie_sim.warning import warn
 
 _Function = Callable[..., tuple[Tensor, ...]]
 _Known = tuple[_Function, tuple[str, ...]]
@@ -71,11 +71,10 @@ class CompiledEvaluation:
                 return unpadded(self._run(wide, virials), batch)
             except Exception as error:  # compilers fail in many ways, and the result does not need them
                 self._failed = True
-                warnings.warn(
+                warn(
                     f"compile=True has no effect, evaluations run as usual: {type(error).__name__}: "
                     f"{str(error)[:300]}",
                     RuntimeWarning,
-                    stacklevel=2,
                 )
         return evaluated(self._potential, self._layer, batch, virials=virials)
 

@@ -9,9 +9,9 @@ Shape letters: B batch, N particles (padded), K neighbours, d space dimension.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import torch
@@ -26,12 +26,16 @@ from lie_sim.neighbors import NeighbourMatrix
 from lie_sim.pairs import ALL_PAIRS_UP_TO, Pairs, SkinnedPairs, find_pairs, neighbour_matrix_of
 from lie_sim.state import Particles
 from lie_sim.totals import total_of
+from lie_sim.warning import warn
 
 CLOSEST = 1e-3
 """Å; atoms nearer than this are taken for a mistake."""
 
 MOST_NEIGHBOURS = 20_000
 """Within the cutoff; diamond, the densest of crystals, has 160 within 6 Å."""
+_WITHOUT = {"charge": "a neutral system", "spin": "the spins of its data"}
+"""What a model without a global input takes every system for. Initial magnetic moments are for codes that look for
+spins; only a spin in ``info`` is taken for a request."""
 _BALL = (1.0, 2.0, math.pi, 4 * math.pi / 3)
 """Content of the unit ball by dimension."""
 
@@ -115,7 +119,7 @@ def _pairs(atoms: Atoms, cutoff: float, skinned: SkinnedPairs | None) -> tuple[n
 
 
 def check_atoms(atoms: Atoms, potential: AtomicPotential) -> None:
-    """Refuse atoms that the potential has no energy of, and warn of a charge that it does not read.
+    """Refuse atoms that the potential has no energy of, and warn of a charge or spin that it does not read.
 
     Raises:
         InputError: a position or the cell is not finite, the cell is tiny, there is no atom, or an unknown element.
@@ -133,7 +137,7 @@ def check_atoms(atoms: Atoms, potential: AtomicPotential) -> None:
     if potential.needs_open_space and atoms.pbc.any():
         raise InputError(f"atoms.pbc is {atoms.pbc.tolist()}, but {WHY_OPEN_SPACE}")
     _refuse_tiny_cell(atoms, potential.cutoff)
-    _warn_of_charge(atoms, potential)
+    _warn_of_totals(atoms, potential)
     unknown = sorted(set(atoms.numbers.tolist()) - set(potential.config.elements))
     if unknown:
         raise InputError(
@@ -142,18 +146,20 @@ def check_atoms(atoms: Atoms, potential: AtomicPotential) -> None:
         )
 
 
-def _warn_of_charge(atoms: Atoms, potential: AtomicPotential) -> None:
-    if "charge" in potential.config.inputs:
-        return
-    try:
-        charge = global_input(atoms, "charge")
-    except InputError:  # an entry for somebody else
-        return
-    if charge != 0:
-        warnings.warn(
-            f"the charge of these atoms is {charge:+g}, but this model was trained without charges and gives what it "
-            "gives for a neutral system; models trained with inputs=('charge',) read it",
-            stacklevel=2,
+def _warn_of_totals(atoms: Atoms, potential: AtomicPotential) -> None:
+    for name, without in _WITHOUT.items():
+        if name in potential.config.inputs:
+            continue
+        try:
+            total = total_of(atoms, name) if name == "charge" else atoms.info.get(name)
+        except ValueError as error:  # two that differ
+            total = str(error)
+        if total is None or (isinstance(total, Real) and float(total) == 0):
+            continue
+        told = f"{float(total):+g}" if isinstance(total, Real) else repr(total)
+        warn(
+            f"the {name} of these atoms is {told}, but this model was trained without: it gives what it gives for "
+            f"{without}; models trained with inputs=({name!r},) read it"
         )
 
 

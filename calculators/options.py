@@ -125,7 +125,8 @@ def checked_options(
     if on_uncertain != "ignore" and not is_calibrated:
         raise ValueError(
             f"on_uncertain={on_uncertain!r} needs a calibration, which says what is usual: make one with "
-            "Calibration.fit(calculator, held_out) and pass calibration=…"
+            "lie-sim calibrate RUN, which keeps it beside the model, or with Calibration.fit(calculator, held_out) and "
+            "pass calibration=…"
         )
     try:
         torch.empty(0, device=device)

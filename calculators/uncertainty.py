@@ -5,7 +5,6 @@ Shape letters: B batch, N atoms, D features.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from ase import Atoms
 
 from lie_sim.calculators.calibration import Calibration
 from lie_sim.errors import UncertaintyError
+from lie_sim.warning import warn
 
 REACTIONS = ("ignore", "warn", "raise")
 OF_FORCES = frozenset({"forces_std", "forces_bound"})
@@ -105,4 +105,4 @@ def react(text: str | None, on_uncertain: str) -> None:
     text += "; check it with the reference method, or train on structures like it"
     if on_uncertain == "raise":
         raise UncertaintyError(text)
-    warnings.warn(text, UncertaintyWarning, stacklevel=2)
+    warn(text, UncertaintyWarning)

@@ -13,6 +13,7 @@ import lie_sim.shipped
 from lie_sim.cli.errors import UsageError
 from lie_sim.cli.parsing import parse
 from lie_sim.cli.runs import is_run, model_folder, show
+from lie_sim.experiments import open_run
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ def calibrate(argv: Sequence[str]) -> None:
     from lie_sim.calculators.calibration import FILE_NAME  # ASE takes its time
     from lie_sim.experiments.molecules_calibration import calibrate_model, calibrate_run
 
+    _refuse_training_data(options)
+    replaced = (folder / FILE_NAME).is_file()
     coverage, forces = options.coverage, options.forces
     tested: dict[str, float] = {}
     if options.data is None:
@@ -67,4 +70,17 @@ def calibrate(argv: Sequence[str]) -> None:
         rows["intervals"] = f"{100 * coverage:g} %, ± {1000 * tested['interval']:.3g} meV (median)"
         inside, count = 100 * tested["coverage"], tested["structures"]
         rows["energies inside"] = f"{inside:.3g} % of {count:.0f} test structures"
-    show([*rows.items(), ("kept", folder / FILE_NAME)])
+    kept = f"{folder / FILE_NAME}{', instead of the one that was there' if replaced else ''}"
+    show([*rows.items(), ("kept", kept)])
+
+
+def _refuse_training_data(options: CalibrateOptions) -> None:
+    """A model errs less on what it was trained on: such intervals would hold nowhere else."""
+    if options.data is None or not is_run(options.model):
+        return
+    used = getattr(open_run(options.model).config, "data", "")
+    if used and options.data.is_file() and Path(used).is_file() and options.data.samefile(used):
+        raise UsageError(
+            f"{options.data} holds the structures that the model was trained on: leave --data away, and the validation "
+            "structures of the run calibrate it; or give others"
+        )

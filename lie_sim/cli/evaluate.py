@@ -12,7 +12,7 @@ import tyro
 from lie_sim.checkpoint import load_model
 from lie_sim.cli.errors import UsageError
 from lie_sim.cli.parsing import parse
-from lie_sim.cli.runs import model_folder, show, with_units
+from lie_sim.cli.runs import is_run, model_folder, show, with_units
 from lie_sim.distributed import Run
 from lie_sim.distributed.manifest import NAME
 from lie_sim.distributed.run_report import run_report
@@ -24,12 +24,18 @@ from lie_sim.report import ReportData, write_report
 class EvaluateOptions:
     """Evaluate the model of a run again; writes results.json, report_data.json and the report.
 
+    With --data, print the errors of any potential of atoms on the structures of a file, and write nothing.
+
     Args:
-        run_dir: directory of a finished run.
+        run_dir: directory of a finished run; with --data also the folder of a model, or the name of a shipped one.
+        data: file of structures with reference values: .extxyz, .db, .npz or .safetensors.
+        energy_unit: of an npz file that does not say it, such as "kcal/mol".
         progress: show progress bars.
     """
 
-    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
+    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_MODEL")]
+    data: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    energy_unit: str = ""
     progress: bool = True
 
 
@@ -47,10 +53,32 @@ class ReportOptions:
 def evaluate(argv: Sequence[str]) -> None:
     """Evaluate and print the figures."""
     options = parse(EvaluateOptions, argv, prog="lie-sim evaluate")
+    folder = model_folder(options.run_dir)
+    if options.data is not None:
+        _evaluate_on(options.data, folder, energy_unit=options.energy_unit)
+        return
+    if not is_run(options.run_dir):
+        raise UsageError(
+            f"{options.run_dir} is no run, which has test data of its own: give structures with --data FILE"
+        )
     experiment = open_run(options.run_dir)
-    model = load_model(model_folder(options.run_dir))
-    found = experiment.evaluate_run(options.run_dir, model, progress=options.progress)
-    show([*with_units(experiment, found.results), ("report", options.run_dir / "report.html")])
+    found = experiment.evaluate_run(options.run_dir, load_model(folder), progress=options.progress)
+    show([*with_units(found.results, experiment.unit_of), ("report", options.run_dir / "report.html")])
+
+
+def _evaluate_on(data: Path, model: Path, *, energy_unit: str) -> None:
+    from lie_sim.data.structure_files import read_structures  # ASE takes its time
+    from lie_sim.experiments.molecules_evaluation import evaluated, unit_of
+
+    structures = read_structures(data, energy_unit=energy_unit or None)
+    results = evaluated(model, structures)
+    potential = load_model(model)
+    show(
+        [
+            ("structures", len(structures)),
+            *with_units(results, lambda figure: unit_of(figure, potential)),
+        ]
+    )
 
 
 def report(argv: Sequence[str]) -> None:

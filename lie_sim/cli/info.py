@@ -15,7 +15,10 @@ from torch import nn
 from lie_sim.checkpoint import load_model, model_metadata
 from lie_sim.cli.parsing import parse
 from lie_sim.cli.runs import is_run, model_folder, named_experiment, show
+from lie_sim.cli.simulate import describe
 from lie_sim.descriptions import describe_model
+from lie_sim.distributed import Run
+from lie_sim.distributed.manifest import NAME
 from lie_sim.experiments import open_run, read_results
 from lie_sim.hamiltonian import Hamiltonian
 from lie_sim.models import LieTransformerClassifier, parameter_count
@@ -28,7 +31,7 @@ class InfoOptions:
     """Show what a run or a model is: kind, size, symmetry, training, figures, options.
 
     Args:
-        model: run directory, folder of a model, or name of a shipped one.
+        model: run directory, folder of a model or of a simulation, or name of a shipped model.
     """
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL_OR_RUN")]
@@ -57,6 +60,9 @@ def config(argv: Sequence[str]) -> None:
 def info(argv: Sequence[str]) -> None:
     """Print what is known of a model."""
     path = parse(InfoOptions, argv, prog="lie-sim info").model
+    if (path / NAME).is_file():
+        _simulation(Run(path))
+        return
     folder = model_folder(path)
     run = open_run(path) if is_run(path) else None
     model = load_model(folder)
@@ -80,6 +86,15 @@ def info(argv: Sequence[str]) -> None:
     options = to_plain(run.config) if run else {}
     print("\nconfiguration")
     print(textwrap.indent(tomli_w.dumps({**options, "model": facts["config"]}), "  "), end="")
+
+
+def _simulation(run: Run) -> None:
+    manifest = to_plain(run.manifest)
+    sizes = [chunk["size"] for chunk in manifest.pop("chunks")]
+    show([*describe(run).items(), ("chunks", f"{len(sizes):,} of up to {max(sizes):,} systems")])
+    for title in ("model", "method_options", "versions"):
+        _section(title.replace("_", " "), _plain_facts(manifest.pop(title)))
+    _section("options", _plain_facts(manifest))
 
 
 def symmetry(model: nn.Module) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,11 @@ from lie_sim.experiments import Experiment, experiment_class, experiment_names, 
 from lie_sim.models import model_class_of
 from lie_sim.plain import to_plain
 from lie_sim.shipped import resolve_model, shipped_models
+from lie_sim.training import read_metrics
 
 _MAY_CHANGE = {"training.checkpoint_every"}
+_OF_EVERY_ROW = {"step", "cpu_seconds", "train_loss", "learning_rate", "grad_norm"}
+"""Metrics that are written without a validation too."""
 _OF_A_RUN = (
     "experiment.toml",
     "split.json",
@@ -82,6 +85,29 @@ def model_folder(path: Path) -> Path:
     raise UsageError(
         f"{path} is neither a run directory nor a model: it has no experiment.toml and no model.json"
     )
+
+
+def training_status(folder: Path) -> list[tuple[str, Any]]:
+    """How far the training of a run is, as :func:`show` takes it."""
+    experiment = open_run(folder)
+    file, training = folder / "metrics.jsonl", experiment.training
+    rows = read_metrics(file) if file.is_file() else []
+    last: dict[str, Any] = {"step": 0, "cpu_seconds": 0.0} | (rows[-1] if rows else {})
+    steps, seconds = (
+        f" of {end:,.0f}" if end else "" for end in (training.max_steps, training.max_cpu_seconds)
+    )
+    shown: list[tuple[str, Any]] = [
+        ("run", folder),
+        ("experiment", experiment.name),
+        ("steps", f"{last['step']:,}{steps}"),
+        ("CPU seconds", f"{last['cpu_seconds']:,.0f}{seconds}"),
+    ]
+    validated = next((row for row in reversed(rows) if row.keys() - _OF_EVERY_ROW), None)
+    if validated is not None:
+        figures = {name: x for name, x in validated.items() if name not in _OF_EVERY_ROW and x is not None}
+        shown += [("validated at step", validated["step"]), *with_units(figures, experiment.unit_of)]
+    done = (folder / "model" / "model.json").is_file()
+    return [*shown, ("model", folder / "model" if done else f"none yet; to go on: {resume_command(folder)}")]
 
 
 def resume_command(folder: Path, *where: str) -> str:
@@ -170,10 +196,10 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def with_units(experiment: Experiment[Any], results: Mapping[str, float]) -> list[tuple[str, str]]:
+def with_units(results: Mapping[str, float], unit_of: Callable[[str], str]) -> list[tuple[str, str]]:
     """Figures of an evaluation and their units, as :func:`show` takes them."""
     return [
-        (name, f"{_text(value)} {experiment.unit_of(name) if math.isfinite(value) else ''}".rstrip())
+        (name, f"{_text(value)} {unit_of(name) if math.isfinite(value) else ''}".rstrip())
         for name, value in results.items()
     ]
 

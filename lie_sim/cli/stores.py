@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from lie_sim.cli.errors import UsageError
 from lie_sim.cli.parsing import parse
-from lie_sim.cli.runs import show
+from lie_sim.cli.runs import is_run, show, training_status
 from lie_sim.cli.simulate import describe
 from lie_sim.distributed import Run
 from lie_sim.distributed import compact as pack
@@ -42,10 +42,10 @@ _RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DIR_OR_
 
 @dataclass(frozen=True)
 class StatusOptions:
-    """How far a run is, and what has gone wrong in it so far.
+    """How far a simulation is, and what has gone wrong in it so far; or how far a training run is.
 
     Args:
-        run: folder of the run, or its URL on object storage.
+        run: folder of the run, or the URL of a simulation on object storage.
     """
 
     run: _RunFolder
@@ -108,7 +108,11 @@ class ExportOptions:
 
 def status(argv: Sequence[str]) -> None:
     """Print how far a run is."""
-    run = Run(parse(StatusOptions, argv, prog="lie-sim status").run)
+    where = parse(StatusOptions, argv, prog="lie-sim status").run
+    if is_run(Path(where)):
+        show(training_status(Path(where)))
+        return
+    run = Run(where)
     counts: dict[str, int] = {}
     last = None
     for entry in events(run.folder):

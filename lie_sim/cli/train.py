@@ -198,7 +198,7 @@ def _summarise(experiment: Experiment[Any], result: TrainingResult, folder: Path
     show(
         [
             ("best validation", f"{result.best_metric:.4g} at step {result.best_step:,}"),
-            *with_units(experiment, read_results(folder)),
+            *with_units(read_results(folder), experiment.unit_of),
         ],
         indent="  ",
     )

@@ -2,7 +2,8 @@
 
 Extended XYZ and databases are read by ASE. Reference values are taken from keys with a prefix (``REF_energy``,
 ``REF_forces``, ``REF_stress``, ``REF_dipole``, ``REF_charges``), which ASE leaves alone, or else from the results that
-ASE found under the plain names. Units are ASE's. An npz file of the MD17 family says its units, or the caller does.
+ASE found under the plain names. ``REF_weight``, or ``config_weight`` as MACE has it, is the weight of a structure in
+the loss. Units are ASE's. An npz file of the MD17 family says its units, or the caller does.
 
 Nothing that is read is executed, and what cannot be right (NaN, an atom in another, forces a hundred times too large)
 is an error that names the structure.
@@ -14,10 +15,10 @@ Reference: Chmiela et al., Science Advances 3 (2017) e1603015 (MD17).
 from __future__ import annotations
 
 import itertools
-import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from lie_sim.data.molecules import PER_ATOM, PER_STRUCTURE, Molecules, joined
 from lie_sim.data.plausible import check_values
 from lie_sim.errors import DataError
 from lie_sim.totals import ARRAYS, total_of
+from lie_sim.warning import warn
 
 PREFIX = "REF_"
 ENERGY_UNITS = {
@@ -51,6 +53,8 @@ _ASYMMETRY = 1e-3
 """Of a stress, relative: codes print few digits."""
 INPUTS = ("initial_charges", "initial_magmoms", "masses")
 """Arrays that calculators or the sampling of geometries read."""
+WEIGHTS = ("weight", "config_weight")
+"""Entries of ``info``, the first one with a prefix, that weigh a structure in the loss."""
 _FROM_RESULTS = ("energy", "forces", "stress", "dipole", "charges")
 
 
@@ -109,10 +113,9 @@ def read_structures(
 def _warn_of_other_forces(atoms: Atoms, path: Path, prefix: str) -> None:
     others = [name for name in atoms.arrays if any(part in name.lower() for part in ("force", "grad"))]
     if others:
-        warnings.warn(
+        warn(
             f"{path}: no forces were read; its array {', '.join(others)} is none of {prefix}forces and forces: "
-            "rename it if it holds forces in eV/Å",
-            stacklevel=3,
+            "rename it if it holds forces in eV/Å"
         )
 
 
@@ -189,7 +192,7 @@ def _one(atoms: Atoms, number: int, prefix: str, source: str) -> Molecules:
     if count == 0:
         raise DataError(f"{source}: structure {number} has no atoms")
     _refuse_two_sources(atoms, prefix, f"{source}: structure {number}")
-    values: dict[str, np.ndarray] = {}
+    values = _weight(atoms, prefix, f"{source}: structure {number}")
     for name, shape in (PER_STRUCTURE | PER_ATOM).items():
         try:
             found = _value(atoms, name, prefix)
@@ -217,6 +220,17 @@ def _one(atoms: Atoms, number: int, prefix: str, source: str) -> Molecules:
         pbc=np.asarray(atoms.pbc, dtype=bool)[None],
         values=values,
     )
+
+
+def _weight(atoms: Atoms, prefix: str, where: str) -> dict[str, np.ndarray]:
+    """The weight of a structure as a value, if it has one."""
+    keys = [key for key in (prefix + WEIGHTS[0], *WEIGHTS[1:]) if key in atoms.info]
+    if not keys:
+        return {}
+    given = atoms.info[keys[0]]
+    if not isinstance(given, Real) or not 0 <= float(given) < np.inf:
+        raise DataError(f"{where}: {keys[0]} must be a number, not negative, got {given!r}")
+    return {"weight": np.array([float(given)])}
 
 
 def _voigt(stress: np.ndarray, where: str) -> np.ndarray:

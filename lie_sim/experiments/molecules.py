@@ -17,15 +17,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from lie_sim.data.molecules import PER_ATOM, PER_STRUCTURE, Molecules
+from lie_sim.data.molecules import Molecules
 from lie_sim.errors import ConfigError
 from lie_sim.experiments.base import Evaluation, Experiment, register_experiment
 from lie_sim.experiments.dynamics_options import DynamicsOptions
 from lie_sim.experiments.model_choice import ModelConfig, network_options
+from lie_sim.experiments.molecules_facts import labels
 from lie_sim.experiments.molecules_split import Split, drawn, kept
 from lie_sim.experiments.molecules_start import keep_start, kept_start, start_model
 from lie_sim.models import AtomicPotential, LieTransformerConfig, SE3TransformerConfig, model_class_of
-from lie_sim.models.atomic import DEFAULT_NETWORKS, GLOBAL_INPUTS
+from lie_sim.models.atomic import DEFAULT_NETWORKS
 from lie_sim.report import ReportData
 from lie_sim.training import (
     MoleculesTask,
@@ -48,6 +49,8 @@ UNITS = {
     "energy_atom_mae": "eV/atom",
     "force_mae": "eV/Å",
     "force_rmse": "eV/Å",
+    "energy_shift": "eV",
+    "interval": "eV",
     "nve_drift": "meV/atom/ps",
     "nve_fluctuation": "meV/atom",
 }
@@ -99,7 +102,8 @@ class MoleculesConfig:
         force_weight: of the squared force errors in the loss.
         energy_weight: of the squared energy errors of an atom.
         stress_weight: of the squared stress errors.
-        huber_delta: eV/Å beyond which the error of a force counts by its size, no longer by its square; 0 never does.
+        huber_delta: eV/Å of a force, or eV of an atom's energy, beyond which an error counts by its size and not by its
+            square; 0 never does.
         inputs: global inputs of the model, "charge" and "spin".
         properties: what is learned beside the energy: "dipole", "charges", "polarizability", or any number of a
             molecule as "NAME:intensive" or "NAME:extensive".
@@ -315,15 +319,14 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
         return Evaluation(results=results | moved.results, report=report)
 
     def data_facts(self) -> dict[str, str]:
-        """Structures of each part, elements, and the labels that were read."""
-        values = self.structures.values
-        read = [name for name in PER_STRUCTURE | PER_ATOM if name in values and name not in GLOBAL_INPUTS]
-        given = [f"{name} (input)" if name in self.inputs else f"{name} (not used)" for name in GLOBAL_INPUTS]
+        """Structures of each part, elements, and the labels that were read, with their sizes."""
+        stress = ["stress"] if self.config.stress_weight else []
+        learned = ["energy", "forces", *stress, *(target.name for target in self.targets)]
         return {
             "structures": f"{len(self.structures):,} of {self.config.data}: "
             + ", ".join(f"{name} {len(part):,}" for name, part in self.splits.items()),
             "elements": " ".join(_symbol(z) for z in self.structures.elements),
-            "read": ", ".join([*read, *(text for text in given if text.split()[0] in values)]),
+            **labels(self.structures, learned=learned, inputs=self.inputs),
         }
 
     def unit_of(self, figure: str) -> str:

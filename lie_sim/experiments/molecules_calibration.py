@@ -12,16 +12,13 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import numpy as np
-from ase.data import chemical_symbols
-
 from lie_sim.calculators import Calibration, LieTransformerCalculator
-from lie_sim.calculators.from_data import atoms_of
 from lie_sim.checkpoint import load_model
 from lie_sim.data.molecules import Molecules
 from lie_sim.errors import ConfigError
 from lie_sim.experiments.base import open_run
 from lie_sim.experiments.molecules import MoleculesExperiment
+from lie_sim.experiments.molecules_evaluation import intervals, refuse_unknown_elements
 from lie_sim.models import AtomicPotential
 
 MOST_WITH_FORCES = 200
@@ -53,11 +50,7 @@ def calibrate_model(
     potential = load_model(model)
     if not isinstance(potential, AtomicPotential) or not potential.has_energy:
         raise ConfigError(f"{model} is no potential of atoms with an energy: only those are calibrated")
-    unknown = sorted(set(held_out.elements) - set(potential.config.elements))
-    if unknown:
-        raise ConfigError(
-            f"{model} does not know {', '.join(chemical_symbols[z] for z in unknown)} of the structures"
-        )
+    refuse_unknown_elements(potential, held_out, model)
     if not 0 < coverage < 1:
         raise ConfigError(f"coverage must lie between 0 and 1, got {coverage}")
     calculator = LieTransformerCalculator(potential)
@@ -94,9 +87,4 @@ def calibrate_run(
 
 def tested(model: Path, test: Molecules) -> dict[str, float]:
     """Coverage and median half width in eV of the intervals of a calibrated model, and the number of structures."""
-    calculator = LieTransformerCalculator(model, on_uncertain="ignore")
-    found = calculator.predict_many(atoms_of(test), properties=("energy", "energy_interval"))
-    intervals = np.array([each["energy_interval"] for each in found])
-    inside = (intervals[:, 0] <= test.values["energy"]) & (test.values["energy"] <= intervals[:, 1])
-    width = float(np.median(np.diff(intervals, axis=1) / 2))
-    return {"coverage": float(inside.mean()), "interval": width, "structures": float(len(test))}
+    return {**intervals(model, test), "structures": float(len(test))}

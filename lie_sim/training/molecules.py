@@ -1,12 +1,13 @@
 """Learning energies, forces and stresses of molecules and crystals.
 
-    L = w_F ⟨h(F − F̂)⟩/s² + w_E ⟨(E − Ê)²/N²⟩/s² + w_σ ⟨(V(σ − σ̂)/N)²⟩/s² + w_y ⟨|y_t − ŷ_t|/s_t⟩
+    L = w_F ⟨h(F − F̂)⟩/s² + w_E ⟨h((E − Ê)/N)⟩/s² + w_σ ⟨(V(σ − σ̂)/N)²⟩/s² + w_y ⟨|y_t − ŷ_t|/s_t⟩
 
 over targets t such as the dipole (:mod:`lie_sim.training.targets`), with s_t their spread and s² the variance of the
 training forces (or, without forces, of the energies of an atom), so that the weights are plain numbers. h is the
-square or, with δ > 0, the pseudo-Huber loss 2δ²(√(1 + |x|²/δ²) − 1) of the vector of an atom, which is |x|² below δ and
-grows as 2δ|x| beyond: few large errors then count less, and the many small forces near minima more. Batches are padded
-to their largest structure; neighbours are listed once.
+square or, with δ > 0, the pseudo-Huber loss 2δ²(√(1 + |x|²/δ²) − 1) of the force on an atom (eV/Å) or the energy of one
+(eV), which is |x|² below δ and grows as 2δ|x| beyond: few large errors then count less, and the many small forces near
+minima more. Every term of a structure is multiplied by its weight, where the data have one. Batches are padded to their
+largest structure; neighbours are listed once.
 
 Shape letters: S structures, B batch, N atoms (padded), K neighbours (padded), A atoms of all structures together.
 """
@@ -14,6 +15,7 @@ Shape letters: S structures, B batch, N atoms (padded), K neighbours (padded), A
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,19 +41,21 @@ class MoleculesTask(PaddedTask):
     """Energies, forces and stresses of an :class:`~lie_sim.models.AtomicPotential`.
 
     Args:
-        train: structures with energies, and forces if there are any.
+        train: structures with energies, and forces if there are any. Values "weight" are weights in the loss, 1 where
+            they are NaN.
         validation: likewise.
         cutoff: of the model, in Å.
         inputs: global inputs of the model.
         force_weight: w_F.
         energy_weight: w_E.
         stress_weight: w_σ.
-        huber_delta: δ in eV/Å; 0 takes squares.
+        huber_delta: δ in eV/Å of forces and eV of an atom's energy; 0 takes squares.
         targets: properties that are learned too.
         property_weight: w_y.
 
     Raises:
-        ValueError: there are no energies, or an element of the validation is not in the training data.
+        ValueError: there are no energies, a weight is negative, or an element of the validation is not in the training
+            data.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class MoleculesTask(PaddedTask):
                 if name not in data.values or not np.isfinite(data.values[name]).all():
                     raise ValueError(f"a structure of the {kind} data has no {name}")
         refuse_new_elements(train, validation)
+        train = _with_weights(train)
         self.errors = TargetErrors(targets, train)
         names = self.errors.names
         super().__init__(
@@ -91,7 +96,8 @@ class MoleculesTask(PaddedTask):
 
     def _scale(self, train: Molecules) -> float:
         if self.has_forces:
-            variance = float(np.mean(np.square(train.values["forces"])))
+            weights = np.repeat(train.values["weight"], train.sizes) if "weight" in train.values else None
+            variance = float(np.average(np.square(train.values["forces"]).mean(1), weights=weights))
         else:
             variance = float(np.var(interaction_energies(train, reference_energies(train)) / train.sizes))
         return variance if variance > 0 else 1.0
@@ -105,10 +111,12 @@ class MoleculesTask(PaddedTask):
         """The weighted squares; see the module's equation."""
         found = predict(module, batch, cutoff=self.cutoff, forces=self.has_forces, create_graph=True)
         sizes = batch["sizes"].double()
-        total = self.weights["energy"] * ((found["energy"] - batch["energy"]) / sizes).square().mean()
+        weights = batch.get("weight", torch.ones_like(sizes))
+        square = ((found["energy"] - batch["energy"]) / sizes).square()
+        total = self.weights["energy"] * (weights * self._robust(square)).mean()
         if self.has_forces:
-            squares = (found["forces"] - batch["forces"]).square()
-            error = self._robust(squares).sum() / (3 * batch["sizes"].sum())
+            squares = (found["forces"] - batch["forces"]).square().sum(-1)
+            error = (weights * self._robust(squares).sum(-1)).sum() / (3 * batch["sizes"].sum())
             total = total + self.weights["forces"] * error
         if self.weights["stress"] and "stress" in batch and "virial" in found:
             total = total + self.weights["stress"] * _stress_error(found["virial"], batch)
@@ -117,11 +125,10 @@ class MoleculesTask(PaddedTask):
             loss = loss + self.weights["properties"] * self.errors.loss(found, batch)
         return loss
 
-    def _robust(self, squares: Float[Tensor, "B N 3"]) -> Tensor:
-        """Values of h, to be summed over atoms, from squared components."""
+    def _robust(self, square: Tensor) -> Tensor:
+        """Values of h from squared lengths."""
         if not self.huber_delta:
-            return squares
-        square = squares.sum(-1)
+            return square
         return 2 * square / (1 + (1 + square / self.huber_delta**2).sqrt())  # no difference of numbers near 1
 
     def validate(self, module: nn.Module) -> dict[str, float]:
@@ -163,12 +170,23 @@ class MoleculesTask(PaddedTask):
         return {"task": type(self).__name__, "cutoff": self.cutoff, **self.weights, **robust}
 
 
+def _with_weights(train: Molecules) -> Molecules:
+    """The same with a weight for every structure, if one has any."""
+    if "weight" not in train.values:
+        return train
+    weights = np.nan_to_num(train.values["weight"], nan=1.0)
+    if not ((weights >= 0) & np.isfinite(weights)).all() or not weights.any():
+        raise ValueError("weights of structures must be finite, not negative, and not all 0")
+    return replace(train, values={**train.values, "weight": weights})
+
+
 def _stress_error(virial: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     """Mean square of V (σ − σ̂)/N over the components of structures that have a stress."""
     voigt = torch.stack([virial[:, i, j] for i, j in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))], -1)
     known = batch["stress"].isfinite().all(-1) & (batch["volume"] > 0)
     error = (voigt - batch["volume"][:, None] * batch["stress"].nan_to_num()) / batch["sizes"][:, None]
-    return torch.where(known[:, None], error.square(), 0.0).sum() / (6 * known.sum().clamp(min=1))
+    squares = torch.where(known[:, None], error.square(), 0.0).sum(-1)
+    return (squares * batch.get("weight", 1.0)).sum() / (6 * known.sum().clamp(min=1))
 
 
 def predict(

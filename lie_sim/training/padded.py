@@ -47,9 +47,9 @@ class PaddedMolecules:
         self.sizes = torch.from_numpy(molecules.sizes)
         self.offsets = torch.from_numpy(np.asarray(molecules.offsets))
         self.inputs = inputs
-        self.exact = ("energy", "volume", *targets)
+        self.exact = ("energy", "volume", "weight", *targets)
         self.of_atoms = ("positions", "numbers", "forces", *(name for name in targets if name in PER_ATOM))
-        self.of_structures = ("energy", "stress", "volume", *inputs, *targets)
+        self.of_structures = ("energy", "stress", "volume", "weight", *inputs, *targets)
         self.cutoff = cutoff
         self.tensors: dict[str, Tensor] = {
             "positions": torch.from_numpy(molecules.positions),
@@ -58,7 +58,7 @@ class PaddedMolecules:
         volumes = np.abs(np.linalg.det(molecules.cells))
         self.tensors["volume"] = torch.from_numpy(np.where(molecules.pbc.any(1), volumes, 0.0))
         for name, value in molecules.values.items():
-            if name in ("energy", "forces", "stress", *inputs, *targets):
+            if name in ("energy", "forces", "stress", "weight", *inputs, *targets):
                 self.tensors[name] = torch.from_numpy(np.asarray(value, dtype=float))
         self.same = len(set(molecules.sizes.tolist())) == 1
         listed = cutoff > 0 and (molecules.pbc.any() or molecules.sizes.max(initial=0) > all_pairs_up_to)

@@ -241,10 +241,14 @@ class TargetErrors:
         return (value - true)[known]
 
     def loss(self, found: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-        """Mean over the targets of the mean absolute error in units of the spread."""
+        """Mean over the targets of the mean absolute error in units of the spread, times the structures' weights."""
         each = []
         for target in self.targets:
-            error = self.of(target, found, batch).abs() / self.scales[target.name]
+            value, true, known = self.values(target, found, batch)
+            error = (value - true)[known].abs() / self.scales[target.name]
+            if "weight" in batch:
+                weights = batch["weight"].view(-1, *(1,) * (known.dim() - 1))
+                error = error * weights.expand_as(known)[known]
             each.append(error.sum() / max(1, error.numel()))
         return torch.stack(each).mean()
 

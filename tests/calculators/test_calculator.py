@@ -93,7 +93,7 @@ def test_a_charge_that_the_model_does_not_read_is_said(potential, charge) -> Non
         LieTransformerCalculator(potential).evaluate(Atoms("H", info={"charge": charge}))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        LieTransformerCalculator(potential).evaluate(Atoms("H", info={"charge": 0, "spin": 1}))
+        LieTransformerCalculator(potential).evaluate(Atoms("H", info={"charge": 0, "spin": 0}))
 
 
 def test_an_input_that_is_not_finite_is_refused(random_potential) -> None:

@@ -70,6 +70,8 @@ def test_a_run_calibrates_itself_and_says_whether_it_holds(run, data, lie_sim) -
     once_more = lie_sim("calibrate", run, "--coverage", 0.5, "--no-forces")
     assert once_more.code == 0
     assert "50 %" in once_more.out
+    assert "instead of the one that was there" in once_more.out
+    assert "instead of" not in done.out
     assert not Calibration.load(run / "model").has_forces
 
 
@@ -98,6 +100,7 @@ def test_what_cannot_be_calibrated_is_refused(run, data, lie_sim, tmp_path) -> N
         ([run, "--data", silicon], "does not know Si"),
         ([run / "model"], "give --data FILE"),
         ([tmp_path / "nothing"], "does not exist"),
+        ([run, "--data", data], "the structures that the model was trained on"),
         ([run, "--coverage", 1.5], "coverage must lie between 0 and 1"),
         ([run, "--coverage", 0.999], "needs at least 999 held-out structures"),
     ):

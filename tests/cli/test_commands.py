@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tomllib
 from collections.abc import Callable
@@ -207,7 +208,7 @@ def test_failure_at_run_time_is_one_line(
 def test_figures_are_shown_with_their_units() -> None:
     molecules = experiment_class("molecules")
     figures = {"force_mae": 0.0123456, "nve_drift": float("nan"), "energy_mae": 2.0}
-    shown = with_units(molecules(molecules.Config()), figures)
+    shown = with_units(figures, molecules(molecules.Config()).unit_of)
     assert shown == [("force_mae", "0.01235 eV/Å"), ("nve_drift", "not finite"), ("energy_mae", "2 eV")]
 
 
@@ -246,6 +247,24 @@ def test_info(springs_run: Path, tmp_path: Path, lie_sim: Run) -> None:
     alone = lie_sim("info", springs_run / "model")
     assert alone.code == 0
     assert set(tomllib.loads(alone.out.split("\nconfiguration\n")[1])) == {"model"}
+
+
+def test_status_of_a_training_run(springs_run: Path, tmp_path: Path, lie_sim: Run) -> None:
+    shown = lie_sim("status", springs_run)
+    assert (shown.code, shown.err) == (0, "")
+    facts = dict(re.split(r"  +", line, maxsplit=1) for line in shown.out.splitlines())
+    assert (facts["experiment"], facts["steps"]) == ("springs", "3 of 3")
+    assert facts["validated at step"] == "3"
+    rows = [json.loads(line) for line in (springs_run / "metrics.jsonl").read_text().splitlines()]
+    (loss,) = {row["validation_loss"] for row in rows if "validation_loss" in row}
+    assert facts["validation_loss"] == f"{loss:.4g}"
+    assert facts["model"] == str(springs_run / "model")
+    folder = shutil.copytree(springs_run, tmp_path / "run")
+    shutil.rmtree(folder / "model")
+    (folder / "metrics.jsonl").unlink()
+    begun = lie_sim("status", folder).out
+    assert "0 of 3" in begun
+    assert f"none yet; to go on: lie-sim train --resume {folder}" in begun
 
 
 def test_a_damaged_model_is_one_line(springs_run: Path, tmp_path: Path, lie_sim: Run) -> None:

@@ -140,7 +140,7 @@ def test_options_override_the_file(lie_sim: Run, tmp_path: Path) -> None:
         ("demo {here}/demo --cpu-seconds 0", "a run needs an end"),
         ("demo {here}/demo --num-test {huge}", "--num-test: expected a whole number"),
         ("config springs --num-train 3", "unknown option --num-train"),
-        ("evaluate {here}/none", "not a run directory"),
+        ("evaluate {here}/none", "does not exist: give a run directory"),
         ("report {here}/none", "evaluate a training run first"),
         ("info {here}/none", "does not exist"),
         ("info {here}", "neither a run directory nor a model"),

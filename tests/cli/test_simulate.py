@@ -41,6 +41,11 @@ def test_simulate_and_look(lie_sim: Command, tmp_path: Path) -> None:
     assert np.array_equal(
         Run(folder).trajectory(9).q[:], rollout(Springs(), state, particles, **options).q[9]
     )
+    about = lie_sim("info", folder)
+    assert about.code == 0, about.err
+    assert re.search(r"^chunks +3 of up to 4 systems$", about.out, flags=re.MULTILINE)
+    assert re.search(r"^  save_every +10$", about.out, flags=re.MULTILINE)
+    assert re.search(r"^  torch +2", about.out, flags=re.MULTILINE)
     lines = lie_sim("status", folder).out.splitlines()
     begins = {found.end() for line in lines if (found := re.match(r".*?\s{2,}(?=\S)", line))}
     assert ("times begun" in lines[-1], len(begins)) == (True, 1), lines

@@ -18,6 +18,7 @@ from lie_sim.data.molecules import Molecules, joined
 from lie_sim.data.qm9 import QM9_TARGETS, parse_qm9, qm9, qm9_splits
 from lie_sim.data.structure_files import from_atoms, read_structures, write_structures
 from lie_sim.errors import DataError
+from lie_sim.experiments.molecules_facts import labels
 
 ROUND_OFF = 1e-7  # extended XYZ holds eight decimals
 
@@ -379,3 +380,20 @@ def test_forces_under_another_name_are_said(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         read_structures(tmp_path / "a.extxyz")
+
+
+def test_weights_of_structures_are_read(tmp_path: Path) -> None:
+    systems = [molecule("H2O") for _ in range(3)]
+    for atoms, (key, weight) in zip(
+        systems, (("REF_weight", 0.5), ("config_weight", 2), ("other", 7)), strict=True
+    ):
+        atoms.info |= {"REF_energy": -1.0, key: weight}
+    write_structures(tmp_path / "weighted.extxyz", systems)
+    found = read_structures(tmp_path / "weighted.extxyz")
+    assert np.array_equal(found.values["weight"], [0.5, 2.0, np.nan], equal_nan=True)
+    assert labels(found, learned=["energy"], inputs=[])["weights"] == "0.5 to 2 of structures in the loss"
+    assert "weight" not in from_atoms(systems[2:]).values
+    for wrong in (-1.0, "much", np.inf):
+        systems[1].info["config_weight"] = wrong
+        with pytest.raises(DataError, match=r"structure 1: config_weight must be a number, not negative"):
+            from_atoms(systems)

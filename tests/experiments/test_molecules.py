@@ -15,6 +15,7 @@ from ase.calculators.emt import EMT
 
 from lie_sim import load_model
 from lie_sim.calculators import LieTransformerCalculator
+from lie_sim.data.molecules import Molecules
 from lie_sim.data.structure_files import from_atoms, write_structures
 from lie_sim.errors import CheckpointError, ConfigError
 from lie_sim.experiments import MoleculesConfig, MoleculesExperiment, open_run, read_results
@@ -26,6 +27,7 @@ from lie_sim.experiments.molecules import (
     molecules_training,
     summary,
 )
+from lie_sim.experiments.molecules_facts import labels
 from lie_sim.experiments.molecules_split import Split
 from lie_sim.models import AtomicPotential, evaluate, heads
 from lie_sim.state import Particles
@@ -121,10 +123,12 @@ def atoms_of(molecules):
 
 def test_a_run_says_what_it_reads(file, tmp_path) -> None:
     facts = MoleculesExperiment(config(file, num_train=20)).data_facts()
+    assert facts.pop("learned").startswith("energy (")
+    dipoles = [atoms.info["REF_dipole"] for atoms in ase.io.read(file, index=":")]
     assert facts == {
         "structures": f"40 of {file}: train 20, validation 4, test 16",
         "elements": "H C O",
-        "read": "energy, dipole, forces",
+        "not learned": f"dipole (rms {np.sqrt(np.square(dipoles).mean()):.3g} e Å): --properties dipole",
     }
     ion, neutral = molecule("H2O"), molecule("H2O")
     ion.info |= {"charge": -1}
@@ -132,9 +136,31 @@ def test_a_run_says_what_it_reads(file, tmp_path) -> None:
         atoms.info["REF_energy"] = -13.0
     path = tmp_path / "ions.extxyz"
     write_structures(path, [ion, neutral] * 5)
-    for inputs, use in (((), "not used"), (("charge",), "input")):
+    for inputs, use in (((), "charge (not used: --inputs charge)"), (("charge",), "charge")):
         told = MoleculesExperiment(MoleculesConfig(data=str(path), inputs=inputs)).data_facts()
-        assert told["read"] == f"energy, charge ({use})"
+        assert told["learned"] == "energy (-4.333 eV an atom); the file has no forces"
+        assert told["inputs"] == use
+
+
+def test_labels_are_told_with_their_sizes() -> None:
+    two = Molecules(
+        np.array([1, 1, 8]),
+        np.eye(3),
+        np.array([0, 2, 3]),
+        np.zeros((2, 3, 3)),
+        np.zeros((2, 3), bool),
+        {
+            "gap": np.array([3.0, np.nan]),
+            "forces": 2 * np.ones((3, 3)),
+            "energy": np.array([-30.0, -75.0]),
+            "charges": np.array([0.3, -0.3, 0.3]),
+            "other": np.ones(2),
+        },
+    )
+    assert labels(two, learned=["energy", "forces", "gap"], inputs=[]) == {
+        "learned": "energy (-45 eV an atom), forces (rms 2 eV/Å), gap (rms 3)",
+        "not learned": "charges (rms 0.3 e): --properties charges",
+    }
 
 
 def test_evaluation_tests_what_the_run_kept_for_it(file, tmp_path) -> None:

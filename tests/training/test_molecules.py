@@ -14,7 +14,8 @@ from ase.calculators.emt import EMT
 from lie_sim.calculators import LieTransformerCalculator
 from lie_sim.data.molecules import Molecules
 from lie_sim.data.structure_files import from_atoms
-from lie_sim.training import TrainingConfig, train
+from lie_sim.models import heads
+from lie_sim.training import TrainingConfig, named_target, train
 from lie_sim.training.molecules import MoleculesTask, predict
 from lie_sim.training.padded import PaddedMolecules
 from lie_sim.training.references import atomic_potential, interaction_energies, reference_energies
@@ -93,6 +94,35 @@ def test_loss_is_that_of_the_formula() -> None:
     assert loss == pytest.approx(expected, rel=1e-9)
 
 
+def test_weights_of_structures_multiply_all_their_terms() -> None:
+    data = labelled(crystals=True)
+    dipoles = np.random.default_rng(1).standard_normal((len(data), 3))
+    data = replace(data, values={**data.values, "dipole": dipoles})
+    weights = np.random.default_rng(2).uniform(0.1, 2.0, len(data))
+    weights[4] = np.nan
+    torch.manual_seed(0)
+    model = atomic_potential(data, network=SMALL, heads=heads("dipole")).double()
+    options = {"cutoff": model.cutoff, "stress_weight": 5.0, "huber_delta": 0.3}
+    options["targets"] = [named_target("dipole")]
+
+    def loss(weights: np.ndarray | None, property_weight: float) -> float:
+        given = data if weights is None else replace(data, values={**data.values, "weight": weights})
+        task = MoleculesTask(given, data, property_weight=property_weight, **options)
+        batch = task.batch(torch.tensor([0, 1, 4, 3]), torch.Generator())
+        whole = float(task.loss(model, batch).detach())
+        return whole if property_weight else whole * task.scale  # energies, forces and stresses alone
+
+    for property_weight in (0.0, 1e8):
+        alone = [loss(np.eye(len(data))[k], property_weight) for k in (0, 1, 4, 3)]
+        expected = np.nan_to_num(weights, nan=1.0)[[0, 1, 4, 3]] @ alone
+        assert loss(weights, property_weight) == pytest.approx(expected, rel=1e-6), property_weight
+        assert sum(alone) == pytest.approx(loss(None, property_weight), rel=1e-6)
+    with pytest.raises(ValueError, match="not negative"):
+        loss(np.where(np.arange(len(data)) == 3, -1.0, weights), 1.0)
+    with pytest.raises(ValueError, match="not all 0"):
+        loss(np.zeros(len(data)), 1.0)
+
+
 def test_huber_loss_is_that_of_the_formula_and_squares_in_the_limit() -> None:
     data = labelled(crystals=True)
     torch.manual_seed(0)
@@ -100,7 +130,7 @@ def test_huber_loss_is_that_of_the_formula_and_squares_in_the_limit() -> None:
 
     def task(delta: float) -> MoleculesTask:
         return MoleculesTask(
-            data, data, cutoff=model.cutoff, force_weight=3.0, energy_weight=0.0, huber_delta=delta
+            data, data, cutoff=model.cutoff, force_weight=3.0, energy_weight=2.0, huber_delta=delta
         )
 
     batch = task(0.0).batch(torch.tensor([0, 1, 4, 3]), torch.Generator())
@@ -111,8 +141,9 @@ def test_huber_loss_is_that_of_the_formula_and_squares_in_the_limit() -> None:
             for row, size in enumerate(batch["sizes"].tolist())
         ]
     )
-    each = 2 * 0.3**2 * (np.sqrt(1 + lengths**2 / 0.3**2) - 1)
-    expected = 3 * each.mean() / 3 / np.mean(np.square(data.values["forces"]))
+    energies = ((found["energy"] - batch["energy"]) / batch["sizes"]).numpy()
+    forces, energies = (2 * 0.3**2 * (np.sqrt(1 + x**2 / 0.3**2) - 1) for x in (lengths, energies))
+    expected = (3 * forces.mean() / 3 + 2 * energies.mean()) / np.mean(np.square(data.values["forces"]))
     assert float(task(0.3).loss(model, batch)) == pytest.approx(expected, rel=1e-9)
     squares = float(task(0.0).loss(model, batch))
     assert float(task(1e6).loss(model, batch)) == pytest.approx(squares, rel=1e-9)

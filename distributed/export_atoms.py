@@ -1,6 +1,7 @@
 """A run as particles for programs that show and analyse them: ASE's formats and H5MD.
 
-Particles without a chemical element are "X"; two dimensions become three with z = 0. Frames of a trajectory that has
+Particles without a chemical element are "X"; two dimensions become three with z = 0. Times of atoms are in fs, and
+their velocities in H5MD in Å/fs; its data sets say their units. Frames of a trajectory that has
 ended are left out of ASE's formats, and NaN in H5MD.
 
 Shape letters: T frames, N particles, d space dimension.
@@ -14,11 +15,12 @@ from typing import Any
 
 import ase.io
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import lie_sim
 from lie_sim.distributed.run import Run
+from lie_sim.distributed.run_units import times_and_unit, units_of
 from lie_sim.distributed.start import ChunkStart
 
 
@@ -41,14 +43,18 @@ def to_ase_file(run: Run, path: Path, number: int, format: str) -> None:
 
 
 def atoms_of(run: Run, number: int, start: ChunkStart, row: int) -> Iterator[Atoms]:
-    """The frames of a trajectory as atoms with momenta, charge and spin, and with the model's potential energy."""
+    """The frames of a trajectory as atoms with momenta, charge and spin, and with the model's potential energy.
+
+    ``info["time"]`` is in fs, for a run of atoms.
+    """
     found, what = run.trajectory(number), _described(start, row)
     info = {name: float(values[row]) for name, values in start.info.items() if not values[row].isnan()}
     q, p, energy = (np.asarray(x[:], dtype=float) for x in (found.q, found.p, found.energy))
+    times, _ = times_and_unit(run, np.asarray(found.times))
     kinetic = 0.5 * (p**2).sum(-1) / what["masses"][None]
     for frame in np.flatnonzero(np.isfinite(energy)):
         atoms = Atoms(positions=_three(q[frame]), momenta=_three(p[frame]), **what)
-        atoms.info = {**info, "time": float(found.times[frame]), "trajectory": number}
+        atoms.info = {**info, "time": float(times[frame]), "trajectory": number}
         atoms.calc = SinglePointCalculator(atoms, energy=float(energy[frame] - kinetic[frame].sum()))
         yield atoms
 
@@ -85,13 +91,25 @@ def _h5md_trajectory(run: Run, file: Any, number: int, start: ChunkStart, row: i
     if pbc.any():
         box["edges"] = np.asarray(what["cell"])
     group["species"], group["mass"] = np.asarray(what["numbers"]), what["masses"]
+    times, fs = times_and_unit(run, np.asarray(found.times))
+    known = units_of(run)
     velocity = np.asarray(found.p[:], dtype=float) / what["masses"][None, :, None]
-    values = {f"particles/{name}/position": found.q[:], f"particles/{name}/velocity": velocity}
-    values[f"observables/{name}/energy"] = found.energy[:]
-    for place, value in values.items():
+    velocity *= units.fs if known else 1.0
+    values = {
+        f"particles/{name}/position": (found.q[:], known.get("q")),
+        f"particles/{name}/velocity": (velocity, known and f"{known['q']} {fs}-1"),
+        f"observables/{name}/energy": (found.energy[:], known.get("energy")),
+    }
+    for place, (value, unit) in values.items():
         element = file.create_group(place)
-        element["value"], element["time"] = value, found.times
-        element["step"] = np.arange(len(found.times)) * run.manifest.save_every
+        element["value"], element["time"] = value, times
+        element["step"] = np.arange(len(times)) * run.manifest.save_every
+        if unit:
+            element["value"].attrs["unit"], element["time"].attrs["unit"] = unit, fs
+    if known:
+        group["mass"].attrs["unit"] = known["masses"]
+        if "edges" in box:
+            box["edges"].attrs["unit"] = known["q"]
 
 
 def _places(run: Run, trajectories: Sequence[int]) -> Iterator[tuple[int, ChunkStart, int]]:

@@ -7,6 +7,7 @@ Shape letters: n trajectories, T frames, F frames of a segment, N particles, d s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lie_sim.distributed.run import Run
+from lie_sim.distributed.run_units import times_and_unit, units_of
 
 _ZARR_ROWS, _ZARR_FRAMES = 64, 256
 """Trajectories and frames of a chunk of zarr, at most."""
@@ -37,7 +39,7 @@ def _write_group(run: Run, group: Any, members: np.ndarray, shape: tuple[int, ..
         group.create_array(
             name, shape=(len(members), total, *tail), chunks=blocks, dtype=dtype, fill_value=np.nan
         )
-    times = np.arange(total) * (run.manifest.save_every * run.manifest.dt)
+    times, _ = times_and_unit(run, np.arange(total) * (run.manifest.save_every * run.manifest.dt))
     for name, values in {"times": times, "trajectory": members, "masses": _masses(run, members)}.items():
         group.create_array(name, data=values)
     for rows, places, numbers, arrays in _segments(run, members):
@@ -85,7 +87,8 @@ def to_parquet(run: Run, path: Path, trajectories: Sequence[int]) -> None:
         rows = np.flatnonzero(np.isin(run.members(int(chunk)), wanted))
         writer, masses = None, run.start(int(chunk)).particles.masses.numpy()[rows]
         for number in np.flatnonzero(_without_gaps(run)[chunk]) if len(rows) else ():
-            table = pa.table(_columns(run, int(chunk), int(number), rows, masses))
+            told = {"units": json.dumps(units_of(run))} if units_of(run) else {}
+            table = pa.table(_columns(run, int(chunk), int(number), rows, masses), metadata=told)
             if writer is None:
                 file = path / f"chunk-{chunk:06d}.parquet"
                 floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
@@ -107,7 +110,7 @@ def _columns(
         "frame": np.tile(np.arange(frames.start, frames.stop), len(rows)),
         "energy": found.array("energy")[rows].reshape(count),
     }
-    columns["time"] = columns["frame"] * (run.manifest.save_every * run.manifest.dt)
+    columns["time"], _ = times_and_unit(run, columns["frame"] * (run.manifest.save_every * run.manifest.dt))
     columns |= {f"mass_{k}": np.repeat(each, len(frames)) for k, each in enumerate(masses.T)}
     for name in ("q", "p"):
         flat = found.array(name)[rows].reshape(count, -1)
@@ -139,4 +142,5 @@ def _facts(run: Run) -> dict[str, Any]:
         "dt": manifest.dt,
         "save_every": manifest.save_every,
         "steps": manifest.steps,
+        **({"units": units_of(run)} if units_of(run) else {}),
     }

@@ -6,9 +6,9 @@ Shape letters: n trajectories, T frames, N particles, d space dimension.
 from __future__ import annotations
 
 import numpy as np
-from ase import units
 
 from lie_sim.distributed.run import Ends, Run
+from lie_sim.distributed.run_units import times_and_unit
 from lie_sim.distributed.segment import REASONS
 from lie_sim.report import Plot, Table, TrajectoryView
 from lie_sim.report.formatting import format_number
@@ -121,8 +121,3 @@ def in_sight(q: np.ndarray, masses: np.ndarray) -> np.ndarray:
         return q
     centre = (q * masses[:, None]).sum(1, keepdims=True) / masses.sum()
     return q - centre if float(np.ptp(centre, axis=0).max()) > float(np.ptp(q - centre, axis=1).max()) else q
-
-
-def times_and_unit(run: Run, times: np.ndarray) -> tuple[np.ndarray, str]:
-    """Times and their unit: atoms in femtoseconds, others in the unit of their system, which has no name."""
-    return (times / units.fs, "fs") if run.manifest.model["kind"] == "atoms" else (times, "")

@@ -30,7 +30,7 @@ from lie_sim.distributed.atoms import thermal_momenta
 from lie_sim.distributed.cluster import check_place
 from lie_sim.distributed.models import Moving, as_moving, dtype_of
 from lie_sim.distributed.object_store import open_store
-from lie_sim.distributed.run_samples import times_and_unit
+from lie_sim.distributed.run_units import times_and_unit
 from lie_sim.experiments import open_run
 from lie_sim.integrators import Method, get_method, is_method, methods
 from lie_sim.integrators.stepper import check_step_counts

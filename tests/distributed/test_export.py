@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import ase.io
 import numpy as np
 import pytest
+from ase import units
 from ase.calculators.calculator import InputError
 
 from lie_sim.distributed import MissingPackageError, Run, export, simulate
@@ -44,7 +46,7 @@ def test_export_for_ase(molecules: Run, format: str, tmp_path: Path) -> None:
     for number, atoms in enumerate(hydrogen()):
         frames = ase.io.read(folder / f"{number:06d}.{format}", index=":")
         found = molecules.trajectory(number)
-        assert [each.info["time"] for each in frames] == pytest.approx(found.times)
+        assert [each.info["time"] for each in frames] == pytest.approx(found.times / units.fs)
         assert frames[0].get_chemical_formula() == atoms.get_chemical_formula()
         for name, values in (("positions", found.q[:]), ("get_momenta", found.p[:])):
             read = [getattr(each, name) for each in frames]
@@ -96,6 +98,34 @@ def test_the_file_of_one_trajectory(molecules: Run, name: str, tmp_path: Path) -
         ValueError, match=r"more.* is the file of one trajectory, not of 2: choose one, or give a folder"
     ):
         export(molecules, tmp_path / f"more{target.suffix}")
+
+
+def test_units_of_atoms_are_named(run: Run, molecules: Run, tmp_path: Path) -> None:
+    h5py, zarr = pytest.importorskip("h5py"), pytest.importorskip("zarr")
+    pq = pytest.importorskip("pyarrow.parquet")
+    times = molecules.trajectory(1).times / units.fs
+    with h5py.File(export(molecules, tmp_path / "run.h5"), "r") as file:
+        group = file["particles/trajectory-000001"]
+        assert group["position/value"].attrs["unit"] == "Angstrom"
+        assert group["velocity/value"].attrs["unit"] == "Angstrom fs-1"
+        assert group["mass"].attrs["unit"] == "u"
+        assert file["observables/trajectory-000001/energy/value"].attrs["unit"] == "eV"
+        assert group["position/time"].attrs["unit"] == "fs"
+        assert group["position/time"][:] == pytest.approx(times)
+        per_femtosecond = molecules.trajectory(1).p[:] / 1.008 * units.fs  # of hydrogen
+        assert group["velocity/value"][:] == pytest.approx(per_femtosecond)
+    root = zarr.open_group(str(export(molecules, tmp_path / "run.zarr")), mode="r")
+    assert root.attrs["units"]["times"] == "fs"
+    arrays = next(root.groups())[1] if "times" not in root else root
+    assert arrays["times"][:] == pytest.approx(times)
+    folder = export(molecules, tmp_path / "tables", format="parquet")
+    table = pq.read_table(next(folder.iterdir()))
+    assert json.loads(table.schema.metadata[b"units"])["p"] == "sqrt(u eV)"
+    assert sorted(set(table["time"].to_pylist())) == pytest.approx(times)
+    with h5py.File(export(run, tmp_path / "springs.h5"), "r") as file:  # of these nobody knows
+        group = file["particles/trajectory-000001"]
+        assert not group["position/value"].attrs
+        assert group["position/time"][:] == pytest.approx(run.trajectory(1).times)
 
 
 def test_an_ending_that_says_nothing_is_refused(run: Run, tmp_path: Path) -> None:
@@ -150,7 +180,7 @@ def test_export_to_h5md(molecules: Run, tmp_path: Path) -> None:
         assert np.array_equal(group["position/value"][:], molecules.trajectory(1).q[:])
         assert group["species"][:].tolist() == [1, 1, 1]
         assert group["position/step"][:].tolist() == [0, 2, 4]
-        momenta = group["velocity/value"][:] * group["mass"][:][None, :, None]
+        momenta = group["velocity/value"][:] / units.fs * group["mass"][:][None, :, None]
         assert np.abs(momenta - molecules.trajectory(1).p[:]).max() < 1e-15
 
 

@@ -55,7 +55,7 @@ On the test molecules, mean absolute errors; beside them that of a least-squares
 Trained for {cpu_minutes:.0f} CPU minutes on one core, {epochs:.1f} times through the data: the best published networks,
 trained for GPU days, are several times more accurate. Geometries far from equilibrium, ions, radicals, other elements
 and molecules much larger than nine heavy atoms are outside of its data. Energies are those of whole molecules, and no
-potential: use ``organic-gfn2`` to move atoms.
+potential: use ``organic-gfn2`` to move atoms. It tells no uncertainty: the errors above are all that is known of it.
 
 Made by `benchmarks/shipped_properties.py` with lie_sim {version}.
 """

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import InputError
-from ase.data import chemical_symbols
 from torch import Tensor
 
+from lie_sim.elements import symbols
 from lie_sim.models import AtomicPotential
 from lie_sim.models.inputs import WHY_OPEN_SPACE
 from lie_sim.neighbors import NeighbourMatrix
@@ -141,8 +141,8 @@ def check_atoms(atoms: Atoms, potential: AtomicPotential) -> None:
     unknown = sorted(set(atoms.numbers.tolist()) - set(potential.config.elements))
     if unknown:
         raise InputError(
-            f"this model does not know the element {_symbols(unknown)}; it was made for "
-            f"{_symbols(potential.config.elements)}"
+            f"this model does not know the element {symbols(unknown)}; it was made for "
+            f"{symbols(potential.config.elements)}"
         )
 
 
@@ -175,10 +175,6 @@ def _refuse_tiny_cell(atoms: Atoms, cutoff: float) -> None:
             f"the cell is too small: an atom has about {count:.1e} neighbours within the cutoff of {cutoff:g} Å; "
             f"the lattice vectors are {np.linalg.norm(vectors, axis=1).tolist()} long, and must be in Å"
         )
-
-
-def _symbols(numbers: Sequence[int]) -> str:
-    return ", ".join(chemical_symbols[z] if z < len(chemical_symbols) else str(z) for z in numbers)
 
 
 def global_inputs(atoms: Atoms, potential: AtomicPotential) -> list[float]:

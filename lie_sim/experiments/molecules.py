@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from lie_sim.data.molecules import Molecules
+from lie_sim.elements import symbols
 from lie_sim.errors import ConfigError
 from lie_sim.experiments.base import Evaluation, Experiment, register_experiment
 from lie_sim.experiments.dynamics_options import DynamicsOptions
@@ -250,7 +251,7 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
         for name, part in self.splits.items():
             if unknown := sorted(set(part.elements) - known):
                 raise ConfigError(
-                    f"{name} structures have {', '.join(map(_symbol, unknown))}, of which no training structure says "
+                    f"{name} structures have {symbols(unknown)}, of which no training structure says "
                     "anything: take more training structures, another data_seed, or those structures out of the file"
                 )
 
@@ -325,7 +326,7 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
         return {
             "structures": f"{len(self.structures):,} of {self.config.data}: "
             + ", ".join(f"{name} {len(part):,}" for name, part in self.splits.items()),
-            "elements": " ".join(_symbol(z) for z in self.structures.elements),
+            "elements": symbols(self.structures.elements),
             **labels(self.structures, learned=learned, inputs=self.inputs),
         }
 
@@ -337,7 +338,7 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
     def _facts(self, results: dict[str, float]) -> dict[str, str]:
         facts = {
             "training, validation, test": ", ".join(str(len(part)) for part in self.splits.values()),
-            "elements": " ".join(_symbol(z) for z in self.splits["train"].elements),
+            "elements": symbols(self.splits["train"].elements),
             "energy MAE": f"{1000 * results['energy_atom_mae']:.3g} meV/atom",
         }
         if "force_mae" in results:
@@ -362,10 +363,3 @@ def summary(found: dict[str, np.ndarray], test: Molecules) -> dict[str, float]:
         results["force_mae"] = float(np.abs(found["forces"]).mean())
         results["force_rmse"] = float(np.sqrt(np.square(found["forces"]).mean()))
     return results
-
-
-def _symbol(number: int) -> str:
-    from ase.data import chemical_symbols
-
-    symbol: str = chemical_symbols[number]
-    return symbol

@@ -12,7 +12,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from ase.data import chemical_symbols
 
 from lie_sim.calculators import LieTransformerCalculator
 from lie_sim.calculators.calibrate import warn_of_another_zero
@@ -20,6 +19,7 @@ from lie_sim.calculators.calibration import FILE_NAME
 from lie_sim.calculators.from_data import atoms_of
 from lie_sim.checkpoint import load_model
 from lie_sim.data.molecules import Molecules
+from lie_sim.elements import symbols
 from lie_sim.errors import ConfigError
 from lie_sim.experiments.molecules import UNITS, UNITS_OF_KINDS, summary
 from lie_sim.experiments.molecules_report import mean_errors
@@ -99,6 +99,4 @@ def refuse_unknown_elements(potential: AtomicPotential, structures: Molecules, m
     """
     unknown = sorted(set(structures.elements) - set(potential.config.elements))
     if unknown:
-        raise ConfigError(
-            f"{model} does not know {', '.join(chemical_symbols[z] for z in unknown)} of the structures"
-        )
+        raise ConfigError(f"{model} does not know {symbols(unknown)} of the structures")

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from lie_sim.data.molecules import Molecules
+from lie_sim.elements import symbols
 from lie_sim.models import AtomicPotential
 from lie_sim.models.atomic_config import REFERENCES_PER_ELEMENT, HeadConfig
 from lie_sim.training.molecules import errors
@@ -65,7 +66,7 @@ def fine_tuned(
     unknown = sorted(set(molecules.elements) - set(old.elements))
     if unknown:
         raise ValueError(
-            f"the model to start from does not know the elements {unknown}, only {list(old.elements)}: "
+            f"the model to start from does not know {symbols(unknown)}, only {symbols(old.elements)}: "
             "begin with a new model"
         )
     wanted = old.heads if heads is None else heads

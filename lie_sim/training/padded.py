@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lie_sim.data.molecules import PER_ATOM, Molecules
 from lie_sim.data.storage import tensors_digest
+from lie_sim.elements import symbols
 from lie_sim.pairs import find_pairs
 from lie_sim.training.tasks import Batch
 
@@ -191,4 +192,4 @@ def refuse_new_elements(train: Molecules, validation: Molecules) -> None:
     """
     unknown = sorted(set(validation.elements) - set(train.elements))
     if unknown:
-        raise ValueError(f"the validation data have elements that the training data lack: {unknown}")
+        raise ValueError(f"the validation data have elements that the training data lack: {symbols(unknown)}")

@@ -21,8 +21,8 @@ import argparse
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,8 @@ RADII = (0.3, 0.45, 0.45, 0.45, 0.45)
 BATCH = 16
 COLLIDING, TIMES, LARGEST_FORCE = 4000, 30, 100.0
 """Training molecules whose atoms collide, how often those of each molecule of g2 do, and eV/Å of these frames."""
+WEIGHT_OF_COLLISIONS = 0.05
+"""In the loss: their energies are hundreds of times harder, and need not be as exact."""
 KNOWN, RELAXED, VIBRATING = 4000, 100, 20
 """Training frames that tell the last layer what it knows, molecules that are relaxed, and of these, that vibrate."""
 
@@ -84,8 +86,8 @@ class Stage:
         parts: of the data.
         width: of the network, which may grow from one stage to the next.
         heads: properties that it is taught besides energy and forces.
-        most: frames of each part, its first ones; all, if None.
-        huber_delta: eV/Å, errors of forces from which on they count less than their squares; 0 for none.
+        most: frames of some parts, their first ones; of the others, all.
+        huber_delta: eV/Å or eV of an atom, errors from which on they count less than their squares; 0 for none.
     """
 
     steps: int
@@ -95,11 +97,18 @@ class Stage:
     parts: tuple[str, ...] = ("train", "dynamics", "g2", "soft")
     width: int = 64
     heads: tuple[str, ...] = ()
-    most: int | None = None
+    most: Mapping[str, int] = field(default_factory=dict)
     huber_delta: float = 0.0
 
 
 FIRST = ("train", "dynamics")
+LATE: dict[str, Any] = {
+    "width": 128,
+    "heads": ("dipole", "charges"),
+    "most": {"train": 21_200, "soft": 10_600},
+    "huber_delta": 0.1,
+}
+"""Of the stages that know collisions."""
 STAGES = (
     Stage(6400, 0.01, rate_left=1.0, energy_weight=1e3, parts=FIRST),
     Stage(16_000, 0.01, parts=FIRST),
@@ -107,15 +116,8 @@ STAGES = (
     Stage(26_000, 0.006, width=128),
     Stage(55_000, 0.003, width=128),
     Stage(5000, 0.001, width=128, heads=("dipole", "charges")),
-    Stage(
-        8000,
-        0.001,
-        parts=("train", "g2", "close"),
-        width=128,
-        heads=("dipole", "charges"),
-        most=20_000,
-        huber_delta=1.0,
-    ),
+    Stage(2500, 0.001, parts=("train", "g2", "close"), **LATE),
+    Stage(16_000, 0.002, parts=("train", "soft", "g2", "close"), **LATE),
 )
 DYNAMICS = Sampling(
     sampling="md", frames=5, temperature=(300.0, 700.0), start=False, equilibration=120, stride=30
@@ -226,6 +228,17 @@ def frames(keep: Path, name: str) -> Molecules:
     return Molecules.load(parsed)
 
 
+def data_of(keep: Path, stage: Stage) -> Molecules:
+    """The frames that a stage learns; those in which atoms collide count less."""
+    parts = []
+    for name in stage.parts:
+        part = frames(keep, name)[: stage.most.get(name)]
+        if name == "close":
+            part = replace(part, values={**part.values, "weight": np.full(len(part), WEIGHT_OF_COLLISIONS)})
+        parts.append(part)
+    return joined(parts)
+
+
 def training(stage: Stage) -> TrainingConfig:
     """The recipe for molecules, with longer averages and larger batches for many of them."""
     return replace(
@@ -262,7 +275,7 @@ def train_organic(keep: Path) -> None:
     for number, stage in enumerate(STAGES, 1):
         folder = keep / f"stage{number}"
         if not (folder / "model" / "model.json").is_file():
-            data = joined([frames(keep, part)[: stage.most] for part in stage.parts])
+            data = data_of(keep, stage)
             targets = [named_target(name) for name in stage.heads]
             task = MoleculesTask(
                 data,

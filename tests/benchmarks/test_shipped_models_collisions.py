@@ -6,6 +6,8 @@ import numpy as np
 from ase import Atoms
 from ase.build import molecule
 
+from lie_sim.data.structure_files import from_atoms
+
 
 def test_atoms_come_nearer_than_in_any_molecule(script) -> None:
     starts = [molecule("C2H6")] * 40
@@ -31,6 +33,16 @@ def test_the_same_molecules_collide_alike_and_more_begin_with_them(script) -> No
     assert len(more) == len(few) + 2
     for one, other in zip(few, more, strict=False):
         assert np.array_equal(one.positions, other.positions)
+
+
+def test_collisions_count_less_and_a_stage_takes_the_first_frames(script, monkeypatch, tmp_path) -> None:
+    models = script("shipped_models")
+    waters = from_atoms([molecule("H2O") for _ in range(5)])
+    monkeypatch.setattr(models, "frames", lambda keep, name: waters)
+    stage = models.Stage(1, 0.1, parts=("train", "close"), most={"train": 2})
+    weights = models.data_of(tmp_path, stage).values["weight"]
+    assert np.array_equal(weights, [np.nan] * 2 + [models.WEIGHT_OF_COLLISIONS] * 5, equal_nan=True)
+    assert "weight" not in models.data_of(tmp_path, models.Stage(1, 0.1, parts=("train",))).values
 
 
 def distances(atoms: Atoms) -> np.ndarray:

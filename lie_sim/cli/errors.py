@@ -25,6 +25,34 @@ _ALIKE = 0.7
 """Share of letters that an option must have in common with the one that is suggested: a wrong one may do harm."""
 
 
+ALSO_CALLED = {
+    "lr": ("learning-rate",),
+    "epochs": ("max-steps", "max-cpu-seconds"),
+    "iterations": ("max-steps", "steps"),
+    "num-steps": ("steps", "max-steps"),
+    "dt": ("step-size", "time-step"),
+    "timestep": ("step-size", "time-step"),
+    "r-max": ("cutoff",),
+    "rcut": ("cutoff",),
+    "hidden-dim": ("width",),
+    "layers": ("num-layers",),
+    "batch": ("batch-size",),
+    "wd": ("weight-decay",),
+    "output": ("out",),
+    "cuda": ("device",),
+    "gpu": ("device",),
+    "jobs": ("workers",),
+    "integrator": ("method",),
+    "solver": ("method",),
+    "pretrained": ("start-from",),
+    "checkpoint": ("start-from",),
+    "verlet": ("leapfrog", "position_verlet"),
+    "velocity_verlet": ("leapfrog",),
+    "velocityverlet": ("leapfrog",),
+}
+"""Other names of an option or a value, and ours; the nearest in letters would be another thing."""
+
+
 OPTIONS: ContextVar[tuple[str, ...]] = ContextVar("options", default=())
 """Options of the command that is running: a message calls them as the reader has to."""
 VALUES: ContextVar[str] = ContextVar("values", default="")
@@ -133,11 +161,14 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     Example:
         >>> suggestion("trian", ["train", "rollout"]), suggestion("--width", ["--model.width", "--seed"])
         ('; did you mean train?', '; did you mean --model.width?')
+        >>> suggestion("--lr", ["--restart", "--training.learning-rate"])
+        '; did you mean --training.learning-rate?'
         >>> suggestion("x", ["train"])
         ''
     """
     names = list(known)
-    nested = [name for name in names if name.endswith("." + word.lstrip("-"))]
+    wanted = (word.lstrip("-"), *ALSO_CALLED.get(word.lstrip("-").lower(), ()))
+    nested = [name for name in names if name.rpartition(".")[2].lstrip("-") in wanted]
     nested.sort(key=lambda name: not name.startswith("--training."))
     nearest = nested or difflib.get_close_matches(
         word, names, cutoff=_ALIKE if word.startswith("--") else 0.6

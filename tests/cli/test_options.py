@@ -94,6 +94,11 @@ def test_options_override_the_file(lie_sim: Run, tmp_path: Path) -> None:
         ("train sprngs", "unknown experiment 'sprngs'; did you mean springs?"),
         ("train springs --modl.width 3", "unknown option --modl.width; did you mean --model.width?"),
         ("train springs --width 3", "unknown option --width; did you mean --model.width?"),
+        ("train springs --lr 0.1", "unknown option --lr; did you mean --training.learning-rate?"),
+        ("train springs --epochs 9", "unknown option --epochs; did you mean --training.max-steps?"),
+        ("train molecules --r-max 6", "unknown option --r-max; did you mean --model.cutoff?"),
+        ("simulate springs --dt 0.1", "unknown option --dt; did you mean --step-size?"),
+        ("simulate springs --method verlet --out {here}/run", "did you mean leapfrog?"),
         (
             "train molecules --max-cpu-seconds 3",
             "unknown option --max-cpu-seconds; did you mean --training.max-cpu-seconds?",

@@ -16,7 +16,7 @@ import numpy as np
 from lie_sim.distributed.history import Computed, History, history
 from lie_sim.distributed.journal import events
 from lie_sim.distributed.run import Run, Status
-from lie_sim.distributed.run_samples import drift_plots, samples, worst_table
+from lie_sim.distributed.run_samples import drift_plots, samples, temperature_plot, worst_table
 from lie_sim.plain import to_plain
 from lie_sim.report import Plot, ReportData, Table
 from lie_sim.report.formatting import format_number
@@ -61,7 +61,7 @@ def run_report(run: Run) -> ReportData:
         subtitle=f"{manifest.num_trajectories:,} trajectories, {manifest.steps:,} steps with {manifest.method}",
         summary=_summary(run, run.status(), told),
         trajectories=samples(run, ends),
-        plots=[*_journal_plots(told), *drift_plots(ends)],
+        plots=[*_journal_plots(told), *drift_plots(ends), *temperature_plot(run, ends)],
         tables=[table for table in tables if table.rows],
         configuration=_configuration(run),
         notes={"trajectories": _MOTION},

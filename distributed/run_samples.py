@@ -6,13 +6,18 @@ Shape letters: n trajectories, T frames, N particles, d space dimension.
 from __future__ import annotations
 
 import numpy as np
+from ase import units
+from ase.data import covalent_radii
+from ase.symbols import Symbols
 
 from lie_sim.distributed.run import Ends, Run
-from lie_sim.distributed.run_units import times_and_unit
+from lie_sim.distributed.run_units import times_and_unit, units_of
 from lie_sim.distributed.segment import REASONS
+from lie_sim.experiments.molecule_drawing import bonds, colour
 from lie_sim.report import Plot, Table, TrajectoryView
 from lie_sim.report.formatting import format_number
 from lie_sim.report.payload import MAX_FRAMES
+from lie_sim.state import Particles
 
 SAMPLES = 5
 """Trajectories that are shown."""
@@ -69,10 +74,14 @@ def worst_table(run: Run, ends: Ends) -> Table:
 
 def samples(run: Run, ends: Ends) -> list[TrajectoryView]:
     """A few trajectories, from the smallest to the largest drift; none if they are not in two or three dimensions."""
+    views = [_view(run, ends, k) for k in _shown(ends)]
+    return [view for view in views if view is not None]
+
+
+def _shown(ends: Ends) -> list[int]:
     order = np.argsort(ends.drift, kind="stable")
     chosen = np.unique(np.linspace(0, len(order) - 1, min(SAMPLES, len(order))).round().astype(int))
-    views = [_view(run, ends, int(order[place])) for place in chosen]
-    return [view for view in views if view is not None]
+    return [int(order[place]) for place in chosen]
 
 
 def _view(run: Run, ends: Ends, k: int) -> TrajectoryView | None:
@@ -93,15 +102,56 @@ def _view(run: Run, ends: Ends, k: int) -> TrajectoryView | None:
         q = in_sight(q, masses)
     drift = f", drift {format_number(ends.drift[k], digits=2)}" if np.isfinite(ends.drift[k]) else ""
     end = f", {REASONS[ends.reason[k]]}" if ends.reason[k] else ""
+    numbers = _numbers(run, particles, row, there)
     return TrajectoryView(
-        f"trajectory {number}{drift}{end}",
+        f"trajectory {number}{'' if numbers is None else f' ({Symbols(numbers).get_chemical_formula()})'}{drift}{end}",
         times,
         q,
         None,
-        masses,
+        masses if numbers is None else covalent_radii[numbers],
         time_unit=unit,
         length_unit="Å" if unit else "",
+        colours=None if numbers is None else [colour(int(z)) for z in numbers],
+        bonds=None if numbers is None else bonds(numbers, q[0]).tolist(),
     )
+
+
+def _numbers(run: Run, particles: Particles, row: int, there: np.ndarray) -> np.ndarray | None:
+    """Atomic numbers of the particles that are shown, if they are atoms."""
+    if not units_of(run) or particles.species is None:
+        return None
+    numbers: np.ndarray = particles.species[row].numpy()[there]
+    return numbers
+
+
+def temperature_plot(run: Run, ends: Ends) -> list[Plot]:
+    """Temperature of the motion of the atoms that are shown, 2 K/(3 N k); none if they are not atoms."""
+    if not units_of(run):
+        return []
+    curves = {}
+    for k in _shown(ends):
+        number = int(ends.numbers[k])
+        trajectory, (chunk, row) = run.trajectory(number), run.place(number)
+        count = min(
+            int(ends.ended[k]) if ends.ended[k] >= 0 else len(trajectory.times), len(trajectory.times)
+        )
+        if not count:
+            continue
+        particles = run.start(chunk).particles
+        there = (
+            np.ones(trajectory.p.shape[1], bool) if particles.mask is None else particles.mask[row].numpy()
+        )
+        kept = slice(0, count, -(-count // MAX_FRAMES))
+        p, masses = trajectory.p[kept][:, there].astype(float), particles.masses[row].double().numpy()[there]
+        kinetic = (p**2).sum(-1) / (2 * masses)
+        times, _ = times_and_unit(run, trajectory.times[kept])
+        curves[f"trajectory {number}"] = (times, 2 * kinetic.sum(1) / (3 * len(masses) * units.kB))
+    if not curves:
+        return []
+    note = "Of the momenta, 2 K/(3 N k), motion as a whole included, of the trajectories that are shown."
+    return [
+        Plot("Temperature", curves, x_name="time", x_unit="fs", y_name="temperature", y_unit="K", note=note)
+    ]
 
 
 def in_sight(q: np.ndarray, masses: np.ndarray) -> np.ndarray:

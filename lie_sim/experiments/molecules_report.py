@@ -12,10 +12,10 @@ from collections.abc import Mapping
 
 import numpy as np
 from ase.data import chemical_symbols, covalent_radii
-from ase.data.colors import jmol_colors
 from torch import nn
 
 from lie_sim.data.molecules import Molecules
+from lie_sim.experiments.molecule_drawing import bonds, colour
 from lie_sim.models import AtomicPotential
 from lie_sim.report import MoleculeView, Parity, Table
 from lie_sim.report.molecule_view import MAX_ATOMS
@@ -24,8 +24,6 @@ FORCE_CLASSES = (0.0, 0.5, 1.0, 2.0, 4.0, float("inf"))
 """eV/Å; errors are also told by the size of the true force."""
 WORST, BEST = 8, 4
 """Structures of each kind that are shown."""
-BOND_STRETCH = 1.25
-"""Atoms are joined up to this multiple of the sum of their covalent radii: bonds of hot molecules are long."""
 _MILLI = 1000.0
 Predictions = Mapping[str, tuple[np.ndarray, np.ndarray]]
 Errors = Mapping[str, np.ndarray]
@@ -210,21 +208,9 @@ def _view(found: Errors, test: Molecules, k: int, *, group: str, rank: str, plac
         bonds(numbers, positions),
         force_error=error,
         facts=facts,
-        colours={name: _hex(jmol_colors[z]) for name, z in kinds.items()},
+        colours={name: colour(z) for name, z in kinds.items()},
         radii={name: float(covalent_radii[z]) for name, z in kinds.items()},
     )
-
-
-def bonds(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Pairs of atoms that are near enough for a bond, shape (P, 2); images of a periodic cell are not looked at.
-
-    Example:
-        >>> bonds(np.array([1, 1, 8]), np.array([[0, 0.76, -0.59], [0, -0.76, -0.59], [0, 0, 0.0]])).tolist()
-        [[0, 2], [1, 2]]
-    """
-    distance = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
-    reach = BOND_STRETCH * (covalent_radii[numbers][:, None] + covalent_radii[numbers][None])
-    return np.argwhere(np.triu(distance < reach, k=1))
 
 
 def formula(test: Molecules, k: int) -> str:
@@ -256,7 +242,3 @@ def _milli(value: float) -> str:
 def _rounded(rows: list[list[str | int | float | None]]) -> list[list[str | int | float | None]]:
     """Three significant digits: the fourth is of no interest in an error."""
     return [[float(f"{cell:.3g}") if isinstance(cell, float) else cell for cell in row] for row in rows]
-
-
-def _hex(colour: np.ndarray) -> str:
-    return "#" + "".join(f"{round(255 * float(part)):02x}" for part in colour)

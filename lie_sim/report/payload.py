@@ -131,6 +131,8 @@ def _trajectory(view: TrajectoryView) -> dict[str, Any]:
         else round_significant(_drop_noise(view.predicted[kept], decimals)),
         "sizes": round_significant(view.sizes),
         "names": view.names,
+        "colours": view.colours,
+        "bonds": view.bonds,
         "dimension": view.true.shape[2],
         "horizon": view.train_horizon,
         "timeUnit": view.time_unit,

@@ -11,6 +11,7 @@ const TRAIL_BANDS = 14;          // steps of opacity along a trail
 const PIECES_PER_FRAME = 3;      // straight pieces that draw the curve between two frames
 const FIRST_VIEW = { yaw: 0.6, pitch: 0.7, zoom: 1, panX: 0, panY: 0 };
 const MAX_ZOOM = 60;
+const BOND_WIDTH = 3;
 
 const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 const toTrack = (list) => Float64Array.from(list, (value) => value === null ? NaN : value);
@@ -56,6 +57,7 @@ class TrajectoryPlayer {
     this.part.strip.toggleAttribute("hidden", this.alone && data.horizon === null);
     this.horizonFrame = frameOfTime(data.times, data.horizon);
     this.part.slider.max = this.frames - 1;
+    if (data.bonds) this.part.trail.value = "0"; // trails of many atoms hide the molecule
     this.resetView();
     this.showNames();
     drawTimeline(this.part, this.distances, this.horizonFrame);
@@ -328,6 +330,7 @@ class TrajectoryPlayer {
       this.drawTrail(this.tracks.true, particle, trail, this.alone ? 2.4 : 1, 0.75);
       if (!this.alone) this.drawTrail(this.tracks.predicted, particle, trail, 2.4, 0.5);
     }
+    this.drawBonds();
     this.drawMarkers();
   }
 
@@ -340,7 +343,7 @@ class TrajectoryPlayer {
       this.project(this.positionAt(track, particle, start + (this.position - start) * index / pieces)));
     context.lineWidth = lineWidth;
     context.lineJoin = "round";
-    context.strokeStyle = this.colours.series[particle % SERIES_COLOURS];
+    context.strokeStyle = this.colourOf(particle);
     for (let band = 0; band < TRAIL_BANDS; band += 1) {
       const first = Math.floor(pieces * band / TRAIL_BANDS);
       const last = Math.floor(pieces * (band + 1) / TRAIL_BANDS);
@@ -357,6 +360,26 @@ class TrajectoryPlayer {
       context.stroke();
     }
     context.globalAlpha = 1;
+  }
+
+  colourOf(particle) {
+    const { colours } = this.system;
+    return colours ? colours[particle] : this.colours.series[particle % SERIES_COLOURS];
+  }
+
+  drawBonds() {
+    const { context } = this;
+    context.strokeStyle = this.colours.muted;
+    context.lineWidth = BOND_WIDTH;
+    context.lineCap = "round";
+    for (const bond of this.system.bonds || []) {
+      const ends = bond.map((particle) => this.project(this.positionAt(this.tracks.true, particle, this.position)));
+      if (!ends.every(({ x, y }) => Number.isFinite(x) && Number.isFinite(y))) continue;
+      context.beginPath();
+      context.moveTo(ends[0].x, ends[0].y);
+      context.lineTo(ends[1].x, ends[1].y);
+      context.stroke();
+    }
   }
 
   /* Far particles first, so that near ones cover them. */
@@ -378,13 +401,18 @@ class TrajectoryPlayer {
 
   drawMarker({ kind, particle, x, y }) {
     const { context } = this;
-    const colour = this.colours.series[particle % SERIES_COLOURS];
+    const colour = this.colourOf(particle);
     context.beginPath();
     const disc = this.alone || kind === "predicted";
     context.arc(x, y, this.radii[particle] + (disc ? 0 : 3.5), 0, 2 * Math.PI);
     if (disc) {
       context.fillStyle = colour;
       context.fill();
+      if (this.system.colours) { // white atoms on a white page
+        context.strokeStyle = this.colours.muted;
+        context.lineWidth = 1;
+        context.stroke();
+      }
     } else {
       context.strokeStyle = colour;
       context.lineWidth = 1.8;

@@ -30,6 +30,8 @@ class TrajectoryView:
         train_horizon: time up to which training data reached; None means that no horizon is marked.
         time_unit: unit of ``times``, such as ``"day"``; empty for dimensionless.
         length_unit: unit of the positions.
+        colours: one per particle, ``#rrggbb``; None takes those of the page in turn.
+        bonds: pairs of particles that are joined by a line.
 
     Raises:
         ValueError: the shapes do not fit together.
@@ -51,6 +53,8 @@ class TrajectoryView:
     train_horizon: float | None = None
     time_unit: str = ""
     length_unit: str = ""
+    colours: list[str] | None = None
+    bonds: list[list[int]] | None = None
 
     def __post_init__(self) -> None:
         for name in _ARRAYS:
@@ -85,3 +89,10 @@ class TrajectoryView:
             raise ValueError(f"{where}: sizes must have the shape ({shape[1]},); got {self.sizes.shape}")
         if self.names is not None and len(self.names) != shape[1]:
             raise ValueError(f"{where}: expected {shape[1]} names, one per particle; got {len(self.names)}")
+        if self.colours is not None and len(self.colours) != shape[1]:
+            raise ValueError(
+                f"{where}: expected {shape[1]} colours, one per particle; got {len(self.colours)}"
+            )
+        for bond in self.bonds or []:
+            if len(bond) != 2 or not all(0 <= each < shape[1] for each in bond):
+                raise ValueError(f"{where}: a bond joins two of the {shape[1]} particles; got {bond}")

@@ -160,6 +160,27 @@ def test_atoms_have_units(tmp_path: Path) -> None:
     assert view.times.tolist() == pytest.approx([0, 0.5, 1, 1.5, 2])
 
 
+def test_atoms_are_drawn_as_molecules_and_have_a_temperature(tmp_path: Path) -> None:
+    water = Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], momenta=np.eye(3))
+    hydrogen = Atoms("H2", [[0, 0, 0], [0, 0, 0.74]])
+    model = AtomicPotential.default(elements=(1, 8)).double()
+    run = simulate(model, [water, hydrogen], steps=4, dt=0.1 * units.fs, segment=2, store=tmp_path)
+    data = run_report(run)
+    (view,) = [each for each in data.trajectories if each.label.startswith("trajectory 0 (H2O)")]
+    assert view.colours == ["#ff0d0d", "#ffffff", "#ffffff"]
+    assert view.bonds == [[0, 1], [0, 2]]
+    assert view.sizes[0] > view.sizes[1] == view.sizes[2]
+    (plot,) = [each for each in data.plots if each.title == "Temperature"]
+    assert (plot.x_unit, plot.y_unit) == ("fs", "K")
+    times, temperature = plot.curves["trajectory 0"]
+    assert times == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+    assert temperature[0] == pytest.approx(water.get_temperature())
+    assert plot.curves["trajectory 1"][1][0] == 0  # the padding of the batch is no atom
+    springs = run_report(run_of_springs(tmp_path / "springs"))
+    assert "Temperature" not in [each.title for each in springs.plots]
+    assert springs.trajectories[0].colours is springs.trajectories[0].bonds is None
+
+
 def test_a_run_that_has_not_begun(tmp_path: Path) -> None:
     run = run_of_springs(tmp_path, wait=False)
     data = run_report(run)

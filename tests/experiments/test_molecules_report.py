@@ -8,11 +8,11 @@ from ase.build import molecule
 from ase.data import chemical_symbols
 
 from lie_sim.data.structure_files import from_atoms
+from lie_sim.experiments.molecule_drawing import bonds
 from lie_sim.experiments.molecules import summary
 from lie_sim.experiments.molecules_report import (
     BEST,
     WORST,
-    bonds,
     breakdown,
     formula,
     parity,

@@ -203,3 +203,25 @@ def test_a_value_between_gaps_is_a_dot_and_axes_far_from_zero_have_labels(open_r
     assert dots.get_attribute("d").count("M") == 3
     labels = page.locator(".plot text").all_text_contents()
     assert {"1700000000", "1700000002"} <= set(labels), labels
+
+
+def test_colours_and_bonds_are_drawn(open_report: Any) -> None:
+    q = np.zeros((5, 2, 3))
+    q[:, 1, 0] = 1.0
+    plain = TrajectoryView("H2", np.arange(5.0), q, None, np.ones(2))
+    joined = replace(plain, colours=["#ff0000", "#ff0000"], bonds=[[0, 1]])
+
+    def seen(view: TrajectoryView) -> tuple[int, int]:
+        """Pixels that are pure red, and those that are not empty."""
+        page = open_report(ReportData(title="x", trajectories=[view])).page
+        pixels = page.evaluate(
+            "(() => { const c = document.querySelector('#player [data-part=canvas]');"
+            " return Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data); })()"
+        )
+        rgba = np.array(pixels).reshape(-1, 4)
+        return int((rgba == [255, 0, 0, 255]).all(1).sum()), int((rgba[:, 3] > 0).sum())
+
+    (no_red, few), (red, many) = seen(plain), seen(joined)
+    assert no_red == 0
+    assert red > 50
+    assert many > few + 100, "a line"

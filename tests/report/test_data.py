@@ -74,6 +74,8 @@ def test_missing_file_is_a_data_error(tmp_path: Path) -> None:
         ({"times": np.arange(5.0)}, "4 increasing numbers"),
         ({"sizes": np.ones(2)}, r"sizes must have the shape \(3,\)"),
         ({"names": ["a"]}, "expected 3 names"),
+        ({"colours": ["#ffffff"]}, "expected 3 colours"),
+        ({"bonds": [[0, 3]]}, r"a bond joins two of the 3 particles; got \[0, 3\]"),
         ({"true": np.full((4, 3, 2), np.nan)}, "frame 0 is not"),
     ],
 )

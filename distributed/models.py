@@ -63,7 +63,7 @@ def description(moving: Moving) -> dict[str, Any]:
     if isinstance(moving, System):
         return {"kind": "system", "name": moving.name, "options": _rebuilt_options(moving)}
     describe_model(moving)  # explains what cannot be saved
-    kind = "atoms" if isinstance(moving.potential, AtomicPotential) else "model"
+    kind = "atoms" if moves_atoms(moving) else "model"
     return {"kind": kind, "digest": fingerprint(moving)}
 
 
@@ -94,6 +94,16 @@ def load_moving(described: Mapping[str, Any], folder: Path, *, device: str = "cp
         )
     moving: Hamiltonian = model.requires_grad_(False)
     return moving
+
+
+def moves_atoms(moving: Moving) -> bool:
+    """Whether it is a potential of atoms, whose units are ASE's."""
+    return isinstance(moving, Hamiltonian) and isinstance(moving.potential, AtomicPotential)
+
+
+def usual_method(moving: Moving) -> str:
+    """Of atoms "leapfrog", which is velocity Verlet: one force a step; of others "pefrl", with four of them."""
+    return "leapfrog" if moves_atoms(moving) else "pefrl"
 
 
 def dtype_of(moving: Moving) -> torch.dtype | None:

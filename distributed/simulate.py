@@ -29,7 +29,7 @@ from lie_sim.distributed.manifest import (
     plain_options,
     versions,
 )
-from lie_sim.distributed.models import Moving, as_moving, description, store_model
+from lie_sim.distributed.models import Moving, as_moving, description, store_model, usual_method
 from lie_sim.distributed.object_store import open_store
 from lie_sim.distributed.run import MEMBERSHIP, Run
 from lie_sim.distributed.segment import ChunkSegments
@@ -54,7 +54,7 @@ def simulate(
     steps: int,
     dt: float,
     store: str | Path,
-    method: str | Method = "pefrl",
+    method: str | Method | None = None,
     save_every: int = 1,
     chunk: int = 1024,
     segment: int | str = "30s",
@@ -78,7 +78,8 @@ def simulate(
         steps: how many, a multiple of ``save_every``.
         dt: length of a step; for atoms in ASE's unit, such as ``0.5 * ase.units.fs``.
         store: folder of the run, or a URL on object storage, such as ``"s3://bucket/run"``; made, or gone on with.
-        method: integrator of constant step, by name or with its options.
+        method: integrator of constant step, by name or with its options; None takes "leapfrog" for atoms, which is
+            velocity Verlet, and "pefrl" for others.
         save_every: steps from one frame to the next.
         chunk: systems that are advanced together, at most.
         segment: steps of a segment, a multiple of ``save_every``, or about how long one takes, such as ``"30s"`` or
@@ -118,6 +119,7 @@ def simulate(
             "machine that has one"
         )
     moving = as_moving(model)
+    method = usual_method(moving) if method is None else method
     rollout = Rollout(moving, method, dt, divergence_bound=divergence_bound, drift_bound=drift_bound)
     chosen = _with_seed(rollout.chosen_method(), seed)
     starts = list(chunks(ensemble, chunk, moving))

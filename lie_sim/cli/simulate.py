@@ -28,13 +28,12 @@ from lie_sim.distributed import Run, cluster
 from lie_sim.distributed import simulate as begin
 from lie_sim.distributed.atoms import thermal_momenta
 from lie_sim.distributed.cluster import check_place
-from lie_sim.distributed.models import Moving, as_moving, dtype_of
+from lie_sim.distributed.models import Moving, as_moving, dtype_of, moves_atoms, usual_method
 from lie_sim.distributed.object_store import open_store
 from lie_sim.distributed.run_units import times_and_unit
 from lie_sim.experiments import open_run
 from lie_sim.integrators import Method, get_method, is_method, methods
 from lie_sim.integrators.stepper import check_step_counts
-from lie_sim.models import AtomicPotential
 from lie_sim.shipped import shipped_models
 from lie_sim.systems import System, build_system, system_names
 
@@ -52,7 +51,8 @@ class SimulateOptions:
         num_systems: how many initial states to draw, or structures to take (those of the file in turn).
         seed: of initial states, momenta and noise.
         step_size: length of a step; by default 0.01, for atoms 0.5 fs.
-        method: integrator; leapfrog, pefrl, … at constant energy, langevin_middle, csvr, … at constant temperature.
+        method: integrator; leapfrog, pefrl, … at constant energy, langevin_middle, csvr, … at constant temperature. By
+            default leapfrog, which is velocity Verlet, for atoms, and pefrl for others.
         temperature: of initial momenta of atoms and of a thermostat: K for atoms, otherwise an energy. At constant
             energy about half of it is left where the run begins at a minimum.
         friction: of a Langevin thermostat, per unit of time (fs for atoms).
@@ -74,7 +74,7 @@ class SimulateOptions:
     num_systems: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     seed: int = 0
     step_size: Annotated[float | None, tyro.conf.arg(metavar="H")] = None
-    method: str = "pefrl"
+    method: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     temperature: Annotated[float | None, tyro.conf.arg(metavar="T")] = None
     friction: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None
     save_every: int = 1
@@ -115,7 +115,7 @@ def simulate(argv: Sequence[str]) -> None:
     if not open_store(options.out).exists():  # a run that is complete needs no cluster
         check_place(options.address, options.workers)
     moving, default = _moving(options.model)
-    atoms = isinstance(getattr(moving, "potential", None), AtomicPotential)
+    atoms = moves_atoms(moving)
     ensemble = _structures(options) if atoms else _states(options, default, moving)
     try:
         run = begin(
@@ -124,7 +124,7 @@ def simulate(argv: Sequence[str]) -> None:
             steps=options.steps,
             dt=_step(options, atoms),
             store=options.out,
-            method=_method(options, atoms),
+            method=_method(options, options.method or usual_method(moving), atoms),
             save_every=options.save_every,
             chunk=options.chunk,
             segment=int(options.segment) if options.segment.isdigit() else options.segment,
@@ -254,21 +254,21 @@ def _step(options: SimulateOptions, atoms: bool) -> float:
     return options.step_size or 0.01
 
 
-def _method(options: SimulateOptions, atoms: bool) -> Method:
-    if not is_method(options.method):
+def _method(options: SimulateOptions, name: str, atoms: bool) -> Method:
+    if not is_method(name):
         names = [method.name for method in methods()]
-        raise UsageError(f"unknown method {options.method!r}{suggestion(options.method, names)}")
-    method, chosen = get_method(options.method), dict[str, Any]()
+        raise UsageError(f"unknown method {name!r}{suggestion(name, names)}")
+    method, chosen = get_method(name), dict[str, Any]()
     known = method.options()
     if options.friction is not None:
         chosen["friction"] = options.friction / units.fs if atoms else options.friction
     if options.temperature is not None and "temperature" in known:
         chosen["temperature"] = options.temperature * units.kB if atoms else options.temperature
     elif "temperature" in known:
-        raise UsageError(f"{options.method} keeps a temperature: give --temperature")
+        raise UsageError(f"{name} keeps a temperature: give --temperature")
     elif options.temperature is not None and not atoms:
         raise UsageError(
-            f"{options.method} keeps the energy, so it has no use for --temperature: leave it out, or give --method "
+            f"{name} keeps the energy, so it has no use for --temperature: leave it out, or give --method "
             "langevin_middle"
         )
     if "seed" in known:

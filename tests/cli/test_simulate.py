@@ -36,6 +36,7 @@ def test_simulate_and_look(lie_sim: Command, tmp_path: Path) -> None:
     made = lie_sim("simulate", *SPRINGS, "--out", folder, "--seed", 3)
     assert (made.code, made.err) == (0, "")
     assert "segments                             6 of 6 (100.0%)" in made.out
+    assert Run(folder).manifest.method == "pefrl"
     state, particles = Springs().sample(10, generator=torch.Generator().manual_seed(3))
     options = {"step_size": 0.01, "num_steps": 40, "save_every": 10, "batch_size": 4}
     assert np.array_equal(
@@ -92,6 +93,9 @@ def test_atoms_from_a_file_at_a_temperature(lie_sim: Command, tmp_path: Path) ->
     assert run.manifest.dt == pytest.approx(0.5 * units.fs)
     expected = {"temperature": 300 * units.kB, "friction": 0.01 / units.fs, "seed": 2}
     assert run.manifest.method_options == pytest.approx(expected)
+    usual = ["--structures", tmp_path / "h.xyz", "--steps", 2, "--segment", 2, "--out", tmp_path / "usual"]
+    assert lie_sim("simulate", tmp_path / "model", *usual, "--no-progress").code == 0
+    assert Run(tmp_path / "usual").manifest.method == "leapfrog"
     p = np.stack([run.trajectory(k).p[0] for k in (0, 2, 4)])
     assert np.abs(p.sum(1)).max() < 1e-6, "the whole moves"
     assert 0.1 < (p**2).mean() / (1.008 * 300 * units.kB) < 3

@@ -47,7 +47,8 @@ class SimulateOptions:
         steps: number of steps, a multiple of --save-every.
         out: folder of the run, or its URL on object storage.
         system: draw initial states from this system; by default that of the run.
-        structures: file of molecules or crystals to start from, for a potential of atoms (any format of ASE).
+        structures: file of molecules or crystals to start from, for a potential of atoms (any format of ASE; the last
+            frame of a trajectory is FILE@-1).
         num_systems: how many initial states to draw, or structures to take (those of the file in turn).
         seed: of initial states, momenta and noise.
         step_size: length of a step; by default 0.01, for atoms 0.5 fs.
@@ -233,12 +234,17 @@ def _structures(options: SimulateOptions) -> list[Atoms]:
 
 
 def _read(path: Path) -> list[Atoms]:
+    """Structures of a file, or those that ASE's ``FILE@INDEX`` means, such as ``md.traj@-1``."""
+    index = ":"
+    if not path.is_file() and "@" in path.name:
+        name, _, index = path.name.rpartition("@")
+        path = path.with_name(name)
     if not path.is_file():
         raise UsageError(f"no file {path}")
     if path.suffix in (".npz", ".safetensors"):
         return to_atoms(read_structures(path))
     try:
-        found = list(ase.io.iread(path))
+        found = list(ase.io.iread(path, index=index))
     except (ValueError, KeyError, IndexError, ase.io.formats.UnknownFileTypeError) as error:
         raise UsageError(f"{path} cannot be read by ASE: {error}") from error
     if not found:

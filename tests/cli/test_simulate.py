@@ -96,6 +96,14 @@ def test_atoms_from_a_file_at_a_temperature(lie_sim: Command, tmp_path: Path) ->
     usual = ["--structures", tmp_path / "h.xyz", "--steps", 2, "--segment", 2, "--out", tmp_path / "usual"]
     assert lie_sim("simulate", tmp_path / "model", *usual, "--no-progress").code == 0
     assert Run(tmp_path / "usual").manifest.method == "leapfrog"
+    last = tmp_path / "last.traj"
+    assert lie_sim("export", tmp_path / "run", last, "--trajectories", 2).code == 0
+    further = ["--structures", f"{last}@-1", "--steps", 2, "--segment", 2, "--out", tmp_path / "further"]
+    assert lie_sim("simulate", tmp_path / "model", *further, "--no-progress").code == 0
+    begun, ended = Run(tmp_path / "further").trajectory(0), run.trajectory(2)
+    assert len(begun.times) == 3
+    for name in ("q", "p"):
+        assert getattr(begun, name)[0] == pytest.approx(getattr(ended, name)[-1], abs=1e-6)
     p = np.stack([run.trajectory(k).p[0] for k in (0, 2, 4)])
     assert np.abs(p.sum(1)).max() < 1e-6, "the whole moves"
     assert 0.1 < (p**2).mean() / (1.008 * 300 * units.kB) < 3

@@ -33,7 +33,7 @@ from ase import Atoms
 from ase.collections import g2
 from record import record
 from shipped_models_card import card
-from shipped_models_growth import mixed, widened
+from shipped_models_growth import widened
 from tqdm import tqdm
 
 import lie_sim
@@ -87,7 +87,6 @@ class Stage:
         width: of the network, which may grow from one stage to the next.
         heads: properties that it is taught besides energy and forces.
         most: frames of some parts, their first ones; of the others, all.
-        kept: share of the weights of the stage before in those that the next stage begins with.
         huber_delta: eV/Å or eV of an atom, errors from which on they count less than their squares; 0 for none.
     """
 
@@ -99,7 +98,6 @@ class Stage:
     width: int = 64
     heads: tuple[str, ...] = ()
     most: Mapping[str, int] = field(default_factory=dict)
-    kept: float = 0.0
     huber_delta: float = 0.0
 
 
@@ -118,8 +116,8 @@ STAGES = (
     Stage(26_000, 0.006, width=128),
     Stage(55_000, 0.003, width=128),
     Stage(5000, 0.001, width=128, heads=("dipole", "charges")),
-    Stage(2500, 0.001, parts=("train", "g2", "close"), kept=0.7, **LATE),
-    Stage(5000, 0.0005, parts=("train", "soft", "g2", "close"), **LATE),
+    Stage(2500, 0.001, parts=("train", "g2", "close"), **LATE),
+    Stage(16_000, 0.002, parts=("train", "soft", "g2", "close"), **LATE),
 )
 DYNAMICS = Sampling(
     sampling="md", frames=5, temperature=(300.0, 700.0), start=False, equilibration=120, stride=30
@@ -291,8 +289,7 @@ def train_organic(keep: Path) -> None:
             print(
                 f"stage {number}: {result.steps} steps, {result.cpu_seconds:.0f} CPU s, {result.validation}"
             )
-        after = load_model(folder / "model")
-        model = mixed(model, after, stage.kept) if stage.kept else after
+        model = load_model(folder / "model")
 
 
 def finished(keep: Path) -> list[Path]:
@@ -358,7 +355,6 @@ def ship(keep: Path, figures: dict[str, Any]) -> None:
         "cpu_minutes": sum(run["cpu_seconds"] for run in runs) / 60,
         "early": share(done, lambda stage: stage.parts == FIRST),
         "late": share(done, lambda stage: "close" in stage.parts),
-        "last": share(done, lambda stage: stage is done[-1]),
         "version": lie_sim.__version__,
     }
     text = card(figures | facts)

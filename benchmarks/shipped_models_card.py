@@ -23,8 +23,7 @@ frames: the B3LYP geometry, and displacements along the modes of a model Hessian
 Likewise {g2} closed-shell molecules of ASE's g2 (CO2, N2O, CF4, …). Labels by GFN2-xTB (tblite 0.8, accuracy 0.1).
 Split by molecule; frames with forces above 15 eV/Å are left out. The cold frames and those of g2 came in after
 {early:.0f} % of the steps. In the last {late:.0f} % it saw a part of these, and {close:,} frames in which atoms
-collide, with forces up to 100 eV/Å and a twentieth of the weight; for the last {last:.0f} % its weights were mixed with
-those before, 3 to 7.
+collide, with forces up to 100 eV/Å and a twentieth of the weight.
 
 ## Errors
 

@@ -1,4 +1,4 @@
-"""A wider network that gives the same energies, and a mixture of two networks: training goes on from either.
+"""A wider network that gives the same energies: training goes on with more features than it began with.
 
     [ W  0 ]        W the weights that are there; * random: what the new features are made of
     [ *  * ]        the old features, and the energy, do not see the new ones until training lets them
@@ -10,7 +10,6 @@ Shape letters: C features before, W features after.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from itertools import chain
 
@@ -72,19 +71,3 @@ def kept(name: str, axis: int, sizes: tuple[int, int], before: int, width: int) 
     else:
         starts, rest = [0], range(0)
     return [*chain.from_iterable(range(start, start + before) for start in starts), *rest]
-
-
-def mixed(before: AtomicPotential, after: AtomicPotential, kept: float) -> AtomicPotential:
-    """The model whose weights are kept · before + (1 - kept) · after: what the one knew, and most of what was learned.
-
-    Between a model and what a short training makes of it, the errors of such a mixture are near the better of the two
-    on what either knows (Wortsman et al., CVPR 2022, arXiv:2109.01903).
-    """
-    found, old = copy.deepcopy(after), before.state_dict()
-    found.load_state_dict(
-        {
-            name: kept * old[name] + (1 - kept) * x if x.is_floating_point() else x
-            for name, x in after.state_dict().items()
-        }
-    )
-    return found

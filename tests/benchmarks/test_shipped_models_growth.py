@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -95,16 +93,3 @@ def test_what_would_change_is_refused(script, potential) -> None:
 def test_a_network_cannot_get_narrower(script, potential) -> None:
     with pytest.raises(ValueError, match="more than its 8 features, not 4"):
         script("shipped_models_growth").widened(potential, 4)
-
-
-def test_a_mixture_lies_between_and_changes_neither(script, potential) -> None:
-    mixed, other = script("shipped_models_growth").mixed, copy.deepcopy(potential)
-    with torch.no_grad():
-        for weight in other.parameters():
-            weight.add_(1.0)
-    found = mixed(potential, other, 0.7)
-    for between, before in zip(found.parameters(), potential.parameters(), strict=True):
-        torch.testing.assert_close(between, before + 0.3)
-    for kept, same in ((1.0, potential), (0.0, other)):
-        for one, two in zip(mixed(potential, other, kept).parameters(), same.parameters(), strict=True):
-            torch.testing.assert_close(one, two)

@@ -80,6 +80,14 @@ def qm9_properties(output: str) -> None:
     assert number(output, "to") < 1e-12
 
 
+def infrared_spectrum(output: str) -> None:
+    assert 1720 < number(output, "CH3COCH3: the strongest band is at") < 1840  # C=O; GFN2-xTB itself: 1784
+    assert 3450 < max(map(float, re.findall(r"(\d+) cm⁻¹  ", output))) < 3700  # O–H; methanol by GFN2-xTB
+    rigid = [float(each) for each in re.findall(r"whole are below ([\d.]+) cm⁻¹", output)]
+    assert len(rigid) == 3
+    assert max(rigid) < 1
+
+
 CHECKS: dict[str, Callable[[str], None]] = {
     "01_forces_and_trajectories.py": forces,
     "02_train_springs.py": springs,
@@ -90,6 +98,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "07_crystal_in_ase.py": crystal_in_ase,
     "08_uncertainty.py": uncertainty,
     "09_qm9_properties.py": qm9_properties,
+    "10_infrared_spectrum.py": infrared_spectrum,
 }
 
 

@@ -51,6 +51,8 @@ RATES: dict[str, tuple[float, ...]] = {
 """Learning rates that are tried; 0 is that of the recipe."""
 BUDGETS, SEEDS, QUICK = (300.0, 1800.0), (0, 1, 2), 2.0
 """CPU seconds; with the last one, on forty frames, nothing is worth recording."""
+DISTURBED = 0.85
+"""Share of the steps per CPU second of an idle machine below which other work took part in the measurement."""
 BEST = "best"
 """In place of the rate in the name of a part: the one that seed 0 was best with."""
 Row = dict[str, Any]
@@ -195,6 +197,21 @@ def figures(rows: list[Row]) -> dict[str, float]:
     return out
 
 
+def pace(rows: dict[str, Row]) -> dict[str, float]:
+    """Steps per CPU second of each part, over the most that any part of its network and molecule took.
+
+    Beside other work a CPU second is worth less: less than ``DISTURBED`` means that a part was measured on a busy machine.
+    """
+
+    def of(row: Row) -> tuple[str, str]:
+        return row["contestant"].removesuffix("_muon"), row["molecule"]
+
+    most: dict[tuple[str, str], float] = {}
+    for row in rows.values():
+        most[of(row)] = max(most.get(of(row), 0.0), row["steps"] / row["cpu_s"])
+    return {name: row["steps"] / row["cpu_s"] / most[of(row)] for name, row in rows.items()}
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Do what is missing, each part in a process of its own; record if asked to."""
     parser = parser_of_parts(__doc__)
@@ -213,9 +230,19 @@ def main(arguments: list[str] | None = None) -> None:
     found = figures(rows)
     for name, value in found.items():
         print(f"{name:48s} {value:.3g}")
+    paces = pace(kept)
+    for name, share in paces.items():
+        if share < DISTURBED:
+            print(
+                f"{name}: {share:.0%} of the steps that an idle machine takes; remove the part and do it again"
+            )
     if options.record:
         chosen = chosen_rows(rows)
-        details = {"parts": {name: row | {"chosen": row in chosen} for name, row in kept.items()}}
+        details = {
+            "parts": {
+                name: row | {"chosen": row in chosen, "pace": paces[name]} for name, row in kept.items()
+            }
+        }
         print(record("molecules_accuracy", found, threads=1, details=details, parts=rows))
 
 

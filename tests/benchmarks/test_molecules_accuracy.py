@@ -199,6 +199,21 @@ def test_rates_are_chosen_by_validation_not_by_the_test(script: Script) -> None:
     assert "force_mae_ethanol" not in found, "the longer budget was not measured"
 
 
+def test_a_part_beside_other_work_shows_in_its_pace(script: Script) -> None:
+    def row(contestant: str, steps: int, cpu_s: float, molecule: str = "ethanol") -> dict[str, object]:
+        return {"contestant": contestant, "molecule": molecule, "steps": steps, "cpu_s": cpu_s}
+
+    rows = {
+        "idle": row("painn64", 12_000, 300.0),
+        "longer": row("painn64", 60_000, 2000.0),
+        "same network": row("painn64_muon", 6000, 300.0),
+        "other": row("ours", 10, 1.0),
+        "heavier": row("painn64", 300, 300.0, "aspirin"),
+    }
+    expected = {"idle": 1.0, "longer": 0.75, "same network": 0.5, "other": 1.0, "heavier": 1.0}
+    assert script("molecules_accuracy").pace(rows) == pytest.approx(expected)
+
+
 def test_what_is_missing_is_shown_as_missing(script: Script) -> None:
     rows = made_up_rows()
     chosen = script("molecules_accuracy").chosen_rows(rows)

@@ -200,7 +200,7 @@ def figures(rows: list[Row]) -> dict[str, float]:
 def pace(rows: dict[str, Row]) -> dict[str, float]:
     """Steps per CPU second of each part, over the most that any part of its network and molecule took.
 
-    Beside other work a CPU second is worth less: less than ``DISTURBED`` means that a part was measured on a busy machine.
+    Beside other work a CPU second is worth less: below ``DISTURBED`` the machine was busy with something else.
     """
 
     def of(row: Row) -> tuple[str, str]:

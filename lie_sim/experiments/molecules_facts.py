@@ -20,7 +20,13 @@ UNITS_OF_LABELS = {
     "charges": "e",
     "polarizability": "Å³",
 }
-_HOW = {"stress": "--stress-weight 1", "dipole": "--properties dipole", "charges": "--properties charges"}
+_HOW = {
+    "energy": "its weight is 0",
+    "forces": "their weight is 0",
+    "stress": "--stress-weight 1",
+    "dipole": "--properties dipole",
+    "charges": "--properties charges",
+}
 
 
 def labels(structures: Molecules, *, learned: Collection[str], inputs: Collection[str]) -> dict[str, str]:

@@ -61,6 +61,8 @@ class PaddedMolecules:
         for name, value in molecules.values.items():
             if name in ("energy", "forces", "stress", "weight", *inputs, *targets):
                 self.tensors[name] = torch.from_numpy(np.asarray(value, dtype=float))
+        if "weight" in self.tensors:
+            self.tensors["weight"] = self.tensors["weight"].nan_to_num(nan=1.0)  # of structures without one
         self.same = len(set(molecules.sizes.tolist())) == 1
         listed = cutoff > 0 and (molecules.pbc.any() or molecules.sizes.max(initial=0) > all_pairs_up_to)
         if listed or "stress" in self.tensors:

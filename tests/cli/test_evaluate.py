@@ -103,6 +103,7 @@ def test_a_calibrated_model_tells_how_many_energies_are_in_their_intervals(model
 
 def test_what_cannot_be_evaluated(model, data, lie_sim, springs_run, tmp_path) -> None:
     assert "give structures with --data FILE" in lie_sim("evaluate", model).err
+    assert "give both, or neither" in lie_sim("evaluate", springs_run, "--energy-unit", "eV").err
     assert "no potential of atoms" in lie_sim("evaluate", springs_run, "--data", data).err
     methane = tmp_path / "methane.extxyz"
     write_structures(methane, [molecule("CH4")])

@@ -100,6 +100,9 @@ def test_atoms_from_a_file_at_a_temperature(lie_sim: Command, tmp_path: Path) ->
     assert lie_sim("export", tmp_path / "run", last, "--trajectories", 2).code == 0
     further = ["--structures", f"{last}@-1", "--steps", 2, "--segment", 2, "--out", tmp_path / "further"]
     assert lie_sim("simulate", tmp_path / "model", *further, "--no-progress").code == 0
+    refused = lie_sim("simulate", tmp_path / "model", "--structures", f"{last}@end", "--out", tmp_path / "no")
+    assert refused.code == 2
+    assert "expected a number or a slice after @, such as -1 or 10:, got 'end'" in refused.err
     begun, ended = Run(tmp_path / "further").trajectory(0), run.trajectory(2)
     assert len(begun.times) == 3
     for name in ("q", "p"):

@@ -142,6 +142,12 @@ def test_a_run_says_what_it_reads(file, tmp_path) -> None:
         assert told["inputs"] == use
 
 
+def test_labels_without_a_weight_are_not_learned(file) -> None:
+    facts = MoleculesExperiment(config(file, num_train=20, force_weight=0.0)).data_facts()
+    assert "forces" not in facts["learned"]
+    assert "their weight is 0" in facts["not learned"]
+
+
 def test_labels_are_told_with_their_sizes() -> None:
     two = Molecules(
         np.array([1, 1, 8]),

@@ -112,6 +112,11 @@ def test_weights_of_structures_multiply_all_their_terms() -> None:
         whole = float(task.loss(model, batch).detach())
         return whole if property_weight else whole * task.scale  # energies, forces and stresses alone
 
+    padded = PaddedMolecules(replace(data, values={**data.values, "weight": weights}), cutoff=model.cutoff)
+    assert padded.batch(torch.tensor([4, 0]))["weight"].tolist() == [1.0, weights[0]], (
+        "NaN is 1 in every task"
+    )
+
     for property_weight in (0.0, 1e8):
         alone = [loss(np.eye(len(data))[k], property_weight) for k in (0, 1, 4, 3)]
         expected = np.nan_to_num(weights, nan=1.0)[[0, 1, 4, 3]] @ alone

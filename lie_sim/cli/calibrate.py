@@ -27,6 +27,7 @@ class CalibrateOptions:
         model: run directory or folder of a model.
         data: file of labelled structures, instead of those of the run; half of them say what the model knows.
         energy_unit: of an npz file that does not say it, such as "kcal/mol".
+        check_units: refuse forces and distances so large or small that they must be in other units.
         coverage: share of new structures whose energies shall lie in the intervals.
         forces: calibrate the deviations of forces too.
     """
@@ -34,6 +35,7 @@ class CalibrateOptions:
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_MODEL")]
     data: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     energy_unit: str = ""
+    check_units: bool = True
     coverage: float = 0.9
     forces: bool = True
 
@@ -60,7 +62,9 @@ def calibrate(argv: Sequence[str]) -> None:
     else:
         from lie_sim.data.structure_files import read_structures
 
-        held_out = read_structures(options.data, energy_unit=options.energy_unit or None)
+        held_out = read_structures(
+            options.data, energy_unit=options.energy_unit or None, check_units=options.check_units
+        )
         found = calibrate_model(folder, held_out, coverage=coverage, forces=forces)
     rows = {
         "calibrated": "energies and forces" if found.has_forces else "energies",

@@ -28,14 +28,16 @@ class EvaluateOptions:
 
     Args:
         run_dir: directory of a finished run; with --data also the folder of a model, or the name of a shipped one.
-        data: file of structures with reference values: .extxyz, .db, .npz or .safetensors.
+        data: file of structures with reference values: .extxyz, .db, .traj, .npz or .safetensors.
         energy_unit: of an npz file that does not say it, such as "kcal/mol".
+        check_units: refuse forces and distances so large or small that they must be in other units.
         progress: show progress bars.
     """
 
     run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_MODEL")]
     data: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     energy_unit: str = ""
+    check_units: bool = True
     progress: bool = True
 
 
@@ -55,7 +57,7 @@ def evaluate(argv: Sequence[str]) -> None:
     options = parse(EvaluateOptions, argv, prog="lie-sim evaluate")
     folder = model_folder(options.run_dir)
     if options.data is not None:
-        _evaluate_on(options.data, folder, energy_unit=options.energy_unit)
+        _evaluate_on(options.data, folder, options)
         return
     if options.energy_unit:
         raise UsageError("--energy-unit is of the file of --data: give both, or neither")
@@ -68,11 +70,13 @@ def evaluate(argv: Sequence[str]) -> None:
     show([*with_units(found.results, experiment.unit_of), ("report", options.run_dir / "report.html")])
 
 
-def _evaluate_on(data: Path, model: Path, *, energy_unit: str) -> None:
+def _evaluate_on(data: Path, model: Path, options: EvaluateOptions) -> None:
     from lie_sim.data.structure_files import read_structures  # ASE takes its time
     from lie_sim.experiments.molecules_evaluation import evaluated, unit_of
 
-    structures = read_structures(data, energy_unit=energy_unit or None)
+    structures = read_structures(
+        data, energy_unit=options.energy_unit or None, check_units=options.check_units
+    )
     results = evaluated(model, structures)
     potential = load_model(model)
     show(

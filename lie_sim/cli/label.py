@@ -35,7 +35,7 @@ class LabelOptions:
         out: extended XYZ file to write; OUT.journal.jsonl beside it keeps options, versions and failures.
         geometries: which geometries of each structure.
         calculator: "gfn2" or "gfn1" (tblite), "emt", or anything importable as pkg.mod:Name.
-        structures: file of structures to start from: .extxyz, .db, .npz or .safetensors.
+        structures: file of structures to start from: .extxyz, .db, .traj, .npz or .safetensors.
         qm9: start from so many molecules of QM9 instead, drawn by the seed.
         largest_force: eV/Å; frames with a larger force on an atom are left out.
         seed: of everything random.
@@ -43,6 +43,7 @@ class LabelOptions:
         address: label on Ray: local, auto, or the address of a cluster; records of every structure are kept in
             OUT.store/ until you remove it.
         progress: show a progress bar.
+        check_units: refuse structures with distances so large or small that they must be in other units.
         overwrite: begin again where the file is of a run with other options.
     """
 
@@ -56,6 +57,7 @@ class LabelOptions:
     workers: int | None = None
     address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS")] = None
     progress: bool = True
+    check_units: bool = True
     overwrite: bool = False
 
 
@@ -107,7 +109,7 @@ def _starts(options: LabelOptions) -> list[Any]:
     if (options.structures is None) == (options.qm9 == 0):
         raise UsageError("give structures to start from: --structures FILE or --qm9 NUMBER (one of them)")
     if options.structures is not None:
-        return read_atoms(options.structures)
+        return read_atoms(options.structures, check_units=options.check_units)
     if options.qm9 > NUM_MOLECULES:
         raise UsageError(f"QM9 has {NUM_MOLECULES} molecules, --qm9 asks for {options.qm9}")
     order = np.random.default_rng(options.seed).permutation(NUM_MOLECULES)

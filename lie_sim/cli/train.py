@@ -66,6 +66,9 @@ def train(argv: Sequence[str]) -> None:
     if argv and argv[0] == "--resume":
         _resume(argv[1:])
         return
+    if "--resume" in argv:
+        named = next(iter(argv[argv.index("--resume") + 1 :]), "RUN_DIR")
+        raise UsageError(f"a run goes on with its own options: lie-sim train --resume {named}")
     cls = named_experiment(argv, command="train")
     if cls is None:
         return

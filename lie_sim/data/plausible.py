@@ -74,12 +74,12 @@ def _check_cells(molecules: Molecules, source: str) -> None:
 
 
 def _check_magnitudes(molecules: Molecules, source: str) -> None:
-    advice = "; if this is meant, pass check=False to read_structures"
+    advice = "If this is meant, check_units=False reads it."
     forces = molecules.values.get("forces")
     if forces is not None and len(forces) and np.abs(forces).max() > LARGEST_FORCE:
         raise DataError(
             f"{source}: a force of {np.abs(forces).max():.3g} eV/Å; are the forces in kcal/mol/Å (divide by 23.06) "
-            f"or Hartree/bohr (multiply by 51.42)?{advice}"
+            f"or Hartree/bohr (multiply by 51.42)? {advice}"
         )
     bonds = []
     for k in range(0, len(molecules), max(1, len(molecules) // _SAMPLED)):
@@ -90,13 +90,20 @@ def _check_magnitudes(molecules: Molecules, source: str) -> None:
             apart = f"{nearest:.3g}" if nearest < LONGEST_NEIGHBOUR else f"more than {LONGEST_NEIGHBOUR:g}"
             raise DataError(
                 f"{source}: the nearest atoms of structure {k} are {apart} Å apart; are the positions in bohr "
-                f"or nm?{advice}"
+                f"or nm? {advice}"
             )
     if bonds and BONDS_IN_BOHR[0] < min(bonds) < BONDS_IN_BOHR[1]:
         raise DataError(
             f"{source}: no hydrogen is nearer than {min(bonds):.3g} Å to another atom; are the positions in bohr "
-            f"(multiply by 0.5292)?{advice}"
+            f"(multiply by 0.5292)? {advice}"
         )
+
+
+def nearest_pair(molecules: Molecules) -> float:
+    """Shortest distance in Å between atoms of a structure, of some hundred structures; infinite if there is no pair."""
+    every = max(1, len(molecules) // _SAMPLED)
+    found = (_nearest(molecules[[k]]) for k in range(0, len(molecules), every))
+    return min((distance for distance in found if distance is not None), default=np.inf)
 
 
 def _hydrogen_bonds(one: Molecules) -> list[float]:

@@ -1,9 +1,10 @@
-"""Structures with reference values from the files that chemists keep: extended XYZ, ase.db, MD17-style npz.
+"""Structures with reference values from the files that chemists keep: extended XYZ, ase.db, .traj, MD17-style npz.
 
-Extended XYZ and databases are read by ASE. Reference values are taken from keys with a prefix (``REF_energy``,
-``REF_forces``, ``REF_stress``, ``REF_dipole``, ``REF_charges``), which ASE leaves alone, or else from the results that
-ASE found under the plain names. ``REF_weight``, or ``config_weight`` as MACE has it, is the weight of a structure in
-the loss. Units are ASE's. An npz file of the MD17 family says its units, or the caller does.
+Extended XYZ, databases and trajectories are read by ASE. Reference values are taken from keys with a prefix
+(``REF_energy``, ``REF_forces``, ``REF_stress``, ``REF_dipole``, ``REF_charges``, ``REF_polarizability``), which ASE
+leaves alone, or else from the results that ASE found under the plain names. ``REF_weight``, or ``config_weight`` as
+MACE has it, is the weight of a structure in the loss; any other number with a prefix, such as ``REF_gap``, is a value
+of that name. Units are ASE's. An npz file of the MD17 family says its units, or the caller does.
 
 Nothing that is read is executed, and what cannot be right (NaN, an atom in another, forces a hundred times too large)
 is an error that names the structure.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from numbers import Real
 from pathlib import Path
@@ -64,16 +65,17 @@ def read_structures(
     prefix: str = PREFIX,
     energy_unit: str | None = None,
     length_unit: str | None = None,
-    check: bool = True,
+    check_units: bool = True,
 ) -> Molecules:
     """Read every structure of a file.
 
     Args:
-        path: ``.extxyz`` or ``.xyz``, ``.db``, ``.npz``, or ``.safetensors`` as ``Molecules.save`` writes it.
+        path: ``.extxyz`` or ``.xyz``, ``.db``, ``.traj``, ``.npz``, or ``.safetensors`` as ``Molecules.save`` writes
+            it.
         prefix: of the keys that hold reference values.
         energy_unit: of an npz file that does not say it; one of ``ENERGY_UNITS``.
         length_unit: likewise; one of ``LENGTH_UNITS``. None there means Å.
-        check: refuse values that suggest other units.
+        check_units: refuse values that suggest other units.
 
     Raises:
         DataError: the file is missing, of an unknown kind, malformed, or holds something impossible.
@@ -96,7 +98,7 @@ def read_structures(
         return Molecules.load(path)
     if kind == ".npz":
         molecules = _read_npz(path, energy_unit, length_unit)
-    elif kind in (".extxyz", ".xyz", ".db"):
+    elif kind in (".extxyz", ".xyz", ".db", ".traj"):
         if energy_unit or length_unit:
             raise DataError(f"{path}: units are ASE's there, eV and Å; convert the file instead")
         molecules = from_atoms(_frames(path), prefix=prefix, source=str(path))
@@ -104,9 +106,9 @@ def read_structures(
             _warn_of_other_forces(next(_frames(path)), path, prefix)
     else:
         raise DataError(
-            f"{path}: unknown kind of file {kind!r}; known are .extxyz, .xyz, .db, .npz, .safetensors"
+            f"{path}: unknown kind of file {kind!r}; known are .extxyz, .xyz, .db, .traj, .npz, .safetensors"
         )
-    check_values(molecules, source=str(path), suspicious=check)
+    check_values(molecules, source=str(path), suspicious=check_units)
     return molecules
 
 
@@ -119,14 +121,15 @@ def _warn_of_other_forces(atoms: Atoms, path: Path, prefix: str) -> None:
         )
 
 
-def read_atoms(path: str | Path) -> list[Atoms]:
-    """The structures of a file as ASE atoms, with the arrays of ``INPUTS`` where extended XYZ or a database has them.
+def read_atoms(path: str | Path, *, check_units: bool = True) -> list[Atoms]:
+    """The structures of a file as ASE atoms, with the arrays of ``INPUTS`` where a file that ASE reads has them.
 
     Args:
         path: as of :func:`read_structures`, which also says what is refused.
+        check_units: likewise.
     """
     path = Path(path)
-    systems = to_atoms(read_structures(path))
+    systems = to_atoms(read_structures(path, check_units=check_units))
     if path.suffix not in (".npz", ".safetensors"):
         for atoms, frame in zip(systems, _frames(path), strict=True):
             for name in INPUTS:
@@ -152,7 +155,7 @@ def _frames(path: Path) -> Iterator[Atoms]:
                     yield atoms
                     number += 1
         else:
-            for atoms in ase.io.iread(path, index=":", format="extxyz"):
+            for atoms in ase.io.iread(path, index=":", format="traj" if path.suffix == ".traj" else "extxyz"):
                 yield atoms
                 number += 1
     except DataError:
@@ -212,6 +215,7 @@ def _one(atoms: Atoms, number: int, prefix: str, source: str) -> Molecules:
                 f"{source}: {name} of structure {number} must have shape {expected}, got {array.shape}"
             )
         values[name] = array if name in PER_ATOM else array[None]
+    values |= _others(atoms, prefix, {*values, *PER_STRUCTURE, *PER_ATOM, *WEIGHTS})
     return Molecules(
         numbers=atoms.numbers.astype(np.int64),
         positions=np.array(atoms.positions, dtype=float),
@@ -231,6 +235,20 @@ def _weight(atoms: Atoms, prefix: str, where: str) -> dict[str, np.ndarray]:
     if not isinstance(given, Real) or not 0 <= float(given) < np.inf:
         raise DataError(f"{where}: {keys[0]} must be a number, not negative, got {given!r}")
     return {"weight": np.array([float(given)])}
+
+
+def _others(atoms: Atoms, prefix: str, known: Collection[str]) -> dict[str, np.ndarray]:
+    """Any other number under the prefix, such as a gap, and polarizabilities."""
+    found = {}
+    for key, value in atoms.info.items():
+        name = key.removeprefix(prefix)
+        if not name or name == key or name in known or isinstance(value, str | bool):
+            continue
+        if isinstance(value, Real):
+            found[name] = np.array([float(value)])
+        elif name == "polarizability" and np.size(value) == 9:
+            found[name] = np.asarray(value, dtype=float).reshape(1, 3, 3)
+    return found
 
 
 def _voigt(stress: np.ndarray, where: str) -> np.ndarray:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from lie_sim.data.molecules import Molecules
+from lie_sim.data.plausible import nearest_pair
 from lie_sim.elements import symbols
 from lie_sim.errors import ConfigError
 from lie_sim.experiments.base import Evaluation, Experiment, register_experiment
@@ -94,8 +95,9 @@ class MoleculesConfig:
     """Options of an experiment with molecules.
 
     Args:
-        data: file of structures: .extxyz, .db, .npz or .safetensors.
+        data: file of structures: .extxyz, .db, .traj, .npz or .safetensors.
         energy_unit: of an npz file that does not say it, such as "kcal/mol".
+        check_units: refuse forces and distances so large or small that they must be in other units.
         num_train: training structures; 0 for eight in ten.
         num_validation: validation structures; 0 for one in ten.
         num_test: test structures; 0 for all others.
@@ -118,6 +120,7 @@ class MoleculesConfig:
 
     data: str = ""
     energy_unit: str = ""
+    check_units: bool = True
     num_train: int = 0
     num_validation: int = 0
     num_test: int = 0
@@ -162,10 +165,14 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
         """All structures of the file."""
         config = self.config
         if not config.data:
-            raise ConfigError("give a file of structures: --data FILE (.extxyz, .db, .npz or .safetensors)")
+            raise ConfigError(
+                "give a file of structures: --data FILE (.extxyz, .db, .traj, .npz or .safetensors)"
+            )
         from lie_sim.data.structure_files import read_structures  # ASE takes half a second to import
 
-        molecules = read_structures(config.data, energy_unit=config.energy_unit or None)
+        molecules = read_structures(
+            config.data, energy_unit=config.energy_unit or None, check_units=config.check_units
+        )
         if "energy" not in molecules.values:
             raise ConfigError(
                 f"{config.data} holds no energies: give each structure REF_energy (eV) in its comment line or "
@@ -236,6 +243,7 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
         """An untrained potential for the elements and energies of the training data, or that of ``start_from``."""
         torch.manual_seed(self.training.seed)
         self._refuse_new_elements()
+        self._refuse_no_neighbours()
         if self.start is not None:
             return self._fine_tuned(self.start)
         architecture, network = model_class_of(self.config.model).name, network_options(self.config.model)
@@ -254,6 +262,14 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
                     f"{name} structures have {symbols(unknown)}, of which no training structure says "
                     "anything: take more training structures, another data_seed, or those structures out of the file"
                 )
+
+    def _refuse_no_neighbours(self) -> None:
+        nearest = nearest_pair(self.splits["train"])
+        if np.isfinite(nearest) and nearest >= self.cutoff:
+            raise ConfigError(
+                f"no two atoms of the training structures are nearer than {nearest:.3g} Å, and with a cutoff of "
+                f"{self.cutoff:g} Å none would have a neighbour: take a larger one, such as 5"
+            )
 
     def _fine_tuned(self, start: AtomicPotential) -> AtomicPotential:
         train = self.splits["train"]

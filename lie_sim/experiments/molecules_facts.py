@@ -49,6 +49,9 @@ def labels(structures: Molecules, *, learned: Collection[str], inputs: Collectio
     told = ", ".join(_sized(structures, name) for name in there if name in learned)
     facts = {"learned": told if "forces" in there else f"{told}; the file has no forces"}
     left = [f"{_sized(structures, name)}: {_HOW[name]}" for name in there if name not in learned]
+    others = [name for name in structures.values if name not in {*there, *learned, *GLOBAL_INPUTS, "weight"}]
+    if others:
+        left.append(f"{', '.join(sorted(others))}: --properties NAME:intensive or NAME:extensive")
     if left:
         facts["not learned"] = ", ".join(left)
     given = [name for name in GLOBAL_INPUTS if name in structures.values]

@@ -305,6 +305,7 @@ def test_resume_takes_the_options_from_the_run(springs_run: Path, tmp_path: Path
     assert lie_sim("train", "--resume", folder, "--no-progress").code == 0
     assert (folder / "model" / "model.json").is_file()
     assert "give one run directory" in lie_sim("train", "--resume").err
+    assert f"lie-sim train --resume {folder}" in lie_sim("train", "springs", "--resume", folder).err
 
 
 def test_a_model_that_does_not_fit_the_data_leaves_nothing_behind(tmp_path: Path, lie_sim: Run) -> None:

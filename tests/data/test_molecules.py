@@ -76,6 +76,44 @@ def test_round_trips_through_every_kind_of_file(tmp_path) -> None:
     )
 
 
+def test_any_number_under_the_prefix_is_a_value(tmp_path) -> None:
+    systems = [molecule("H2O"), molecule("NH3"), molecule("H2")]
+    systems[0].info |= {
+        "REF_gap": 7.5,
+        "REF_code": "dft",
+        "REF_converged": True,
+        "gap": 3.0,
+        "REF_vector": np.ones(2),
+    }
+    systems[0].info["REF_polarizability"] = np.diag([1.0, 2.0, 3.0])
+    systems[1].info["REF_gap"] = np.int64(5)
+    write_structures(tmp_path / "a.extxyz", systems)
+    with ase.db.connect(tmp_path / "a.db") as database:
+        for atoms, gap in zip(systems, ({"REF_gap": 7.5}, {"REF_gap": 5}, {}), strict=True):
+            database.write(Atoms(atoms.numbers, atoms.positions), key_value_pairs=gap)
+    found = read_structures(tmp_path / "a.extxyz").values
+    assert set(found) == {"gap", "polarizability"}
+    assert np.isnan(found["polarizability"][1:]).all()
+    assert found["polarizability"][0].tolist() == np.diag([1.0, 2.0, 3.0]).tolist()
+    for values in (found, read_structures(tmp_path / "a.db").values, from_atoms(systems).values):
+        assert np.array_equal(values["gap"], [7.5, 5.0, np.nan], equal_nan=True)
+    assert from_atoms(systems, prefix="gap").values == {}
+
+
+def test_trajectories_of_ase_are_read(tmp_path) -> None:
+    frames = []
+    for k in range(3):
+        atoms = molecule("H2O")
+        atoms.positions += k
+        atoms.calc = SinglePointCalculator(atoms, energy=-1.0 * k, forces=np.full((3, 3), 0.5 * k))
+        frames.append(atoms)
+    ase.io.write(tmp_path / "a.traj", frames)
+    same(read_structures(tmp_path / "a.traj"), from_atoms(frames))
+    (tmp_path / "b.traj").write_bytes((tmp_path / "a.traj").read_bytes()[:300])
+    with pytest.raises(DataError, match=r"b.traj: structure 0 cannot be read"):
+        read_structures(tmp_path / "b.traj")
+
+
 def without_extras(systems: list[Atoms]) -> list[Atoms]:
     for atoms in systems:
         atoms.info.pop("REF_stress", None)
@@ -157,7 +195,7 @@ def test_what_cannot_be_right_is_named(tmp_path) -> None:
         nan: "forces of structure 1 is missing or not finite",
         kcal: "are the forces in kcal/mol/Å",
         nanometre: "nearest atoms of structure 0 are 0.0.* Å apart",
-        bohr: r"no hydrogen is nearer than 1\.8.* are the positions in bohr",
+        bohr: r"no hydrogen is nearer than 1\.8.* are the positions in bohr .*\? If this is meant, check_units=False",
         infinite: "forces of structure 2 is missing or not finite",
         nowhere: "a position of structure 0 is not finite",
         unknown: "structure 2 has an unknown element",
@@ -166,7 +204,7 @@ def test_what_cannot_be_right_is_named(tmp_path) -> None:
         with pytest.raises(DataError, match=message):
             read_structures(stored(change))
     for change in (kcal, nanometre, bohr):
-        assert len(read_structures(stored(change), check=False)) == 3
+        assert len(read_structures(stored(change), check_units=False)) == 3
     symbol = stored(lambda systems: None).read_text().replace("O  ", "Qq ")
     (tmp_path / "symbol.extxyz").write_text(symbol)
     (tmp_path / "broken.extxyz").write_text("3\nProperties=species:S:1:pos:R:3\nH 0 0 0\nH 0 0\n")
@@ -339,7 +377,7 @@ def test_a_periodic_cell_that_is_none_is_named(tmp_path: Path, size: float) -> N
     crystal.cell.array[1, 1] = size
     write_structures(tmp_path / "a.extxyz", [Atoms("H", cell=9 * np.eye(3), pbc=True), crystal])
     with pytest.raises(DataError, match="structure 1"):
-        read_structures(tmp_path / "a.extxyz", check=False)
+        read_structures(tmp_path / "a.extxyz", check_units=False)
 
 
 def test_labels_under_a_prefix_and_results_of_a_calculator_are_not_mixed() -> None:

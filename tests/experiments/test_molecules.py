@@ -165,7 +165,8 @@ def test_labels_are_told_with_their_sizes() -> None:
     )
     assert labels(two, learned=["energy", "forces", "gap"], inputs=[]) == {
         "learned": "energy (-45 eV an atom), forces (rms 2 eV/Å), gap (rms 3)",
-        "not learned": "charges (rms 0.3 e): --properties charges",
+        "not learned": "charges (rms 0.3 e): --properties charges, "
+        "other: --properties NAME:intensive or NAME:extensive",
     }
 
 
@@ -189,6 +190,11 @@ def test_evaluation_tests_what_the_run_kept_for_it(file, tmp_path) -> None:
 def test_what_is_impossible_is_said(file) -> None:
     with pytest.raises(ConfigError, match="give a file of structures"):
         MoleculesExperiment(MoleculesConfig()).build()
+    blind = config(file, num_train=20)
+    with pytest.raises(
+        ConfigError, match=r"nearer than 0\..* with a cutoff of 0\.3 Å none would have a neighbour"
+    ):
+        MoleculesExperiment(replace(blind, model=replace(blind.model, cutoff=0.3))).build()
     with pytest.raises(ConfigError, match="num_train must not be negative"):
         MoleculesConfig(num_train=-1)
     with pytest.raises(ConfigError, match="force_weight must be finite"):

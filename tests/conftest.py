@@ -6,6 +6,7 @@ The first calls of a test are verified: those that a loop repeats ten thousand t
 from __future__ import annotations
 
 import functools
+import signal
 import sys
 import types
 from collections.abc import Callable
@@ -44,6 +45,10 @@ _checker = types.ModuleType("_lie_sim_shape_checker")
 _checker.check = _check  # type: ignore[attr-defined]
 sys.modules[_checker.__name__] = _checker
 install_import_hook("lie_sim", f"{_checker.__name__}.check")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in the background so, and every process would inherit it: nothing answered Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=30)
 settings.load_profile("fixed")

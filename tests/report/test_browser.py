@@ -16,6 +16,16 @@ pytestmark = pytest.mark.browser
 PHONE = {"width": 390, "height": 844}
 PIXELS = 1.0  # a particle has moved when it moved by more than this
 
+RED_AND_DRAWN = """(canvas) => {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let [red, drawn] = [0, 0];
+  for (let k = 0; k < data.length; k += 4) {
+    if (data[k + 3] > 0) drawn++;
+    if (data[k] === 255 && data[k + 1] === 0 && data[k + 2] === 0 && data[k + 3] === 255) red++;
+  }
+  return [red, drawn];
+}"""
+
 
 def test_loads_without_error_or_request(open_report: Any, sample_report: ReportData) -> None:
     report = open_report(sample_report)
@@ -214,12 +224,8 @@ def test_colours_and_bonds_are_drawn(open_report: Any) -> None:
     def seen(view: TrajectoryView) -> tuple[int, int]:
         """Pixels that are pure red, and those that are not empty."""
         page = open_report(ReportData(title="x", trajectories=[view])).page
-        pixels = page.evaluate(
-            "(() => { const c = document.querySelector('#player [data-part=canvas]');"
-            " return Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data); })()"
-        )
-        rgba = np.array(pixels).reshape(-1, 4)
-        return int((rgba == [255, 0, 0, 255]).all(1).sum()), int((rgba[:, 3] > 0).sum())
+        red, drawn = page.locator("#player [data-part=canvas]").evaluate(RED_AND_DRAWN)
+        return red, drawn
 
     (no_red, few), (red, many) = seen(plain), seen(joined)
     assert no_red == 0

@@ -48,7 +48,7 @@ def atoms_of(run: Run, number: int, start: ChunkStart, row: int) -> Iterator[Ato
     ``info["time"]`` is in fs, for a run of atoms.
     """
     found, what = run.trajectory(number), _described(start, row)
-    info = {name: float(values[row]) for name, values in start.info.items() if not values[row].isnan()}
+    info = _inputs(start, row)
     q, p, energy = (np.asarray(x[:], dtype=float) for x in (found.q, found.p, found.energy))
     times, _ = times_and_unit(run, np.asarray(found.times))
     kinetic = 0.5 * (p**2).sum(-1) / what["masses"][None]
@@ -57,6 +57,25 @@ def atoms_of(run: Run, number: int, start: ChunkStart, row: int) -> Iterator[Ato
         atoms.info = {**info, "time": float(times[frame]), "trajectory": number}
         atoms.calc = SinglePointCalculator(atoms, energy=float(energy[frame] - kinetic[frame].sum()))
         yield atoms
+
+
+def ends_of(run: Run, trajectories: Sequence[int]) -> Iterator[tuple[Atoms, Atoms]]:
+    """The first and the last frame of each trajectory that has any, without momenta."""
+    for number, start, row in _places(run, trajectories):
+        found = run.trajectory(number)
+        frames = np.flatnonzero(np.isfinite(np.asarray(found.energy[:])))
+        if len(frames):
+            what, info = _described(start, row), _inputs(start, row)
+            first, last = (
+                Atoms(positions=_three(np.asarray(found.q[int(k)], dtype=float)), info=dict(info), **what)
+                for k in (frames[0], frames[-1])
+            )
+            yield first, last
+
+
+def _inputs(start: ChunkStart, row: int) -> dict[str, float]:
+    """Charge and spin, where they are given."""
+    return {name: float(values[row]) for name, values in start.info.items() if not values[row].isnan()}
 
 
 def all_atoms(run: Run) -> Iterator[Atoms]:

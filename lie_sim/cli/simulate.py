@@ -31,6 +31,7 @@ from lie_sim.distributed.atoms import thermal_momenta
 from lie_sim.distributed.cluster import check_place
 from lie_sim.distributed.models import Moving, as_moving, dtype_of, moves_atoms, usual_method
 from lie_sim.distributed.object_store import open_store
+from lie_sim.distributed.run_intervals import intervals_of_ends
 from lie_sim.distributed.run_units import times_and_unit
 from lie_sim.experiments import open_run
 from lie_sim.integrators import Method, get_method, is_method, methods
@@ -140,7 +141,7 @@ def simulate(argv: Sequence[str]) -> None:
         )
     except InputError as error:
         raise UsageError(str(error)) from error
-    _finish(run, options)
+    _finish(run, options, model_folder(Path(options.model)) if atoms else None)
 
 
 def resume(argv: Sequence[str]) -> None:
@@ -171,10 +172,10 @@ def _some(numbers: tuple[int, ...]) -> str:
     return f"{len(numbers)} ({listed})" if numbers else "0"
 
 
-def _finish(run: Run, options: SimulateOptions | ResumeOptions) -> None:
+def _finish(run: Run, options: SimulateOptions | ResumeOptions, potential: Path | None = None) -> None:
     begun = time.monotonic()
     if run.status().complete:  # no cluster is needed
-        show([*describe(run).items()])
+        show([*describe(run).items(), *_intervals(run, potential)])
         return
     if options.address == "local" and options.progress:
         print("starting Ray on this machine …", file=sys.stderr)
@@ -188,7 +189,14 @@ def _finish(run: Run, options: SimulateOptions | ResumeOptions) -> None:
         raise StoppedError(
             f"stopped; what was done is in {run.store.location}. To go on: {command}"
         ) from None
-    show([*describe(run).items(), ("seconds", round(time.monotonic() - begun, 1))])
+    seconds = round(time.monotonic() - begun, 1)
+    show([*describe(run).items(), *_intervals(run, potential), ("seconds", seconds)])
+
+
+def _intervals(run: Run, potential: Path | None) -> list[tuple[str, str]]:
+    """Of a calibrated potential of atoms."""
+    found = None if potential is None else intervals_of_ends(run, potential)
+    return [] if found is None else [("interval of energies", str(found))]
 
 
 def _moving(name: str) -> tuple[Moving, str | None]:

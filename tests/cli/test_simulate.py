@@ -17,12 +17,16 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms, units
+from ase.build import molecule
 
 from lie_sim import save_model
+from lie_sim.calculators import LieTransformerCalculator
 from lie_sim.data.structure_files import from_atoms
 from lie_sim.distributed import Run, simulate
+from lie_sim.distributed.run_intervals import intervals_of_ends
 from lie_sim.models import AtomicPotential, GraphClassifier, GraphClassifierConfig
 from lie_sim.rollout import rollout
+from lie_sim.shipped import resolve_model
 from lie_sim.systems import Springs
 
 Command = Callable[..., Any]
@@ -189,6 +193,31 @@ def test_an_element_that_the_model_does_not_know_is_one_line(lie_sim: Command, t
     failed = lie_sim("simulate", "organic-gfn2", *words)
     assert (failed.code, failed.err.count("\n")) == (2, 1), failed.err
     assert "structure 1, H2S: this model does not know the element S" in failed.err
+
+
+def test_intervals_of_the_ends_are_told(lie_sim: Command, tmp_path: Path) -> None:
+    ase.io.write(tmp_path / "two.xyz", [molecule("H2O"), molecule("CH4")])
+    words = ["--structures", tmp_path / "two.xyz", "--steps", 4, "--no-progress", "--chunk", 1]
+    made = lie_sim("simulate", "organic-gfn2", *words, "--out", tmp_path / "run")
+    run = Run(tmp_path / "run")
+    found = intervals_of_ends(run, resolve_model("organic-gfn2"))
+    assert found is not None
+    assert f"interval of energies                 {found}" in made.out, made.out
+    calculator = LieTransformerCalculator("organic-gfn2", on_uncertain="ignore")
+    for frame, told in ((0, found.first), (-1, found.last)):
+        for k, atoms in enumerate((molecule("H2O"), molecule("CH4"))):
+            atoms.positions = np.asarray(run.trajectory(k).q[frame])
+            low, high = calculator.evaluate(atoms, ["energy_interval"])["energy_interval"]
+            assert abs(told[k] - (high - low) / 2) < 1e-5
+    assert found.coverage == 0.9
+
+
+def test_without_a_calibration_nothing_is_told(lie_sim: Command, tmp_path: Path) -> None:
+    ase.io.write(tmp_path / "one.xyz", molecule("H2O"))
+    save_model(AtomicPotential.default(elements=(1, 8)), tmp_path / "model")
+    words = ["--structures", tmp_path / "one.xyz", "--steps", 2, "--no-progress", "--out", tmp_path / "run"]
+    made = lie_sim("simulate", tmp_path / "model", *words)
+    assert (made.code, "interval of energies" in made.out) == (0, False), made.err
 
 
 def test_a_file_without_structures(lie_sim: Command, tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from statistics import stdev
-
 from result_tables.cells import Blocks, Result, source, table
 
 
@@ -54,25 +52,4 @@ def shipped_models(result: Result) -> str:
     return table(["organic-gfn2", "measured", "goal"], rows) + source(result)
 
 
-def fine_tuning(result: Result) -> str:
-    """Errors of forces with and without the model to begin with, and their spread over the seeds."""
-    found, runs = result["figures"], result["details"]["runs"]
-    rows = []
-    for name, start in (("start", "organic-gfn2"), ("new", "")):
-        rate = found[f"rate_{name}"]
-        each = [run["test"] for run in runs if run["start"] == start and run["rate"] == rate]
-        rows.append(
-            [
-                start or "a new model",
-                f"{found[f'force_mae_{name}']:.1f} ± {stdev(each):.1f}",
-                f"{rate:g}",
-                str(len(each)),
-            ]
-        )
-    return table(["begun with", "force error, meV/Å", "learning rate", "seeds"], rows) + source(result)
-
-
-BLOCKS: Blocks = {
-    "shipped_models": ("shipped_models", shipped_models),
-    "fine_tuning": ("fine_tuning", fine_tuning),
-}
+BLOCKS: Blocks = {"shipped_models": ("shipped_models", shipped_models)}

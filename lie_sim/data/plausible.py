@@ -99,11 +99,15 @@ def _check_magnitudes(molecules: Molecules, source: str) -> None:
         )
 
 
-def nearest_pair(molecules: Molecules) -> float:
-    """Shortest distance in Å between atoms of a structure, of some hundred structures; infinite if there is no pair."""
-    every = max(1, len(molecules) // _SAMPLED)
-    found = (_nearest(molecules[[k]]) for k in range(0, len(molecules), every))
-    return min((distance for distance in found if distance is not None), default=np.inf)
+def nearest_pair(molecules: Molecules, *, enough: float = 0.0) -> float:
+    """Shortest distance in Å between atoms of a structure, or the first that is below ``enough``; infinite for none."""
+    shortest = np.inf
+    for k in range(len(molecules)):
+        found = _nearest(molecules[[k]])
+        shortest = shortest if found is None else min(shortest, found)
+        if shortest < enough:
+            break
+    return shortest
 
 
 def _hydrogen_bonds(one: Molecules) -> list[float]:

@@ -264,8 +264,10 @@ class MoleculesExperiment(Experiment[MoleculesConfig]):
                 )
 
     def _refuse_no_neighbours(self) -> None:
-        nearest = nearest_pair(self.splits["train"])
-        if np.isfinite(nearest) and nearest >= self.cutoff:
+        if not self.cutoff:  # all see one another
+            return
+        nearest = nearest_pair(self.splits["train"], enough=self.cutoff)
+        if self.cutoff <= nearest < np.inf:
             raise ConfigError(
                 f"no two atoms of the training structures are nearer than {nearest:.3g} Å, and with a cutoff of "
                 f"{self.cutoff:g} Å none would have a neighbour: take a larger one, such as 5"

@@ -195,6 +195,10 @@ def test_what_is_impossible_is_said(file) -> None:
         ConfigError, match=r"nearer than 0\..* with a cutoff of 0\.3 Å none would have a neighbour"
     ):
         MoleculesExperiment(replace(blind, model=replace(blind.model, cutoff=0.3))).build()
+    everyone = MoleculesExperiment(
+        replace(blind, model=replace(blind.model, lifting="frame", radial="coulomb", cutoff=0.0))
+    )
+    assert everyone.build().cutoff == 0.0
     with pytest.raises(ConfigError, match="num_train must not be negative"):
         MoleculesConfig(num_train=-1)
     with pytest.raises(ConfigError, match="force_weight must be finite"):
